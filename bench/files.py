@@ -1,0 +1,69 @@
+"""Where things are on disk, and how files are written: to a temporary name, then renamed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import platformdirs
+
+from bench.errors import BenchError
+
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def content_folder(name: str) -> Path:
+    """The shipped folder `datasets`, `probes` or `results`: inside an installed wheel, or at the top of a checkout."""
+    packaged = _PACKAGE / "content" / name
+    return packaged if packaged.is_dir() else _PACKAGE.parent / name
+
+
+def cache_folder(given: str | Path | None = None) -> Path:
+    """The cache: `given`, else `BENCH_CACHE`, else the user's cache directory. Created and known to be writable."""
+    chosen = given or os.environ.get("BENCH_CACHE") or platformdirs.user_cache_dir("vjepa-bench", appauthor=False)
+    return writable_folder(Path(chosen).expanduser(), option="--cache")
+
+
+def writable_folder(folder: Path, *, option: str) -> Path:
+    """Create `folder` if needed and check that a file can be written in it; `option` is what the user can change."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise BenchError(
+            f"cannot write here ({error.strerror})", where=str(folder), fix=f"choose another folder with {option}"
+        ) from error
+    return folder
+
+
+@contextmanager
+def atomic_write(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; it takes the name `path` only when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, as 64 hex digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
