@@ -1,0 +1,30 @@
+"""How good are a video encoder's frozen features, for motion and for appearance?
+
+    import bench
+
+    record = bench.evaluate(task="digits-motion", model="random")
+    encoder = bench.load_encoder("vitl16.pth.tar")
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.encoders import load_encoder as load_encoder
+    from bench.evaluate import evaluate as evaluate
+
+__version__ = "0.1.0"
+__all__ = ["BenchError", "__version__", "evaluate", "load_encoder"]
+
+
+def __getattr__(name: str) -> Any:
+    # Listing tasks must not pay for torch, so the two heavy names are imported when they are first used.
+    if name == "load_encoder":
+        return importlib.import_module("bench.encoders").load_encoder
+    if name == "evaluate":
+        return importlib.import_module("bench.evaluate")  # a module that can be called
+    raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -1,0 +1,252 @@
+"""Dataset cards (tasks) and probe cards (recipes): their schemas, and lookup by name or path.
+
+Cards hold facts only. An unknown key, a wrong type or an impossible value is an error that names the field.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from bench.errors import BenchError, nearest
+from bench.files import content_folder
+
+Axis = Literal["motion", "appearance"]
+Sampling = Literal["center", "random"]
+
+
+class _Card(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ClipProtocol(_Card):
+    """Which frames and crops of a video the encoder sees (protocol.md 3.2, 3.3)."""
+
+    frames: int | None = Field(default=None, ge=1)
+    """Frames of a clip; the encoder's own where empty."""
+    step: int | None = Field(default=None, ge=1)
+    """Frames of the video between two frames of a clip; the encoder's own where empty."""
+    segments: int = Field(default=1, ge=1)
+    """Clips spread over the video; their tokens are attended jointly."""
+    views: Literal[1, 3] = 1
+    """Spatial crops of each clip at test; their probabilities are averaged. Training uses one."""
+    resolution: int | None = Field(default=None, ge=1)
+    """Side of the square crop, pixels; the encoder's own where empty."""
+    crop: Literal["official", "full"] = "official"
+    """What one view shows: the official centre crop, 224/256 of the short side, or the full short side."""
+    sampling: Sampling = "center"
+    """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
+
+
+class TaskCard(_Card):
+    """What a task is: data, classes, axis, clip protocol, metric."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str
+    axis: Axis | None = None
+    axis_source: str = ""
+    """Who says that the task is about motion, or about appearance."""
+    data: Literal["digits", "lists"] = "lists"
+    """`lists`: two files of `path label` lines; `digits`: the embedded dataset."""
+    label: Literal["motion", "digit"] | None = None
+    """Which label of the embedded dataset."""
+    train: str = "train.csv"
+    """Training list, relative to the data folder."""
+    test: str = "val.csv"
+    """Test list, relative to the data folder."""
+    classes: int | tuple[str, ...] | None = None
+    """Number of classes, or their names in label order; taken from the lists where empty."""
+    clip: ClipProtocol = ClipProtocol()
+    metric: Literal["top1"] = "top1"
+    train_size: int | None = Field(default=None, ge=1)
+    """Official number of training samples."""
+    test_size: int | None = Field(default=None, ge=1)
+    """Official number of test samples."""
+    licence: str = ""
+    homepage: str = ""
+    published_task: str | None = None
+    """Name of the task in results/published.csv."""
+
+    @model_validator(mode="after")
+    def _digits_name_their_label(self) -> TaskCard:
+        if (self.data == "digits") != (self.label is not None):
+            raise ValueError("label: give it exactly where data is 'digits'")
+        return self
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes that the card states."""
+        return self.classes if self.classes is None or isinstance(self.classes, int) else len(self.classes)
+
+
+class Optimisation(_Card):
+    """How a probe is trained (protocol.md 5.1)."""
+
+    epochs: int = Field(ge=1)
+    min_steps: int = Field(default=1, ge=1)
+    """Small sets are seen for more epochs, until at least this many optimiser steps are done."""
+    batch_size: int = Field(ge=1)
+    """Global batch, whatever the number of processes."""
+    min_steps_per_epoch: int = Field(default=1, ge=1)
+    """Small sets get smaller batches, so that an epoch has at least this many steps."""
+    lr: tuple[float, ...] = Field(min_length=1)
+    weight_decay: tuple[float, ...] = Field(min_length=1)
+    """Every lr is trained with every weight decay."""
+    start_lr_ratio: float = Field(default=1.0, gt=0)
+    """First lr of the warm-up, as a share of lr."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    final_lr: float = Field(default=0.0, ge=0)
+    final_weight_decay: float | None = None
+    """Weight decay follows a cosine to this value; constant where empty."""
+    decay_biases: bool = False
+    """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest gradient norm of a probe; no clipping where empty."""
+
+    @property
+    def settings(self) -> list[tuple[float, float]]:
+        """The sweep: (lr, weight decay), in order."""
+        return [(lr, wd) for lr in self.lr for wd in self.weight_decay]
+
+
+class Selection(_Card):
+    """How one setting of a sweep is chosen. Never on the test split."""
+
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training samples, stratified by class, that the choice is made on."""
+    refit: bool = True
+    """Whether the chosen setting is trained again on all training samples."""
+
+
+class ProbeCard(_Card):
+    """A recipe: what is trained on the tokens, and how."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    title: str
+    kind: Literal["attentive", "linear", "knn"]
+    version: int = Field(ge=1)
+    """Raised with every change that changes scores; part of the protocol's name."""
+    train_views: int = Field(default=1, ge=1)
+    """Clips of each training video, at random positions where there is more than one."""
+    optimisation: Optimisation | None = None
+    selection: Selection | None = None
+    neighbours: tuple[int, ...] = ()
+    """For knn: the values of k to choose from."""
+    caveat: str = ""
+    """What a reader of its scores must know; a footnote on the leaderboard."""
+
+    @model_validator(mode="after")
+    def _fields_fit_the_kind(self) -> ProbeCard:
+        if (self.optimisation is None) != (self.kind == "knn"):
+            raise ValueError("optimisation: give it for attentive and linear, not for knn")
+        if bool(self.neighbours) != (self.kind == "knn"):
+            raise ValueError("neighbours: give them exactly for knn")
+        if self.selection is None and self.num_settings > 1:
+            raise ValueError("selection: needed where there is more than one setting")
+        return self
+
+    @property
+    def num_settings(self) -> int:
+        """How many settings the sweep has."""
+        return len(self.optimisation.settings) if self.optimisation else len(self.neighbours)
+
+
+Card = TypeVar("Card", TaskCard, ProbeCard)
+
+
+def task_names() -> list[str]:
+    """Names of the shipped dataset cards."""
+    return _names("datasets")
+
+
+def probe_names() -> list[str]:
+    """Names of the shipped recipes."""
+    return _names("probes")
+
+
+def load_task(spec: str) -> TaskCard:
+    """A task by the name of a shipped card or the path of one's own."""
+    return _load(spec, TaskCard, "datasets", "task")
+
+
+def load_probe_card(spec: str) -> ProbeCard:
+    """A recipe by the name of a shipped card or the path of one's own."""
+    return _load(spec, ProbeCard, "probes", "probe")
+
+
+def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
+    """A copy of `card` with the values of `--set PREFIX.key=value` laid over it, validated again.
+
+    For a task, keys name fields of its `clip` section; for a recipe, fields of the recipe or of its sections.
+    """
+    content = card.model_dump()
+    homes = _settable(card, content)
+    for key, value in settings.items():
+        if key not in homes:
+            raise BenchError(f"no setting '{prefix}.{key}'", where="--set", fix=nearest(key, homes))
+        many = isinstance(homes[key][key], tuple) and not isinstance(value, list)
+        homes[key][key] = [value] if many else value
+    return _validate(content, type(card), f"--set {prefix}.*")
+
+
+def replace(card: Card, changes: dict[str, Any], where: str) -> Card:
+    """A copy of `card` with other top-level fields, validated again; `where` is what the user gave them with."""
+    return _validate({**card.model_dump(), **changes}, type(card), where)
+
+
+def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Key -> the part of `content` that holds it, for every key that a user may set."""
+    if isinstance(card, TaskCard):
+        return dict.fromkeys(content["clip"], content["clip"])
+    sections = [content[name] for name in ("optimisation", "selection") if content[name]]
+    homes = {key: section for section in sections for key in section}
+    return {**homes, "train_views": content, "neighbours": content}
+
+
+def _names(folder: str) -> list[str]:
+    return sorted(path.stem for path in content_folder(folder).glob("*.yaml"))
+
+
+def _load(spec: str, kind: type[Card], folder: str, word: str) -> Card:
+    names = _names(folder)
+    if spec in names:
+        path = content_folder(folder) / f"{spec}.yaml"
+    elif spec.endswith((".yaml", ".yml")):
+        path = Path(spec).expanduser()
+        if not path.is_file():
+            raise BenchError("no such card", where=spec, fix=f"give a path, or a {word}: {nearest(spec, names)}")
+    else:
+        raise BenchError(f"unknown {word} '{spec}'", fix=f"{nearest(spec, names)} `bench {word}s` lists them")
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        line = f":{error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        raise BenchError("not a YAML file", where=f"{path}{line}", fix="mend the card") from error
+    if not isinstance(content, dict):
+        raise BenchError("a card is a mapping of fields", where=str(path), fix="mend the card")
+    return _validate(content, kind, str(path))
+
+
+def _validate(content: dict[str, Any], kind: type[Card], where: str) -> Card:
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise BenchError(
+                f"unknown key '{field}'", where=where, fix=nearest(str(first["loc"][-1]), _known(kind, first["loc"]))
+            ) from error
+        message = first["msg"].removeprefix("Value error, ")
+        raise BenchError(f"{field}: {message}" if field else message, where=where, fix="mend the card") from error
+
+
+def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    for part in location[:-1]:
+        section = kind.model_fields[str(part)].annotation
+        options = [section, *getattr(section, "__args__", ())]
+        kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))
+    return list(kind.model_fields)

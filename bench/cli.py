@@ -1,0 +1,348 @@
+"""Every command: parse, call, print.
+
+Exit codes: 0 done, 1 a fault of the program, 2 a problem that the user can mend, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.forecast import Forecast
+    from bench.plan import RunPlan
+    from bench.progress import Reporter
+
+app = typer.Typer(
+    name="bench",
+    help="How good are a video encoder's frozen features, for motion and for appearance?",
+    epilog="Exit codes: 0 done, 1 a fault of the program, 2 a problem you can mend, 130 interrupted. "
+    "Any command takes --debug to show a traceback.",
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    no_args_is_help=True,
+)
+
+DEFAULT_TASKS = ("digits-motion", "digits-appearance")
+DEFAULT_MODELS = ("random", "pixels")
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task: a name from `bench tasks`, the path of a card, or custom. Repeat, or a,b."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option("--model", help="Encoder: a checkpoint file, or a name from `bench models`. Repeat, or a,b."),
+]
+Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
+Train = Annotated[Path | None, typer.Option(help="Training list of `path label` lines.")]
+Val = Annotated[Path | None, typer.Option(help="Test list of `path label` lines.")]
+Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
+Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
+Cache = Annotated[Path | None, typer.Option(help="Where features are kept. Default: BENCH_CACHE, or the user cache.")]
+Results = Annotated[Path, typer.Option(help="Where records go.")]
+ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
+Decoder = Annotated[str, typer.Option(help="auto (decord where installed), decord, pyav. Frames are the same.")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
+BatchSize = Annotated[int | None, typer.Option(help="Clips in one encoder batch. Default: by token count.")]
+Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
+Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]
+Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]
+MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samples before the run is refused.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a card: probe.lr=1e-3, clip.segments=2. Repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+
+
+@app.command(epilog="Example: bench run --task ssv2 --model vitl16.pth.tar --data /data/ssv2")
+def run(
+    task: Tasks = None,
+    model: Models = None,
+    probe: Probe = "attentive",
+    data: Data = None,
+    train: Train = None,
+    val: Val = None,
+    axis: Axis = None,
+    name: Name = None,
+    cache: Cache = None,
+    results: Results = Path("results"),
+    device: Device = "auto",
+    precision: Precision = "auto",
+    decoder: Decoder = "auto",
+    workers: Workers = None,
+    batch_size: BatchSize = None,
+    timeout_s: Timeout = 60.0,
+    seed: Seed = 0,
+    limit: Limit = None,
+    max_failed: MaxFailed = 0.01,
+    settings: Settings = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the forecast.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Measure encoders on tasks and print the leaderboard. With no arguments: the embedded digits."""
+    from bench.progress import Live
+
+    options = dict(locals())
+    for key in ("dry_run", "as_json", "Live", "task", "model", "settings"):
+        del options[key]
+    with Live() as reporter:
+        plans = _plans(task, model, {**options, "settings": _settings(settings)}, reporter)
+        if dry_run:
+            from bench.forecast import forecast
+
+            forecasts = [forecast(plan) for plan in plans]
+        else:
+            from bench import evaluate
+
+            records = [evaluate.run(plan, reporter) for plan in plans]
+    if dry_run:
+        _print_forecasts(forecasts, as_json)
+    elif as_json:
+        print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
+    else:
+        from bench.scores import leaderboard
+
+        _print(leaderboard.to_rich(leaderboard.build(records)))
+
+
+@app.command(epilog="Example: bench extract --task ssv2 --model vitl16.pth.tar --data /data/ssv2 --cache /scratch")
+def extract(
+    task: Tasks = None,
+    model: Models = None,
+    data: Data = None,
+    train: Train = None,
+    val: Val = None,
+    probe: Probe = "attentive",
+    cache: Cache = None,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    decoder: Decoder = "auto",
+    workers: Workers = None,
+    batch_size: BatchSize = None,
+    timeout_s: Timeout = 60.0,
+    seed: Seed = 0,
+    limit: Limit = None,
+    max_failed: MaxFailed = 0.01,
+    settings: Settings = None,
+    as_json: Json = False,
+) -> None:
+    """Encode the clips of tasks into the cache, so that later runs only train probes."""
+    from bench.progress import Live
+
+    options = dict(locals())
+    for key in ("as_json", "Live", "task", "model", "settings"):
+        del options[key]
+    summary = []
+    with Live() as reporter:
+        from bench import evaluate
+
+        for plan in _plans(task, model, {**options, "settings": _settings(settings)}, reporter):
+            features = evaluate.extract_features(plan, evaluate.prepare_encoder(plan), reporter)
+            summary.append(
+                {
+                    "task": plan.task.name,
+                    "model": plan.facts.name,
+                    "cache": str(plan.cache),
+                    "train": len(features.train),
+                    "test": len(features.test),
+                    "failed": len(features.failures),
+                    "encoded_clips": sum(part.encoded_clips for part in features.extractions),
+                    "cached_clips": sum(part.cached_clips for part in features.extractions),
+                }
+            )
+    if as_json:
+        print(json.dumps(summary, indent=1))
+    else:
+        _print(_table(summary))
+
+
+@app.command(epilog="Example: bench leaderboard --results results --format markdown")
+def leaderboard(
+    results: ResultFolders = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
+    output: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
+    published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
+) -> None:
+    """Compare the models of all records: motion against appearance."""
+    from bench.scores import leaderboard as board
+
+    raise BenchError("not wired yet")
+
+
+@app.command(epilog="Example: bench tasks --json")
+def tasks(as_json: Json = False) -> None:
+    """List the tasks."""
+    from bench.cards import load_task, task_names
+
+    cards = [load_task(name) for name in task_names()]
+    rows = [
+        {"task": c.name, "axis": c.axis or "-", "classes": c.num_classes or "from your lists", "title": c.title}
+        for c in cards
+    ]
+    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+
+
+@app.command(epilog="Example: bench models 'vjepa-*'")
+def models(
+    pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False
+) -> None:
+    """List the encoders that have a name; any checkpoint file works too."""
+    from bench.encoders.catalog import model_cards
+
+    cards = model_cards(pattern)
+    rows = [
+        {
+            "model": c.name,
+            "input": f"{c.num_frames}x{c.resolution}px",
+            "parameters": f"{c.parameters_m:g} M",
+            "weights": "built in" if not c.weights_path else "here" if c.weights_path.is_file() else c.url or "-",
+            "pretrained on": c.pretrained_on,
+        }
+        for c in cards
+    ]
+    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+
+
+@app.command(epilog="Example: bench probes")
+def probes(as_json: Json = False) -> None:
+    """List the recipes: what is trained on the tokens."""
+    from bench.cards import load_probe_card, probe_names
+
+    cards = [load_probe_card(name) for name in probe_names()]
+    rows = [{"probe": c.name, "kind": c.kind, "settings": c.num_settings, "title": c.title} for c in cards]
+    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+
+
+@app.command(epilog="Example: bench doctor")
+def doctor(cache: Cache = None, as_json: Json = False) -> None:
+    """Say what is installed, what works, and what to do about what does not."""
+    from bench.doctor import examine
+
+    checks = examine(cache)
+    rows = [{"check": c.name, "": "ok" if c.ok else "BROKEN", "found": c.found, "to do": c.fix} for c in checks]
+    _print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)
+    if not all(check.ok for check in checks):
+        raise BenchError("something that a run needs does not work", fix="see the last column")
+
+
+def main() -> None:
+    """Run the command line; every problem is one line on stderr and an exit code."""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    debug = len(arguments) < len(sys.argv) - 1
+    try:
+        code = app(arguments, standalone_mode=False)
+    except KeyboardInterrupt:
+        _fail("interrupted; finished parts are kept, the same command goes on from there", 130)
+    except Exception as error:
+        if debug:
+            raise
+        format_message = getattr(error, "format_message", None)  # click's errors in the arguments
+        if isinstance(error, BenchError) or format_message:
+            _fail(str(error) if isinstance(error, BenchError) else format_message(), 2)
+        _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int) -> None:
+    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _plans(
+    tasks: list[str] | None, models: list[str] | None, options: dict[str, Any], reporter: Reporter
+) -> list[RunPlan]:
+    """One plan for each model on each task, all made before the first starts."""
+    from bench.plan import make_options, make_plan
+
+    return [
+        make_plan(make_options({**options, "task": task, "model": model}), reporter)
+        for model in _split(models) or DEFAULT_MODELS
+        for task in _split(tasks) or DEFAULT_TASKS
+    ]
+
+
+def _split(values: list[str] | None) -> list[str]:
+    return [part for value in values or [] for part in value.split(",") if part]
+
+
+def _settings(pairs: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BenchError(f"'{pair}' is not key=value", where="--set", fix="such as --set probe.lr=1e-3")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
+        # YAML 1.1 takes 1e-3 for text.
+        settings[key] = _number(parsed) if isinstance(parsed, str) else parsed
+    return settings
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps([dataclasses.asdict(item) for item in forecasts], indent=1))
+        return
+    from bench.forecast import human_bytes
+
+    rows = [
+        {
+            "task": item.task,
+            "model": item.model,
+            "samples": f"{item.train_samples:,} + {item.test_samples:,}",
+            "unreadable": f"{item.missing_files} missing, {item.empty_files} empty",
+            "clips": f"{item.clips:,}",
+            "tokens": f"{item.tokens:,}",
+            "features": f"{human_bytes(item.feature_bytes)} of {human_bytes(item.free_bytes)} free",
+            "time, rough": f"decode {item.decode_s:.0f} s, encode {item.encode_s:.0f} s",
+        }
+        for item in forecasts
+    ]
+    _print(_table(rows))
+
+
+def _print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(cards, indent=1))
+    else:
+        _print(_table(rows))
+
+
+def _table(rows: list[dict[str, Any]]) -> Any:
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for index, column in enumerate(rows[0] if rows else ["(none)"]):
+        table.add_column(column, no_wrap=index == 0, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    return table
+
+
+def _print(renderable: Any) -> None:
+    from rich.console import Console
+
+    Console(highlight=False).print(renderable)

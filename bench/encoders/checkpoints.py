@@ -1,0 +1,261 @@
+"""Checkpoint files -> architecture and weights, strictly. A checkpoint is data: nothing in it is ever executed.
+
+Layouts: protocol.md 2.1 and 2.2. Whatever is missing, unexpected, misshapen or ambiguous is an error that names it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bench.encoders import vjepa
+from bench.encoders.contract import default_num_heads
+from bench.errors import BenchError
+
+ENCODER_KEYS = ("target_encoder", "encoder")
+"""Where the weights are in an official file; the first that is present is read (the EMA encoder, protocol.md 2.2)."""
+
+_NUM_HEADS = {
+    (size.embed_dim, size.depth, size.patch_size): size.num_heads for size in vjepa.SIZES.values()
+}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The encoder's tensors of a file, under their plain names, and what else the file said."""
+
+    path: Path
+    key: str
+    """Top-level key that was read; empty where the file is a bare state dict."""
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]
+    """Epoch, batch size and the like, as far as the file holds them."""
+    predictor: dict[str, Tensor]
+
+
+def load_vjepa(path: str | Path, *, key: str | None = None) -> tuple[vjepa.VisionTransformer, dict[str, Any]]:
+    """Build the encoder that an official V-JEPA file holds, and report what was read.
+
+    `key` picks the encoder among the file's (default: the first of ENCODER_KEYS present). Raises BenchError for
+    anything that is not a complete V-JEPA 1 encoder.
+    """
+    checkpoint = read_checkpoint(Path(path), key=key)
+    config, notes = infer_config(checkpoint)
+    with torch.device("meta"):
+        model = vjepa.VisionTransformer(config)
+    check_tensors(checkpoint, {name: tuple(t.shape) for name, t in model.state_dict().items()})
+    weights = {name: tensor.to(torch.float32) for name, tensor in checkpoint.tensors.items()}
+    model.load_state_dict(weights, strict=True, assign=True)
+    report = {
+        "file": checkpoint.path.name,
+        "key": checkpoint.key or "(bare state dict)",
+        **checkpoint.facts,
+        "tensors": len(weights),
+        "parameters": sum(t.numel() for name, t in weights.items() if name != "pos_embed"),
+        "notes": notes,
+    }
+    return model, report
+
+
+def describe_vjepa(path: str | Path) -> vjepa.VitConfig:
+    """The architecture that a V-JEPA file holds, from its header and positions alone."""
+    return infer_config(read_checkpoint(Path(path)))[0]
+
+
+def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
+    """Read a `.pth.tar`, `.pt` or `.safetensors` file and pick the encoder's tensors."""
+    content = read_tensors(path)
+    nested = {name: value for name, value in content.items() if isinstance(value, Mapping)}
+    wanted = (key,) if key else (*ENCODER_KEYS, "ema_encoder")
+    found = next((name for name in wanted if name in nested), None)
+    if found is None and (key or not any(isinstance(value, Tensor) for value in content.values())):
+        raise BenchError(
+            f"no encoder under the key {' or '.join(wanted)} (the file's keys: {_listing(content)})",
+            where=str(path),
+            fix="give a V-JEPA pretraining checkpoint, not a probe or an optimiser file",
+        )
+    facts = {k: content[k] for k in ("epoch", "loss", "batch_size", "world_size", "lr") if _is_number(content.get(k))}
+    return Checkpoint(
+        path=path,
+        key=found or "",
+        tensors=plain_names(nested[found] if found else content, path),
+        facts=facts,
+        predictor=plain_names(nested.get("predictor", {}), path),
+    )
+
+
+def read_tensors(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint file as a dictionary, without running anything that it holds."""
+    if not path.is_file():
+        raise BenchError("no such checkpoint file", where=str(path), fix="check the path given with --model")
+    if path.stat().st_size == 0:
+        raise BenchError("the file is empty", where=str(path), fix="download it again")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return dict(load_file(path))
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+    except pickle.UnpicklingError as error:
+        raise _unreadable_pickle(path, error) from error
+    except Exception as error:
+        raise BenchError(
+            f"not a readable checkpoint, or cut off ({_first_line(error)})", where=str(path), fix="download it again"
+        ) from error
+    if not isinstance(content, dict):
+        raise BenchError(f"holds a {type(content).__name__}, not a dictionary of tensors", where=str(path))
+    return content
+
+
+def _unreadable_pickle(path: Path, error: Exception) -> BenchError:
+    text = str(error)
+    code = re.search(r"(?:GLOBAL|Unsupported class|class) `?([\w.]+)", text)
+    if "Unsupported global" in text or "Unsupported class" in text or "Blocklisted" in text:
+        what = f"refused: the file would run code when read{f' ({code.group(1)})' if code else ''}"
+        return BenchError(what, where=str(path), fix="ask its author for a file of tensors only, or safetensors")
+    return BenchError(f"not a checkpoint ({_first_line(error)})", where=str(path), fix="check the path or download it again")
+
+
+def plain_names(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Tensors without the wrappers' `module.` and `backbone.` in their names (protocol.md 2.2)."""
+    plain: dict[str, Tensor] = {}
+    for name, tensor in tensors.items():
+        if not isinstance(tensor, Tensor):
+            raise BenchError(f"'{name}' is a {type(tensor).__name__}, not a tensor", where=str(path))
+        short = name.replace("module.", "").replace("backbone.", "")
+        if short in plain:
+            raise BenchError(f"two tensors are called '{short}'", where=str(path))
+        plain[short] = tensor
+    return plain
+
+
+def refuse_other_families(checkpoint: Checkpoint) -> None:
+    """Raise where the file belongs to a family whose encoder differs, so that it never runs as V-JEPA 1."""
+    names = checkpoint.tensors
+    mask_tokens = sum(name.startswith("mask_tokens.") for name in checkpoint.predictor)
+    family = None
+    if any(name.startswith(("norms_block.", "patch_embed_img.", "img_mod_embed")) for name in names):
+        family = "V-JEPA 2.1"
+    elif "patch_embed.proj.weight" in names and (
+        "pos_embed" not in names
+        or mask_tokens > 2
+        or (checkpoint.predictor and "predictor_pos_embed" not in checkpoint.predictor)
+    ):
+        family = "V-JEPA 2"
+    elif "cls_token" in names:
+        family = "image (class token)"
+    if family:
+        raise BenchError(
+            f"this is a {family} checkpoint; this version reads V-JEPA 1",
+            where=str(checkpoint.path),
+            fix="use vitl16, vith16 or vith16-384 .pth.tar",
+        )
+
+
+def infer_config(checkpoint: Checkpoint) -> tuple[vjepa.VitConfig, list[str]]:
+    """The architecture from the shapes of the tensors (protocol.md 2.2), and notes on what had to be assumed."""
+    refuse_other_families(checkpoint)
+    tensors = checkpoint.tensors
+
+    def shape(name: str, ndim: int) -> tuple[int, ...]:
+        if name not in tensors:
+            raise BenchError(
+                f"tensor '{name}' is missing (present: {_listing(tensors)})",
+                where=str(checkpoint.path),
+                fix="give a V-JEPA encoder checkpoint",
+            )
+        if tensors[name].ndim != ndim:
+            raise BenchError(
+                f"tensor '{name}' has shape {list(tensors[name].shape)}, expected {ndim} dimensions",
+                where=str(checkpoint.path),
+                fix="give a V-JEPA video encoder checkpoint",
+            )
+        return tuple(tensors[name].shape)
+
+    embed_dim, _, tubelet_size, patch_size, _ = shape("patch_embed.proj.weight", 5)
+    mlp_dim, _ = shape("blocks.0.mlp.fc1.weight", 2)
+    shape("pos_embed", 3)
+    depth = 1 + max(int(m.group(1)) for m in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if m)
+    notes = []
+    num_heads = _NUM_HEADS.get((embed_dim, depth, patch_size))
+    if num_heads is None:
+        num_heads = default_num_heads(embed_dim)
+        notes.append(f"num_heads {num_heads} assumed: no named size has width {embed_dim} and depth {depth}")
+    grid, uniform_power = identify_positions(checkpoint.path, tensors["pos_embed"])
+    config = vjepa.VitConfig(
+        embed_dim=embed_dim,
+        depth=depth,
+        num_heads=num_heads,
+        mlp_dim=mlp_dim,
+        patch_size=patch_size,
+        tubelet_size=tubelet_size,
+        num_frames=grid[0] * tubelet_size,
+        resolution=grid[1] * patch_size,
+        uniform_power=uniform_power,
+    )
+    return config, notes
+
+
+def identify_positions(path: Path, pos_embed: Tensor) -> tuple[tuple[int, int, int], bool]:
+    """The (t, h, w) grid whose sin-cos code the stored positions [1, N, D] are, and its `uniform_power`.
+
+    N alone does not tell the grid (64 tokens are 4x4x4 or 1x8x8); the values do.
+    """
+    _, num_tokens, embed_dim = pos_embed.shape
+    for side in range(int(num_tokens**0.5), 0, -1):
+        if num_tokens % (side * side):
+            continue
+        grid = (num_tokens // (side * side), side, side)
+        for uniform_power in (True, False):
+            table = vjepa.sincos_positions(embed_dim, grid, uniform_power=uniform_power)
+            if table.shape == pos_embed.shape and torch.allclose(pos_embed.float(), table, atol=1e-3):
+                return grid, uniform_power
+    raise BenchError(
+        f"'pos_embed' {list(pos_embed.shape)} is not the sin-cos code of any (t, h, h) grid, so frames and resolution"
+        " cannot be told",
+        where=str(path),
+        fix="give a V-JEPA 1 encoder checkpoint",
+    )
+
+
+def check_tensors(checkpoint: Checkpoint, expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Raise BenchError naming every tensor that is missing, unexpected or of another shape."""
+    problems = [f"'{n}' is missing" for n in sorted(set(expected) - set(checkpoint.tensors))]
+    problems += [f"'{n}' is unexpected" for n in sorted(set(checkpoint.tensors) - set(expected))]
+    problems += [
+        f"'{n}' has shape {list(t.shape)} instead of {list(expected[n])}"
+        for n, t in sorted(checkpoint.tensors.items())
+        if n in expected and tuple(t.shape) != expected[n]
+    ]
+    if problems:
+        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        raise BenchError(
+            f"the tensors do not make a V-JEPA encoder: {', '.join(problems[:5])}{more}",
+            where=f"{checkpoint.path} [{checkpoint.key}]",
+            fix="the file is of another architecture or damaged",
+        )
+
+
+def _is_zip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"PK"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listing(names: Mapping[str, Any], limit: int = 6) -> str:
+    shown = [str(name) for name in names][:limit]
+    return ", ".join(shown) + (", ..." if len(names) > limit else "")
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

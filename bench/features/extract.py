@@ -1,0 +1,156 @@
+"""Encoder x videos -> tokens in the cache: each clip is encoded once, whatever is there already is not touched."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.encoders.contract import Encoder
+from bench.errors import BenchError
+from bench.features.store import Array, Store, items_per_shard
+from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.views import normalise
+
+Progress = Callable[[int, int], None]
+
+_TOKENS_PER_BATCH = {"cpu": 2**14, "cuda": 2**18}
+
+
+@dataclass
+class Extraction:
+    """What an extraction did."""
+
+    failures: dict[str, str] = field(default_factory=dict)
+    """Item key -> why it could not be read."""
+    encoded_clips: int = 0
+    cached_clips: int = 0
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+
+def item_key(item: VideoItem) -> str:
+    """Name of an item's tokens in its space: content id and draw, which is all that its pixels depend on."""
+    return f"{item.id}/{item.draw}"
+
+
+def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
+    """Every field that decides the tokens of a video, and none that does not: the key of the feature space.
+
+    Device, batch, workers and decoder are not among them: the two decoders give the same frames. Nor is the seed of
+    a plan that draws nothing.
+    """
+    spec = encoder.input_spec
+    return {
+        "protocol_version": 1,
+        "encoder": encoder.digest,
+        "precision": encoder.precision,
+        "dtype": "fp16",
+        "mean": spec.mean,
+        "std": spec.std,
+        "frames_per_clip": plan.frames_per_clip,
+        "frame_step": plan.frame_step,
+        "num_segments": plan.num_segments,
+        "views": plan.views,
+        "size": plan.size,
+        "short_side": plan.short_side,
+        "sampling": plan.sampling,
+        "seed": plan.seed if plan.sampling == "random" else None,
+    }
+
+
+def extract(
+    encoder: Encoder,
+    items: Sequence[VideoItem],
+    plan: ClipPlan,
+    store: Store,
+    *,
+    num_workers: int,
+    timeout_s: float = 60.0,
+    batch_size: int | None = None,
+    progress: Progress | None = None,
+) -> Extraction:
+    """Bring the tokens of all `items` into `store`, shard by shard; what is there is kept, what fails is listed.
+
+    An interrupted extraction goes on at the last finished shard. Raises BenchError where the encoder gives values that
+    are not finite in fp16.
+    """
+    started = time.perf_counter()
+    result = Extraction()
+    unique = {item_key(item): item for item in items}
+    result.notes += store.open(unique)
+    clips_per_item = plan.num_segments * plan.views
+    missing = {key: item for key, item in unique.items() if key not in store.locations}
+    result.cached_clips = (len(unique) - len(missing)) * clips_per_item
+    num_tokens = _tokens_per_clip(encoder, plan)
+    per_shard = items_per_shard(2 * encoder.embed_dim * num_tokens * clips_per_item)
+    if batch_size is None:
+        batch_size = max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
+    loaded = load_clips(list(missing.values()), plan, num_workers=num_workers, timeout_s=timeout_s)
+    shard: dict[str, Array] = {}
+    for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):
+        tokens = encode(encoder, [clips.pixels for _, clips in batch if clips.pixels is not None])
+        for (key, _), item_tokens in zip(batch, tokens, strict=True):
+            shard[key] = item_tokens
+            if len(shard) == per_shard:
+                _write(store, shard)
+                shard = {}
+        result.encoded_clips += len(batch) * clips_per_item
+        if progress:
+            cached = len(unique) - len(missing)
+            progress(cached + result.encoded_clips // clips_per_item + len(result.failures), len(unique))
+    if shard:
+        _write(store, shard)
+    result.seconds = time.perf_counter() - started
+    return result
+
+
+def _write(store: Store, shard: dict[str, Array]) -> None:
+    store.add(list(shard), np.stack(list(shard.values())))
+
+
+def encode(encoder: Encoder, pixels: list[Tensor]) -> Array:
+    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens fp16 [b, V, K * N, D] (protocol.md 4.3)."""
+    stacked = torch.stack(pixels)
+    b, V, K = stacked.shape[:3]
+    flat = stacked.flatten(0, 2)
+    if encoder.device.type == "cuda":
+        flat = flat.pin_memory().to(encoder.device, non_blocking=True)
+    spec = encoder.input_spec
+    tokens = encoder(normalise(flat, spec.mean, spec.std))
+    tokens = tokens.view(b, V, K * tokens.shape[1], tokens.shape[2]).half()
+    if not torch.isfinite(tokens).all():
+        raise BenchError(
+            "the encoder gave tokens that are not finite in half precision",
+            where=f"model {encoder.name}",
+            fix="run it with --precision fp32, and check its weights",
+        )
+    array: Array = tokens.cpu().numpy()
+    return array
+
+
+def _tokens_per_clip(encoder: Encoder, plan: ClipPlan) -> int:
+    t, h, w = encoder.grid(plan.frames_per_clip, plan.size, plan.size)
+    return t * h * w
+
+
+def _batches(
+    loaded: Iterator[tuple[str, LoadedClips]], size: int, failures: dict[str, str]
+) -> Iterator[list[tuple[str, LoadedClips]]]:
+    """Readable items in lists of at most `size`; the others go to `failures`."""
+    batch: list[tuple[str, LoadedClips]] = []
+    for key, clips in loaded:
+        if clips.pixels is None:
+            failures[key] = clips.error or "could not be read"
+            continue
+        batch.append((key, clips))
+        if len(batch) >= max(1, size):
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,155 @@
+"""Tokens on disk: memory-mapped fp16 shards with an index and a checksum each, addressed by content.
+
+    CACHE/features/<space>/space.json       the fields that decide the tokens of a video, besides the video
+    CACHE/features/<space>/<shard>.npy      tokens [n, V, N, D] of n items, V views, fp16
+    CACHE/features/<space>/<shard>.json     item keys in order, and the SHA-256 of the tokens
+
+A shard is there when its index is: both are written under a temporary name and renamed, the tokens first. Names derive
+from the item keys, so that two runs at once write the same files with the same bytes and do not harm each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench.files import atomic_write
+
+SHARD_BYTES = 64 * 2**20
+MAX_SHARD_ITEMS = 256
+
+Array = NDArray[np.float16]
+
+
+@dataclass(frozen=True)
+class Location:
+    """Where an item's tokens are."""
+
+    shard: str
+    row: int
+
+
+def space_key(fields: Mapping[str, Any]) -> str:
+    """Name of the feature space that `fields` (everything that changes the tokens, and nothing else) decide."""
+    return hashlib.sha256(json.dumps(dict(fields), sort_keys=True).encode()).hexdigest()[:24]
+
+
+def shard_name(keys: Sequence[str]) -> str:
+    """Name of the shard that holds these items in this order."""
+    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
+
+
+def items_per_shard(item_bytes: int) -> int:
+    """How many items of `item_bytes` bytes go into one shard."""
+    return max(1, min(MAX_SHARD_ITEMS, SHARD_BYTES // item_bytes))
+
+
+class Store:
+    """The features of one space."""
+
+    def __init__(self, cache: Path, fields: Mapping[str, Any]) -> None:
+        self.key = space_key(fields)
+        self.folder = cache / "features" / self.key
+        self._tokens: dict[str, Array] = {}
+        self.locations: dict[str, Location] = {}
+        self.folder.mkdir(parents=True, exist_ok=True)
+        description = self.folder / "space.json"
+        if not description.exists():
+            with atomic_write(description) as temporary:
+                temporary.write_text(json.dumps(dict(fields), indent=1, sort_keys=True), encoding="utf-8")
+
+    def open(self, wanted: Iterable[str]) -> list[str]:
+        """Find the items `wanted` among the shards and check the checksums of the shards that hold them.
+
+        Returns one line for every damaged shard; it is removed, so that its items are missing and are encoded again.
+        """
+        damaged = []
+        wanted = set(wanted)
+        for index_path in sorted(self.folder.glob("*.json")):
+            if index_path.name == "space.json":
+                continue
+            name = index_path.stem
+            try:
+                index = json.loads(index_path.read_text(encoding="utf-8"))
+                keys, digest = index["items"], index["sha256"]
+                if wanted.isdisjoint(keys):
+                    continue
+                tokens = self._map(name)
+                if len(tokens) != len(keys) or _digest(tokens) != digest:
+                    raise ValueError("checksum differs")
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                damaged.append(f"damaged shard {name} of the feature cache ({error}): encoded again")
+                self._forget(name)
+                continue
+            for row, key in enumerate(keys):
+                self.locations[key] = Location(name, row)
+        return damaged
+
+    def add(self, keys: Sequence[str], tokens: Array) -> None:
+        """Write one shard: tokens [n, V, N, D] of the items `keys`."""
+        name = shard_name(keys)
+        with atomic_write(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, tokens)
+        with atomic_write(self.folder / f"{name}.json") as temporary:
+            index = {"items": list(keys), "shape": list(tokens.shape), "sha256": _digest(tokens)}
+            temporary.write_text(json.dumps(index), encoding="utf-8")
+        self._tokens.pop(name, None)
+        for row, key in enumerate(keys):
+            self.locations[key] = Location(name, row)
+
+    def item(self, key: str) -> Array:
+        """The memory-mapped tokens [V, N, D] of one item."""
+        location = self.locations[key]
+        tokens: Array = self._map(location.shard)[location.row]
+        return tokens
+
+    def _map(self, name: str) -> Array:
+        if name not in self._tokens:
+            # Plain ndarrays over the map: indexing np.memmap itself costs several microseconds a row.
+            self._tokens[name] = np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
+        return self._tokens[name]
+
+    def _forget(self, name: str) -> None:
+        self._tokens.pop(name, None)
+        for suffix in (".json", ".npy"):
+            (self.folder / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+class FeatureSet:
+    """The features of one split in the order of its samples: what probes are trained and tested on.
+
+    `keys` holds the item of every sample for each draw: one list of K keys a sample. A sample has K * V views: the V
+    views of its first draw, then of its second.
+    """
+
+    def __init__(self, store: Store, keys: Sequence[Sequence[str]]) -> None:
+        self.rows = [[store.item(key) for key in draws] for draws in keys]
+        self.num_samples = len(self.rows)
+        self.views_per_draw, self.num_tokens, self.embed_dim = self.rows[0][0].shape
+        self.num_views = len(self.rows[0]) * self.views_per_draw
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all tokens."""
+        return self.num_samples * self.num_views * self.num_tokens * self.embed_dim * 2
+
+    def read(self, rows: NDArray[np.int64], view: int) -> Tensor:
+        """The tokens [b, N, D] (fp16, a copy) of view number `view` of the samples `rows`."""
+        draw, spatial = divmod(view, self.views_per_draw)
+        batch = np.empty((len(rows), self.num_tokens, self.embed_dim), np.float16)
+        for target, row in zip(batch, rows, strict=True):
+            target[...] = self.rows[row][draw][spatial]
+        return torch.from_numpy(batch)
+
+
+def _digest(tokens: Array) -> str:
+    return hashlib.sha256(np.ascontiguousarray(tokens).data).hexdigest()

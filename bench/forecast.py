@@ -1,0 +1,125 @@
+"""What a run will cost, before it starts: clips, tokens, bytes, time. Nothing is encoded and no weights are read."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from bench import environment
+from bench.annotations import Sample
+from bench.errors import BenchError
+from bench.plan import RunPlan
+from bench.video.loader import ClipPlan, VideoItem, load_clips
+
+_TIMED_FILES = 4
+# Share of the matrix-product rate that a transformer's forward pass is assumed to reach.
+_ENCODER_EFFICIENCY = 0.5
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """The size of a run. Times are rough: a few files are decoded here, the encoder's are computed from its size."""
+
+    task: str
+    model: str
+    protocol: str
+    input: str
+    train_samples: int
+    test_samples: int
+    missing_files: int
+    empty_files: int
+    clips: int
+    tokens: int
+    feature_bytes: int
+    free_bytes: int
+    decode_s: float
+    encode_s: float
+
+
+def forecast(plan: RunPlan) -> Forecast:
+    """The forecast of a plan. Raises BenchError where the features do not fit on the cache's disk."""
+    train, test = plan.splits.train, plan.splits.test
+    train_views = plan.train_draws * plan.train_clips.num_segments
+    test_views = plan.test_clips.views * plan.test_clips.num_segments
+    clips = len(train) * train_views + len(test) * test_views
+    tokens = clips * plan.clip_tokens
+    num_bytes = tokens * plan.facts.embed_dim * 2
+    sizes = [_size(sample) for sample in (*train, *test)]
+    workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
+    seconds = _decode_seconds([s for s, n in zip((*train, *test), sizes, strict=True) if n], plan.test_clips)
+    check_space(plan.cache, num_bytes)
+    return Forecast(
+        task=plan.task.name,
+        model=plan.facts.name,
+        protocol=plan.protocol,
+        input=plan.input_name,
+        train_samples=len(train),
+        test_samples=len(test),
+        missing_files=sum(n is None for n in sizes),
+        empty_files=sum(n == 0 for n in sizes),
+        clips=clips,
+        tokens=tokens,
+        feature_bytes=num_bytes,
+        free_bytes=shutil.disk_usage(plan.cache).free,
+        decode_s=seconds * (len(train) * plan.train_draws + len(test)) / max(1, workers),
+        encode_s=clips * plan.facts.flops(plan.clip_tokens) / (_ENCODER_EFFICIENCY * _matrix_rate(plan)),
+    )
+
+
+def check_space(cache: Path, num_bytes: int) -> None:
+    """Raise BenchError where `num_bytes` of features do not fit on the disk of the cache."""
+    free = shutil.disk_usage(cache).free
+    if num_bytes > free:
+        raise BenchError(
+            f"the features take {human_bytes(num_bytes)}, and {human_bytes(free)} are free",
+            where=str(cache),
+            fix="free some space, choose another disk with --cache, or a subset with --limit",
+        )
+
+
+def human_bytes(count: float) -> str:
+    """A size for people: `3.1 MiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"
+
+
+def _size(sample: Sample) -> int | None:
+    try:
+        return Path(sample.path).stat().st_size
+    except OSError:
+        return None
+
+
+def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
+    """Seconds to decode and crop one video in one process, from a few of them spread over the list."""
+    chosen = samples[:: max(1, len(samples) // _TIMED_FILES)][:_TIMED_FILES]
+    if not chosen:
+        return 0.0
+    items = [VideoItem(id=sample.id, path=sample.path) for sample in chosen]
+    started = time.perf_counter()
+    for _ in load_clips(items, clips, num_workers=1):
+        pass
+    return (time.perf_counter() - started) / len(chosen)
+
+
+def _matrix_rate(plan: RunPlan) -> float:
+    """Floating-point operations a second of a matrix product on the chosen device and precision."""
+    device = environment.choose_device(plan.options.device)
+    names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    dtype = names[environment.choose_precision(plan.options.precision, device)]
+    a = torch.ones(1024, 1024, device=device, dtype=dtype)
+    repeats = 5 if device == "cpu" else 200
+    (a @ a).sum().item()
+    started = time.perf_counter()
+    for _ in range(repeats):
+        b = a @ a
+    b.sum().item()
+    return repeats * 2.0 * 1024**3 / (time.perf_counter() - started)

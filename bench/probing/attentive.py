@@ -1,0 +1,142 @@
+"""The one-block attentive probe of V-JEPA 1 (protocol.md 4.1), for all settings of a sweep at once.
+
+Its query is learned, so keys and values of the tokens are never needed. With x the normalised tokens, g and b the
+scale and shift of the first norm, and q = Wq query + bq, a head's score is
+
+    (Wk (g x + b) + bk) . q / sqrt(d)  =  x . [g (Wk^T q) / sqrt(d)]  +  a constant, which the softmax cancels
+
+and the attended value is Wv (g (sum_n p_n x_n) + b) + bv. So every head of every setting is one vector u that scores
+the same tokens, and values are projected after pooling: the tokens are read once for the whole sweep.
+
+Shapes: S settings, B clips, N tokens, D channels, H heads of d = D / H channels, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.probing.kernels import linear, pool_tokens
+from bench.probing.stack import Stack
+
+QUERY = "pooler.query_tokens"
+BLOCK = "pooler.cross_attention_block"
+MATRICES = (*(f"{BLOCK}.{layer}.weight" for layer in ("xattn.q", "xattn.kv", "mlp.fc1", "mlp.fc2")), "linear.weight")
+NORM_EPS = 1e-5
+
+
+def tensor_shapes(embed_dim: int, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """The official tensors of a probe that take part in its function, and their shapes (protocol.md 2.3)."""
+    D, C = embed_dim, num_classes
+    block = {
+        "norm1.weight": (D,),
+        "norm1.bias": (D,),
+        "xattn.q.weight": (D, D),
+        "xattn.q.bias": (D,),
+        "xattn.kv.weight": (2 * D, D),
+        "xattn.kv.bias": (2 * D,),
+        "norm2.weight": (D,),
+        "norm2.bias": (D,),
+        "mlp.fc1.weight": (4 * D, D),
+        "mlp.fc1.bias": (4 * D,),
+        "mlp.fc2.weight": (D, 4 * D),
+        "mlp.fc2.bias": (D,),
+    }
+    named = {f"{BLOCK}.{name}": shape for name, shape in block.items()}
+    return {QUERY: (1, 1, D), **named, "linear.weight": (C, D), "linear.bias": (C,)}
+
+
+def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str, Tensor]:
+    """Untrained weights: normal with deviation 0.02, zero biases, unit norms, fc2 / sqrt(2) (protocol.md 4.1).
+
+    The official truncation at +-2 is a hundred deviations away and never acts. The stream is NumPy's legacy one,
+    which is frozen, so that a seed names the same weights on every machine and version.
+    """
+    stream = np.random.RandomState(seed)
+    weights = {}
+    for name, shape in tensor_shapes(embed_dim, num_classes).items():
+        if name.endswith("bias"):
+            weights[name] = torch.zeros(shape)
+        elif len(shape) == 1:
+            weights[name] = torch.ones(shape)
+        else:
+            weights[name] = torch.from_numpy((stream.standard_normal(shape) * 0.02).astype(np.float32))
+    weights[f"{BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0)
+    return weights
+
+
+def attentive_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int) -> Tensor:
+    """Logits [S, B, C] of S probes (the official tensors, each with a leading S) for tokens [B, N, D].
+
+    The backward pass fills the `.grad` of MATRICES by itself, see kernels.linear.
+    """
+    w = {name.removeprefix(f"{BLOCK}."): weight for name, weight in weights.items()}
+    query = w[QUERY].flatten(1)
+    S, D = query.shape
+
+    def project(x: Tensor, layer: str) -> Tensor:
+        weight = w[f"{layer}.weight"]
+        return linear(x, weight, weight.grad) + w[f"{layer}.bias"].unsqueeze(1)
+
+    y = _attend(w, project(query[:, None], "xattn.q"), tokens, num_heads)
+    h = query[:, None] + y
+    z = F.layer_norm(h, (D,), eps=NORM_EPS) * w["norm2.weight"][:, None] + w["norm2.bias"][:, None]
+    h = h + project(F.gelu(project(z, "mlp.fc1")), "mlp.fc2")
+    return project(h, "linear")
+
+
+def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) -> Tensor:
+    """Attended values [S, B, D] of the projected queries q [S, 1, D]; no output projection follows (protocol.md 4.1)."""
+    S, _, D = q.shape
+    B, H, d = tokens.shape[0], num_heads, D // num_heads
+    kv, g, b = w["xattn.kv.weight"], w["norm1.weight"][:, None], w["norm1.bias"][:, None, None]
+    keys, values = kv.view(S, 2, H, d, D).unbind(1)
+    d_keys, d_values = (None, None) if kv.grad is None else kv.grad.view(S, 2, H, d, D).unbind(1)
+
+    u = linear(q.view(S, H, 1, d), keys, d_keys, transposed=True).view(S, H, D) * g / math.sqrt(d)
+    pooled = pool_tokens(u.reshape(S * H, D), tokens, eps=NORM_EPS)  # [B, S*H, D]
+    x = pooled.view(B, S, H, D).permute(1, 2, 0, 3) * g[:, None] + b  # [S, H, B, D]
+    y = linear(x, values, d_values).transpose(1, 2).reshape(S, B, D)
+    return y + w["xattn.kv.bias"][:, None, D:]
+
+
+class AttentiveSweep:
+    """S probes that share their initial weights and see the same tokens."""
+
+    def __init__(self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int) -> None:
+        self.stack = Stack(initial, num_settings, assigned=MATRICES)
+        self.num_heads = num_heads
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, D] -> logits [S, B, C]."""
+        return attentive_logits(self.stack.weights, tokens, self.num_heads)
+
+    def probe(self, index: int) -> AttentiveProbe:
+        """One setting as a probe of its own."""
+        return AttentiveProbe(self.stack.setting(index), self.num_heads)
+
+
+class AttentiveProbe(nn.Module):
+    """One frozen probe, tokens [B, N, D] -> logits [B, C]. Its state dict has the official names (protocol.md 2.3)."""
+
+    def __init__(self, weights: Mapping[str, Tensor], num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        for name, weight in weights.items():
+            *folders, leaf = name.split(".")
+            module: nn.Module = self
+            for folder in folders:
+                if not hasattr(module, folder):
+                    module.add_module(folder, nn.Module())
+                module = module.get_submodule(folder)
+            module.register_parameter(leaf, nn.Parameter(weight.detach(), requires_grad=False))
+        self.eval()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        weights = {name: weight.unsqueeze(0) for name, weight in self.named_parameters()}
+        return attentive_logits(weights, tokens, self.num_heads)[0]

@@ -1,0 +1,38 @@
+"""The k-nearest-neighbour probe: cosine distance between mean-pooled tokens, k chosen on held-out training samples.
+
+Every view of a training sample is a neighbour of its own; held-out and test samples average the votes over views.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+from torch import Tensor, nn
+
+from bench.probing.source import PooledTokens
+from bench.probing.split import Rows
+
+Floats = npt.NDArray[np.float32]
+
+
+class KnnProbe(nn.Module):
+    """Tokens [B, N, D] -> the logarithm of the neighbours' votes [B, C] (minus infinity for none), on the CPU.
+
+    The softmax of its output is the share of votes.
+    """
+
+    def __init__(self, pooled: PooledTokens, rows: Rows, labels: Rows, num_classes: int, k: int) -> None:
+        super().__init__()
+        self.num_classes = num_classes
+        features = np.concatenate([pooled.read(rows, view)[:, 0].numpy() for view in range(pooled.num_views)])
+        self._classifier = KNeighborsClassifier(n_neighbors=k, metric="cosine", algorithm="brute")
+        self._classifier.fit(features, np.tile(labels[rows], pooled.num_views))
+        self.eval()
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        features = tokens.float().mean(dim=1).cpu().numpy()
+        votes = np.zeros((len(features), self.num_classes), dtype=np.float32)
+        votes[:, self._classifier.classes_] = self._classifier.predict_proba(features)
+        return torch.from_numpy(votes).log()

@@ -1,0 +1,78 @@
+"""Telling the user what is going on: live bars on a terminal, plain lines elsewhere, on stderr."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+_PLAIN_INTERVAL_S = 15.0
+
+
+class Reporter(Protocol):
+    """What the engine tells: the stage it is in with a count, and lines worth reading."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """`done` of `total` units of the stage `name` are finished."""
+
+    def say(self, line: str) -> None:
+        """One line for the user."""
+
+
+class Silent:
+    """Tells nothing."""
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+
+class Live:
+    """Progress on stderr: a bar with remaining time for each stage, or a line now and then where it is no terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(stderr=True, highlight=False)
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+            console=self._console,
+            disable=not self._console.is_terminal,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._told: dict[str, float] = {}
+
+    def __enter__(self) -> Live:
+        self._bars.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, done: int, total: int) -> None:
+        """Draw the stage's bar, or print a line every 15 s."""
+        if not self._console.is_terminal:
+            self._plain(name, done, total)
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self._bars.add_task(name, total=total)
+        self._bars.update(self._tasks[name], completed=done, total=total)
+
+    def say(self, line: str) -> None:
+        """Print one line above the bars."""
+        self._console.print(line, markup=False, soft_wrap=True)
+
+    def _plain(self, name: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        first = self._told.setdefault(name, now)
+        if now - first >= _PLAIN_INTERVAL_S:
+            self._told[name] = now
+            self.say(f"{name}: {done} of {total}")

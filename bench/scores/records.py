@@ -1,0 +1,213 @@
+"""What a run leaves behind: `RESULTS/<run id>/record.json` and `predictions.parquet`, written atomically.
+
+Records are the truth; every table is derived from them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from bench.errors import BenchError
+from bench.files import writable_folder
+
+SCHEMA_VERSION = 1
+
+
+def _utc(text: str) -> datetime:
+    # Python 3.10 does not read the Z.
+    moment = datetime.fromisoformat(text.removesuffix("Z") + ("+00:00" if text.endswith("Z") else ""))
+    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+
+
+def _moment(text: str) -> str:
+    _utc(text)
+    return text
+
+
+Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Moment = Annotated[str, AfterValidator(_moment)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Score(_Part):
+    """One metric of a run, with its 95 % interval."""
+
+    metric: str
+    value: Percent
+    """0 to 100."""
+    low: Percent
+    high: Percent
+    correct: Count
+    """Number of samples that were right; value = 100 * correct / n."""
+    n: Count
+    """Samples that were scored, each once."""
+    failed: Count
+    """Test samples that could not be read; listed under `failures`, never replaced."""
+    interval: str
+    """How the interval was made."""
+
+
+class Failure(_Part):
+    """A sample that could not be read, and why."""
+
+    sample: str
+    split: Literal["train", "test"]
+    reason: str
+
+
+class Head(_Part):
+    """One setting of a sweep."""
+
+    lr: float | None = None
+    weight_decay: float | None = None
+    neighbours: int | None = None
+    held_out_accuracy: float | None = None
+    """0 to 100, on the held-out training samples; empty where nothing was chosen."""
+    held_out_loss: float | None = None
+    diverged: bool = False
+    chosen: bool = False
+
+
+class Cost(_Part):
+    """What the run took."""
+
+    encoder_clips: int
+    """Clips encoded now."""
+    cached_clips: int
+    """Clips whose features came from the cache."""
+    extract_s: float
+    probe_s: float
+    total_s: float
+    peak_memory_bytes: int
+    feature_bytes: int
+    """Size of the features that the probe read."""
+
+
+class Record(_Part):
+    """Everything about one run: one encoder, one task, one recipe, one seed."""
+
+    schema_version: int = SCHEMA_VERSION
+    run_id: str
+    created: Moment
+    """UTC, ISO 8601."""
+    task: str
+    axis: Literal["motion", "appearance"] | None
+    model: str
+    """Name on the leaderboard."""
+    probe: str
+    protocol: str
+    """Recipe, its version, and the clip protocol: scores share a column only where this is equal."""
+    seed: int
+    input: str
+    """Frames and resolution that the encoder saw, such as `8x16px`."""
+    num_train: int
+    num_classes: int
+    class_names: list[str]
+    scores: list[Score]
+    heads: list[Head]
+    failures: list[Failure]
+    notes: list[str]
+    """What a reader of the score must know: limits, assumptions, selection on test."""
+    arguments: dict[str, Any]
+    """As given."""
+    resolved: dict[str, Any]
+    """Task card, recipe, input spec, sampling and devices as used."""
+    digests: dict[str, str]
+    """Of the encoder, the features and the sample lists: `encoder`, `features`, `train_list`, `test_list`.
+
+    Two encoders share a row of the leaderboard, and two lists a column, only where their digests are equal.
+    """
+    versions: dict[str, str]
+    hardware: dict[str, Any]
+    git_revision: str | None
+    cost: Cost
+
+    @property
+    def moment(self) -> datetime:
+        """When the record was made, with its time zone: comparable between records."""
+        return _utc(self.created)
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per-sample outcome on the test split, in the order of the list."""
+
+    samples: list[str]
+    labels: list[int]
+    probabilities: Any
+    """float32 [n, classes]."""
+
+
+def write_record(results: Path, record: Record, predictions: Predictions) -> Path:
+    """Write a run's folder under `results` and return it; the folder appears complete or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    writable_folder(results, option="--results")
+    table = pa.table(
+        {
+            "sample": pa.array(predictions.samples, pa.string()),
+            "label": pa.array(predictions.labels, pa.int32()),
+            "prediction": pa.array(predictions.probabilities.argmax(1).tolist(), pa.int32()),
+            "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float32())),
+        }
+    )
+    temporary = Path(tempfile.mkdtemp(prefix=".run.", dir=results))
+    pq.write_table(table, temporary / "predictions.parquet")
+    (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o777 & ~umask)
+    folder = results / record.run_id
+    temporary.replace(folder)
+    return folder
+
+
+def read_record(path: Path) -> Record:
+    """Read one `record.json`. Raises BenchError where it is damaged or from a newer version."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        version = content.get("schema_version") if isinstance(content, dict) else None
+        if isinstance(version, int) and version > SCHEMA_VERSION:
+            raise BenchError(
+                f"written by a newer version (schema {version}, this one reads {SCHEMA_VERSION})",
+                where=str(path),
+                fix="update vjepa-bench",
+            )
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise _unreadable(path, f"{field}: {first['msg']}" if field else first["msg"]) from error
+    except (OSError, ValueError) as error:
+        raise _unreadable(path, str(error)) from error
+
+
+def _unreadable(path: Path, reason: str) -> BenchError:
+    return BenchError(f"not a readable record ({reason})", where=str(path), fix="move it away or run again")
+
+
+def read_records(folders: Iterable[Path]) -> Iterator[Record | BenchError]:
+    """Every record under the results folders; an unreadable one comes as its error, so that it can be named.
+
+    Folders that begin with a dot are runs that were never completed, and are passed over.
+    """
+    for folder in folders:
+        for path in sorted(folder.glob("[!.]*/record.json")):
+            try:
+                yield read_record(path)
+            except BenchError as error:
+                yield error

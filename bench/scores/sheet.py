@@ -1,0 +1,171 @@
+"""What a board says, in printed words: headings, entries, marks and legend, the same for every kind of table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from bench.scores.leaderboard import Cell, Column, GroupMean, Leaderboard
+
+MISSING = "—"
+_TITLES = {"motion": "Motion", "appearance": "Appearance", None: "No axis"}
+_METRICS = {"top1": "top-1 accuracy"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of the table."""
+
+    value: str = MISSING
+    interval: str = ""
+    spread: str = ""
+    """Over seeds; empty for one seed."""
+    marks: tuple[int, ...] = ()
+    """Numbers of its footnotes."""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class PrintedColumn:
+    """One column: its group, the lines of its heading and an entry for each row."""
+
+    group: str
+    heading: tuple[str, ...]
+    marks: tuple[int, ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A whole board in words."""
+
+    title: str
+    models: tuple[Entry, ...]
+    columns: tuple[PrintedColumn, ...]
+    legend: tuple[tuple[str, str], ...]
+    """(term, meaning), to be read before the footnotes."""
+    footnotes: tuple[tuple[str, str], ...]
+    """(number, text)."""
+
+
+def lay_out(board: Leaderboard) -> Sheet:
+    """The board in words. Names come as they are in the records: escaping them is the printer's part."""
+    protocols = list(dict.fromkeys(column.protocol for column in board.columns))
+    columns: list[PrintedColumn] = []
+    for axis in _TITLES:
+        columns += [_scores(board, column, protocols) for column in board.columns if column.axis == axis]
+        columns += [_mean(board, mean) for mean in board.means if mean.axis == axis]
+    columns += [
+        _cost(board, "clips", [f"{row.encoder_clips:,}" for row in board.rows]),
+        _cost(board, "time", [duration(row.seconds) for row in board.rows]),
+    ]
+    models = tuple(
+        Entry(row.label, marks=_marks(board, "rows", lambda cell, index=index: cell[0] == index))
+        for index, row in enumerate(board.rows)
+    )
+    metrics = sorted({_METRICS.get(column.metric, column.metric) for column in board.columns})
+    return Sheet(
+        title=f"Frozen encoders: {' and '.join(metrics)} in %, with 95 % interval",
+        models=models,
+        columns=tuple(columns),
+        legend=tuple(_legend(board, protocols)),
+        footnotes=tuple(
+            (str(number), f"all scores: {note.text}" if note.place == "all" else note.text)
+            for number, note in enumerate(board.footnotes, start=1)
+        ),
+    )
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the unit that reads best: 42 s, 3.5 min, 12.1 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
+
+
+def _scores(board: Leaderboard, column: Column, protocols: list[str]) -> PrintedColumn:
+    index = board.columns.index(column)
+    best = _best(row.cells[column].value for row in board.rows if column in row.cells)
+    entries = []
+    for number, row in enumerate(board.rows):
+        cell = row.cells.get(column)
+        marks = _marks(board, "cells", lambda place, at=(number, index): place == at)
+        entries.append(_entry(cell, marks, best) if cell else Entry())
+    return PrintedColumn(
+        group=_TITLES[column.axis],
+        heading=_heading(board, column, protocols),
+        marks=_marks(board, "columns", lambda place: place[1] == index),
+        entries=tuple(entries),
+    )
+
+
+def _entry(cell: Cell, marks: tuple[int, ...], best: str) -> Entry:
+    spread = "" if cell.spread is None else f"sd {cell.spread:.1f}, {len(cell.runs)} seeds"
+    value = f"{cell.value:.1f}"
+    return Entry(value, f"{cell.low:.1f}–{cell.high:.1f}", spread, marks, value == best)
+
+
+def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[str, ...]:
+    probe = column.probe if len(protocols) == 1 else f"{column.probe} P{protocols.index(column.protocol) + 1}"
+    lines = [column.task, probe, f"n = {column.num_test:,}"]
+    if len({other.metric for other in board.columns}) > 1:
+        lines.insert(2, _METRICS.get(column.metric, column.metric))
+    # Columns that would read alike although they may not be compared say what sets them apart.
+    twins = [
+        other
+        for other in board.columns
+        if (other.task, other.probe, other.protocol, other.num_test)
+        == (column.task, column.probe, column.protocol, column.num_test)
+    ]
+    if len({twin.num_train for twin in twins}) > 1:
+        lines.append(f"{column.num_train:,} train")
+    if len({twin.lists for twin in twins}) > 1:
+        lines.append("lists " + "/".join(digest[:5] for digest in column.lists.split()))
+    return tuple(lines)
+
+
+def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
+    values = [mean.of(row) for row in board.rows]
+    best = _best(values)
+    entries = tuple(Entry(f"{value:.1f}", best=f"{value:.1f}" == best) for value in values)
+    heading = ("mean", mean.probe, f"{len(mean.columns)} tasks")
+    return PrintedColumn(_TITLES[mean.axis], heading, (), entries)
+
+
+def _cost(board: Leaderboard, name: str, values: list[str]) -> PrintedColumn:
+    return PrintedColumn("Cost", (name,), (), tuple(Entry(value) for value in values))
+
+
+def _best(values: Iterable[float]) -> str:
+    """The highest value as it is printed; empty where there is nothing to compare."""
+    known = list(values)
+    return f"{max(known):.1f}" if len(known) > 1 else ""
+
+
+def _marks(board: Leaderboard, place: str, fits: Callable[[tuple[int, int]], bool]) -> tuple[int, ...]:
+    return tuple(
+        number
+        for number, note in enumerate(board.footnotes, start=1)
+        if note.place == place and any(map(fits, note.cells))
+    )
+
+
+def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
+    cells = [cell for row in board.rows for cell in row.cells.values()]
+    intervals = sorted({run.score.interval for cell in cells for run in cell.runs})
+    legend = [("interval", f"{'; '.join(intervals)}, over the n test samples")]
+    if any(cell.spread is not None for cell in cells):
+        legend.append(("sd", "standard deviation over seeds; the score is their mean"))
+    if len(protocols) == 1:
+        legend.append(("protocol", protocols[0]))
+    else:
+        legend += [(f"P{number}", name) for number, name in enumerate(protocols, start=1)]
+    if board.means:
+        legend.append(("mean", "over the tasks of a group that every model has"))
+    legend.append(
+        ("cost", "clips encoded for these scores (cached clips are free) and wall time of the runs")
+    )
+    if board.superseded:
+        runs = "1 older run" if board.superseded == 1 else f"{board.superseded} older runs"
+        legend.append(("left out", f"{runs} with a newer one of the same model, task, protocol and seed"))
+    return legend

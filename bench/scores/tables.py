@@ -1,0 +1,138 @@
+"""The board and published scores as tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from bench.scores.leaderboard import Leaderboard
+from bench.scores.sheet import Entry, PrintedColumn, Sheet, lay_out
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType
+    from rich.table import Table
+    from rich.text import Text
+
+_COLOURS = {"Motion": "cyan", "Appearance": "magenta", "No axis": "blue", "Cost": "dim"}
+_GAP = 3
+_MAX_HEADING = 18
+_SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+@dataclass(frozen=True)
+class BoardView:
+    """A sheet for the terminal: as many tables below each other as the width asks for, then the legend."""
+
+    sheet: Sheet
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """What rich calls to print it."""
+        from rich.text import Text
+
+        models = [plain(entry.value) + superscript(entry.marks) for entry in self.sheet.models]
+        model_width = min(max(map(len, ["model", *models])), max(16, options.max_width // 3))
+        yield Text(self.sheet.title, style="bold")
+        for block in _blocks(
+            [_Printed(column) for column in self.sheet.columns], options.max_width - model_width
+        ):
+            yield Text()
+            yield _table(models, model_width, block)
+        yield Text()
+        yield definitions([*self.sheet.legend, *self.sheet.footnotes])
+
+
+def to_rich(board: Leaderboard) -> BoardView:
+    """The board as something that a rich console prints at its own width."""
+    return BoardView(lay_out(board))
+
+
+def definitions(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Terms and their meanings, dim, with a hanging indent."""
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(no_wrap=True, style="dim", justify="right")
+    grid.add_column(style="dim", overflow="fold")
+    for term, meaning in pairs:
+        grid.add_row(Text(term), Text(plain(meaning)))
+    return grid
+
+
+def plain(text: str) -> str:
+    """A name from a file without anything that a terminal would act on."""
+    return "".join(letter if letter.isprintable() else "�" for letter in text)
+
+
+def superscript(marks: Iterable[int]) -> str:
+    """Footnote numbers, raised, each after a space."""
+    return "".join(f" {mark}" for mark in marks).translate(_SUPERSCRIPTS)
+
+
+class _Printed:
+    """A column with its texts and the width they need."""
+
+    def __init__(self, column: PrintedColumn) -> None:
+        self.group = column.group
+        self.numeric = not any(entry.interval for entry in column.entries)
+        self.heading = [plain(line) for line in column.heading]
+        self.heading[0] += superscript(column.marks)
+        value_width = max(len(entry.value) for entry in column.entries)
+        self.texts = [_text(entry, value_width) for entry in column.entries]
+        needed = max(len(line) for text in self.texts for line in text.plain.split("\n"))
+        self.width = max(needed, min(max(map(len, [self.group, *self.heading])), _MAX_HEADING))
+
+
+def _text(entry: Entry, value_width: int) -> Text:
+    from rich.text import Text
+
+    text = Text(f"{entry.value:>{value_width}}", style="bold" if entry.best else "")
+    text.append(f" {entry.interval}" if entry.interval else "", style="not bold dim")
+    text.append(superscript(entry.marks), style="not bold")
+    text.append(f"\n{'':{value_width}} {entry.spread}" if entry.spread else "", style="not bold dim")
+    return text
+
+
+def _blocks(columns: list[_Printed], room: int) -> list[list[_Printed]]:
+    """Columns cut into tables that fit the room; a group is cut only where it is too wide for any table."""
+    blocks: list[list[_Printed]] = [[]]
+    left = room
+    for _, members in groupby(columns, key=lambda column: column.group):
+        group = list(members)
+        total = sum(column.width + _GAP for column in group)
+        if left < total <= room:
+            blocks.append([])
+            left = room
+        for column in group:
+            if column.width + _GAP > left and blocks[-1]:
+                blocks.append([])
+                left = room
+            blocks[-1].append(column)
+            left -= column.width + _GAP
+    return [block for block in blocks if block]
+
+
+def _table(models: list[str], model_width: int, columns: list[_Printed]) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP, 0, 0))
+    table.add_column(Text("model"), width=model_width, overflow="fold", vertical="top")
+    group = ""
+    for column in columns:
+        heading = Text(column.group if column.group != group else "", style=f"bold {_COLOURS[column.group]}")
+        group = column.group
+        heading.append("\n" + column.heading[0], style="not dim bold default")
+        heading.append("".join(f"\n{line}" for line in column.heading[1:]), style="not bold dim default")
+        table.add_column(
+            heading,
+            width=column.width,
+            overflow="fold",
+            justify="right" if column.numeric else "left",
+        )
+    for index, model in enumerate(models):
+        table.add_row(Text(model), *(column.texts[index] for column in columns))
+    return table

@@ -1,0 +1,86 @@
+"""Which frames of a video are looked at: the official segment sampler (protocol.md 3.2, overlap allowed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.errors import BenchError
+
+
+def segment_indices(
+    num_frames: int,
+    frames_per_clip: int,
+    frame_step: int,
+    num_segments: int,
+    window_ends: Sequence[int] | None = None,
+    rng: np.random.RandomState | None = None,
+) -> list[list[int]]:
+    """`num_segments` clips of `frames_per_clip` frame indices, each in [0, num_frames) and never decreasing.
+
+    The video is cut into `num_segments` equal segments of P = num_frames // num_segments frames. Where a
+    segment is longer than a clip's span L = frames_per_clip * frame_step, a window of L frames is taken:
+
+    - `rng` given: its end is drawn as `rng.randint(L, P)`, once per segment in order, as the papers do;
+    - `window_ends` given: these ends (exclusive, counted from the segment's start, in [L, P)) are replayed;
+    - neither: the window lies in the middle of its segment. Deterministic, and not what the papers do.
+
+    Elsewhere the clips overlap or repeat the last but one frame; nothing is drawn, so `window_ends` is empty.
+    A video of one frame, where the official sampler answers -1 (Python's last frame), gives 0.
+
+    Raises BenchError for a count below 1, ValueError for `window_ends` that this video cannot have.
+    Source: protocol.md 3.2 (jepa src/datasets/video_dataset.py:207-269).
+    """
+    _check_counts(num_frames, frames_per_clip, frame_step, num_segments)
+    if window_ends is not None and rng is not None:
+        raise ValueError("window_ends and rng exclude each other")
+    span = frames_per_clip * frame_step
+    segment = num_frames // num_segments
+    if segment <= span:
+        if window_ends:
+            raise ValueError(
+                f"no window is drawn from {num_frames} frames, got window_ends {list(window_ends)}"
+            )
+        return _overlapping_clips(num_frames, frames_per_clip, frame_step, num_segments)
+
+    if rng is not None:
+        ends = [int(rng.randint(span, segment)) for _ in range(num_segments)]
+    elif window_ends:
+        ends = list(window_ends)
+        if len(ends) != num_segments or not all(span <= end < segment for end in ends):
+            raise ValueError(f"window_ends {ends} are not {num_segments} ends in [{span}, {segment})")
+    else:
+        ends = [(segment - span) // 2 + span] * num_segments
+
+    clips = []
+    for number, end in enumerate(ends):
+        start = end - span
+        within = np.clip(np.linspace(start, end, num=frames_per_clip), start, end - 1).astype(np.int64)
+        clips.append((within + number * segment).tolist())
+    return clips
+
+
+def _overlapping_clips(
+    num_frames: int, frames_per_clip: int, frame_step: int, num_segments: int
+) -> list[list[int]]:
+    """Videos too short for disjoint windows: evenly shifted clips, padded with their last frame but one."""
+    span = frames_per_clip * frame_step
+    last = min(span, num_frames) - 1
+    distinct = last // frame_step
+    spread = np.concatenate(
+        (np.linspace(0, last, num=distinct), np.full(frames_per_clip - distinct, last, dtype=np.float64))
+    )
+    # The upper bound comes first so that one frame gives 0; the official order of the two bounds gives -1.
+    within = np.maximum(np.minimum(spread, last - 1), 0).astype(np.int64)
+    shift = (num_frames - span) // (num_segments - 1) if num_frames > span else 0
+    return [(within + number * shift).tolist() for number in range(num_segments)]
+
+
+def _check_counts(num_frames: int, frames_per_clip: int, frame_step: int, num_segments: int) -> None:
+    if num_frames < 1:
+        raise BenchError("the video has no frames", fix="remove it from the list")
+    settings = {"frames_per_clip": frames_per_clip, "frame_step": frame_step, "num_segments": num_segments}
+    for name, value in settings.items():
+        if value < 1:
+            raise BenchError(f"{name} is {value}", fix="it must be at least 1")

@@ -1,0 +1,361 @@
+"""Frames of a video file by index: the same frames, bit for bit, whichever library decodes them.
+
+PyAV reads every file's packets once: that gives the count, the order and the places to start decoding, so an
+index means the same with both libraries and what a container claims about itself is not trusted. decord (what
+the official code uses) then decodes the files that it is known to read right, PyAV the others.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+Decoder = Literal["auto", "decord", "pyav"]
+Frames = npt.NDArray[np.uint8]
+
+# decord takes the padding of a row for pixels where it is as wide as the row; it is below 64 bytes.
+_DECORD_MIN_WIDTH = 64
+# Elsewhere (AVI, MPEG-TS) times are guessed, and decord loses its place when it jumps to a key frame.
+_DECORD_JUMPS_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+
+class DecodeError(BenchError):
+    """A video file, or one of its frames, that cannot be read."""
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video holds, as it is displayed (rotation applied)."""
+
+    num_frames: int
+    """Frames that can be asked for, counted from the packets."""
+    fps: float
+    """Average frames per second; 0.0 where the file does not tell."""
+    height: int
+    """Pixels."""
+    width: int
+    """Pixels."""
+
+
+@dataclass(frozen=True)
+class _Packets:
+    """The packets of a video stream, as far as seeking needs them."""
+
+    index_of_pts: dict[int, int] | None
+    """Display index of each presentation time; None where frames have no true ones and are counted."""
+    key_frames: list[tuple[int, int | None]]
+    """(display index, decoding time) of the frames that decoding can start at, in display order. The first is
+    (0, None): the start of the file."""
+    turns: int
+    """Quarter turns, anticlockwise, that bring a decoded frame upright."""
+    decord_problem: str | None
+    """Why decord would give wrong frames of this file, if it would."""
+
+
+class Video:
+    """An open video file. Made by `open_video`."""
+
+    def __init__(self, path: str, decoder: Decoder) -> None:
+        self.path = path
+        self._pyav = _PyavFrames(path)
+        self.info = self._pyav.info
+        self._decord: _DecordFrames | None = None
+        self._may_fall_back = decoder == "auto"
+        problem = self._pyav.packets.decord_problem
+        if decoder == "decord" and problem:
+            self.close()
+            raise DecodeError(
+                f"decord cannot read this file: {problem}", where=path, fix="decode it with pyav"
+            )
+        if decoder == "decord" or (decoder == "auto" and not problem and _has_decord()):
+            with self._falling_back():
+                self._decord = _DecordFrames(path, self.info.num_frames)
+
+    def read(self, indices: Sequence[int]) -> Frames:
+        """RGB frames, uint8 [len(indices), height, width, 3], in the order asked for; an index may repeat.
+
+        Successive calls with rising indices decode every frame at most once.
+        Raises DecodeError where an index is outside [0, num_frames) or a frame cannot be decoded.
+        """
+        outside = [index for index in indices if not 0 <= index < self.info.num_frames]
+        if outside:
+            raise DecodeError(
+                f"frame {outside[0]} was asked for, but there are {self.info.num_frames}", where=self.path
+            )
+        if not indices:
+            return np.empty((0, self.info.height, self.info.width, 3), dtype=np.uint8)
+        unique = sorted(set(indices))
+        frames = self._read_rising(unique)
+        return frames if list(indices) == unique else frames[np.searchsorted(unique, indices)]
+
+    def _read_rising(self, indices: list[int]) -> Frames:
+        if self._decord is not None:
+            with self._falling_back():
+                return self._decord.read(indices)
+        return self._pyav.read(indices)
+
+    @contextmanager
+    def _falling_back(self) -> Iterator[None]:
+        try:
+            yield
+        except DecodeError:
+            self._decord = None
+            if not self._may_fall_back:
+                self.close()
+                raise
+
+    def close(self) -> None:
+        self._pyav.close()
+
+
+@contextmanager
+def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto") -> Iterator[Video]:
+    """Open a video once, for its `info` and for `read(indices)`.
+
+    `decoder` is "pyav", "decord", or "auto": decord where it is installed and known to read the file right,
+    else PyAV. Frames are equal, except of 10-bit files and of 4:2:0 files with an odd height or width, which
+    the FFmpeg inside decord converts to RGB differently.
+
+    Raises DecodeError with a short reason where the file is missing, empty, cut off, or holds no video, and
+    where "decord" is asked for a file that it misreads; BenchError for a decoder that is unknown or not
+    installed. Damaged data inside a complete file is concealed where the codec can, as in the official code.
+    """
+    if decoder not in get_args(Decoder):
+        raise BenchError(f"unknown decoder '{decoder}'", fix="known: " + ", ".join(get_args(Decoder)))
+    if decoder == "decord" and not _has_decord():
+        raise BenchError("decord is not installed", fix="install it or use the decoder 'pyav'")
+    video = Video(os.fspath(path), decoder)
+    try:
+        yield video
+    finally:
+        video.close()
+
+
+def read_frames(path: str | os.PathLike[str], indices: Sequence[int], decoder: Decoder = "auto") -> Frames:
+    """RGB frames, uint8 [len(indices), H, W, 3], of a video file. Decoders and errors: see `open_video`."""
+    with open_video(path, decoder) as video:
+        return video.read(indices)
+
+
+def probe_video(path: str | os.PathLike[str], decoder: Decoder = "auto") -> VideoInfo:
+    """Count, frame rate and size of a video, without decoding it. Errors: see `open_video`."""
+    with open_video(path, decoder) as video:
+        return video.info
+
+
+class _PyavFrames:
+    """Decodes with PyAV: from the key frame before the one asked for, identified by presentation time."""
+
+    def __init__(self, path: str) -> None:
+        from av.video.reformatter import VideoReformatter
+
+        self._path = path
+        self._container, self._stream = _open_container(path)
+        with self._as_decode_errors():
+            self.info, self.packets = _read_packets(self._container, self._stream, path)
+        self._to_rgb = VideoReformatter()
+        self._decoded: Iterator[tuple[int, VideoFrame]] = iter(())
+        self._next = self.info.num_frames
+
+    def read(self, indices: list[int]) -> Frames:
+        """uint8 [len(indices), H, W, 3]; `indices` rise."""
+        frames = np.empty((len(indices), self.info.height, self.info.width, 3), dtype=np.uint8)
+        with self._as_decode_errors():
+            for place, index in enumerate(indices):
+                frames[place] = self._upright_rgb(self._find(index))
+        return frames
+
+    def close(self) -> None:
+        self._container.close()
+
+    def _find(self, index: int) -> VideoFrame:
+        key, decoding_time = [k for k in self.packets.key_frames if k[0] <= index][-1]
+        if not key <= self._next <= index:
+            self._start_at(key, decoding_time)
+        frame = self._forward_to(index)
+        if frame is None and self._next > index + 1:  # the container's index led past the frame
+            self._start_at(0, None)
+            frame = self._forward_to(index)
+        if frame is None:
+            raise DecodeError(f"frame {index} of {self.info.num_frames} cannot be decoded", where=self._path)
+        return frame
+
+    def _start_at(self, index: int, decoding_time: int | None) -> None:
+        if decoding_time is None:
+            self.close()
+            self._container, self._stream = _open_container(self._path)
+        else:
+            self._container.seek(decoding_time, stream=self._stream)
+        self._decoded = self._numbered()
+        self._next = index
+
+    def _forward_to(self, index: int) -> VideoFrame | None:
+        for number, frame in self._decoded:
+            self._next = number + 1
+            if number >= index:
+                return frame if number == index else None
+        return None
+
+    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+        for count, frame in enumerate(self._container.decode(self._stream)):
+            if self.packets.index_of_pts is None:
+                yield count, frame
+            elif frame.pts is not None and frame.pts in self.packets.index_of_pts:
+                yield self.packets.index_of_pts[frame.pts], frame
+
+    def _upright_rgb(self, frame: VideoFrame) -> Frames:
+        turns = self.packets.turns
+        height, width = self.info.height, self.info.width
+        if turns % 2:
+            height, width = width, height
+        # One reformatter for all frames: setting up a new one costs more than converting a small frame.
+        rgb = self._to_rgb.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
+        return np.rot90(rgb, turns)
+
+    @contextmanager
+    def _as_decode_errors(self) -> Iterator[None]:
+        from av.error import FFmpegError
+
+        try:
+            yield
+        except FFmpegError as error:
+            raise DecodeError(f"damaged ({error.strerror})", where=self._path) from error
+
+
+class _DecordFrames:
+    """Decodes with decord, which skips the colour conversion of frames that nobody asked for."""
+
+    def __init__(self, path: str, num_frames: int) -> None:
+        import decord
+
+        decord.logging.set_level(decord.logging.QUIET)
+        self._path = path
+        with self._as_decode_errors():
+            self._reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
+            counted = len(self._reader)
+        if counted != num_frames:
+            raise DecodeError(f"decord counts {counted} frames, there are {num_frames}", where=path)
+
+    def read(self, indices: list[int]) -> Frames:
+        """uint8 [len(indices), H, W, 3]; `indices` rise."""
+        with self._as_decode_errors():
+            frames: Frames = self._reader.get_batch(indices).asnumpy()
+        return frames
+
+    @contextmanager
+    def _as_decode_errors(self) -> Iterator[None]:
+        from decord._ffi.base import DECORDError
+
+        try:
+            yield
+        except (DECORDError, RuntimeError) as error:
+            raise DecodeError("damaged (decord cannot decode it)", where=self._path) from error
+
+
+def _open_container(path: str) -> tuple[InputContainer, VideoStream]:
+    import av
+    from av.error import FFmpegError
+    from av.video.stream import VideoStream
+
+    av.logging.set_level(av.logging.PANIC)
+    file = Path(path)
+    if not file.exists():
+        raise DecodeError("no such file", where=path)
+    if not file.is_file():
+        raise DecodeError("not a file", where=path)
+    if file.stat().st_size == 0:
+        raise DecodeError("the file is empty", where=path)
+    if _is_cut_off(file):
+        raise DecodeError("the file is cut off", where=path, fix="copy or download it again")
+    try:
+        container = av.open(path)
+    except (FFmpegError, OSError) as error:
+        raise DecodeError(f"not a video, or damaged ({error.strerror})", where=path) from error
+    stream = container.streams.best("video")
+    if not isinstance(stream, VideoStream):
+        container.close()
+        raise DecodeError("the file holds no video stream", where=path)
+    stream.codec_context.thread_count = 1
+    return container, stream
+
+
+def _is_cut_off(file: Path) -> bool:
+    """Whether an MP4 or MOV file ends before its last box does, which FFmpeg does not tell."""
+    size, position = file.stat().st_size, 0
+    with file.open("rb") as stream:
+        while position + 16 <= size:
+            stream.seek(position)
+            header = stream.read(16)
+            if position == 0 and header[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
+                return False
+            length = int.from_bytes(header[:4], "big")
+            if length == 1:
+                length = int.from_bytes(header[8:], "big")
+            if length < 8:  # 0: this box lasts to the end of the file
+                return False
+            position += length
+    return position > size
+
+
+def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
+    times: list[tuple[int | None, int | None, bool]] = []
+    discards = False
+    first: VideoFrame | None = None
+    for packet in container.demux(stream):
+        if packet.is_corrupt:
+            raise DecodeError(f"the file is cut off or damaged after frame {len(times)}", where=path)
+        if first is None:
+            first = next(iter(packet.decode()), None)  # only a decoded frame tells its rotation
+        if packet.size and packet.is_discard:
+            discards = True
+        elif packet.size:
+            times.append((packet.pts, packet.dts, packet.is_keyframe))
+    if first is None:
+        raise DecodeError("no frame of it can be decoded", where=path)
+
+    shown_at = {pts: index for index, pts in enumerate(sorted(pts for pts, _, _ in times if pts is not None))}
+    # An AVI file holds no presentation times: those of its packets are guessed, and wrong with B-frames.
+    counted_only = len(shown_at) < len(times) or container.format.name == "avi"
+    keys = [
+        (number, shown_at[pts], dts)
+        for number, (pts, dts, is_key) in enumerate(times)
+        if is_key and pts is not None and dts is not None
+    ]
+    problem = None
+    if first.width < _DECORD_MIN_WIDTH:
+        problem = f"it misreads videos narrower than {_DECORD_MIN_WIDTH} pixels"
+    elif discards or len(shown_at) < len(times):
+        problem = "it miscounts frames without a time of their own"
+    elif len(keys) > 1 and container.format.name not in _DECORD_JUMPS_IN:
+        problem = f"it misplaces frames of {container.format.name} files"
+    elif any(number != shown for number, shown, _ in keys):
+        problem = "it misplaces frames around key frames that later frames are shown before"
+    turns = round(first.rotation / 90) % 4
+    height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
+    rate = stream.average_rate or stream.guessed_rate
+    info = VideoInfo(num_frames=len(times), fps=float(rate or 0), height=height, width=width)
+    key_frames: list[tuple[int, int | None]] = [(0, None)]
+    if not counted_only:
+        key_frames += sorted((shown, dts) for _, shown, dts in keys if shown)
+    return info, _Packets(None if counted_only else shown_at, key_frames, turns, problem)
+
+
+@functools.cache
+def _has_decord() -> bool:
+    return importlib.util.find_spec("decord") is not None

@@ -1,0 +1,166 @@
+"""The official test views: resize on uint8, crop, normalise (protocol.md 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from bench.errors import BenchError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_Ints = npt.NDArray[Any]
+
+
+def test_views(
+    video_uint8: torch.Tensor | npt.NDArray[np.uint8],
+    size: int,
+    views: int,
+    *,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+    short_side: int | None = None,
+) -> torch.Tensor:
+    """RGB video, uint8 [T, H, W, 3] -> normalised test views, float32 [views, 3, T, size, size].
+
+    `crop_views` followed by `normalise`; see there for the rules and errors. Source: protocol.md 3.3.
+    """
+    return normalise(crop_views(video_uint8, size, views, short_side=short_side), mean, std)
+
+
+def crop_views(
+    video_uint8: torch.Tensor | npt.NDArray[np.uint8], size: int, views: int, *, short_side: int | None = None
+) -> torch.Tensor:
+    """RGB video, uint8 [T, H, W, 3] -> the official test crops, uint8 [views, T, size, size, 3].
+
+    - One view: the short side is resized to int(size * 256 / 224) pixels, then the centre is cropped.
+    - More views: the short side is resized to `size`, then crops are spread from one end of the long side to
+      the other (left, centre, right or top, centre, bottom). A square video gives equal views.
+
+    `short_side` replaces the short side that the video is resized to, for data already at the encoder's size;
+    where it exceeds `size` the crops lie in the middle of the short side.
+
+    The resize gives the bytes of OpenCV's `cv2.resize(..., INTER_LINEAR)`, which the official code calls:
+    11-bit weights and its order of roundings. `torch.nn.functional.interpolate` (bilinear, no antialias,
+    rounded) is the nearest library function and differs by 1 of 255 in about one value of eight. A video that
+    has the resized size already is not resampled, which gives the same bytes.
+
+    Raises BenchError for a size or view count below 1, `short_side` below `size`, or another shape or dtype.
+    Source: protocol.md 3.3 (jepa evals/video_classification_frozen/utils.py:217-223, 286-323).
+    """
+    video = np.asarray(video_uint8)
+    if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
+        raise BenchError(f"expected uint8 frames [T, H, W, 3], got {video.dtype} {list(video.shape)}")
+    if size < 1 or views < 1:
+        raise BenchError(f"size is {size} and views is {views}", fix="both must be at least 1")
+    resized_short = short_side or (size if views > 1 else int(size * 256 / 224))
+    if resized_short < size:
+        raise BenchError(f"short_side {resized_short} is below the crop of {size} pixels", fix="raise it")
+
+    height, width = _resized_shape(video.shape[1], video.shape[2], resized_short)
+    tops, lefts = _crop_offsets(height, width, size, views)
+    return torch.from_numpy(
+        np.stack(
+            [
+                _resize_region(video, (height, width), top, left, size)
+                for top, left in zip(tops, lefts, strict=True)
+            ]
+        )
+    )
+
+
+def normalise(
+    clips_uint8: torch.Tensor,
+    mean: Sequence[float] = IMAGENET_MEAN,
+    std: Sequence[float] = IMAGENET_STD,
+) -> torch.Tensor:
+    """uint8 [..., T, H, W, 3] in 0..255 -> float32 [..., 3, T, H, W]: (value / 255 - mean) / std per channel.
+
+    Runs on the tensor's own device, so that uint8, a quarter of the bytes, is what travels there.
+    """
+    values = clips_uint8.movedim(-1, -4).to(torch.float32) / 255
+    shape = (3, 1, 1, 1)
+    means = torch.tensor(mean, dtype=torch.float32, device=values.device).reshape(shape)
+    stds = torch.tensor(std, dtype=torch.float32, device=values.device).reshape(shape)
+    return ((values - means) / stds).contiguous()
+
+
+def _resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
+    if height <= width:
+        return short_side, int(short_side * width / height)
+    return int(short_side * height / width), short_side
+
+
+def _crop_offsets(height: int, width: int, size: int, views: int) -> tuple[list[int], list[int]]:
+    """Top and left corners, in pixels, one per view."""
+    # Python's round halves to even, as the official centre crop does.
+    tops = [round((height - size) / 2)] * views
+    lefts = [round((width - size) / 2)] * views
+    if views > 1:
+        step = (max(height, width) - size) // (views - 1)
+        along = [number * step for number in range(views)]
+        if height > width:
+            tops = along
+        else:
+            lefts = along
+    return tops, lefts
+
+
+def _resize_region(
+    video: npt.NDArray[np.uint8], resized: tuple[int, int], top: int, left: int, size: int
+) -> npt.NDArray[np.uint8]:
+    """The square of `size` pixels at (top, left) of the video resized to `resized`: uint8 [T, size, size, 3].
+
+    Only the pixels of the square are computed. OpenCV's arithmetic, per value: a horizontal sum with 11-bit
+    weights, 4 bits dropped; a vertical sum with 11-bit weights, 16 bits dropped from each term; the last 2
+    bits rounded.
+    """
+    frames, height, width, _ = video.shape
+    rows, columns = slice(top, top + size), slice(left, left + size)
+    if resized == (height, width):
+        return np.ascontiguousarray(video[:, rows, columns])
+
+    above, below, weight_above, weight_below = (x[rows] for x in _taps(height, resized[0], flat_border=False))
+    before, after, weight_before, weight_after = (
+        x[columns] for x in _taps(width, resized[1], flat_border=True)
+    )
+    # Pixels and channels share one axis: gathering bytes from it is much faster than gathering triples.
+    before, after = ((3 * x[:, None] + np.arange(3)).ravel() for x in (before, after))
+    weight_before, weight_after = (np.repeat(x, 3) for x in (weight_before, weight_after))
+
+    output = np.empty((frames, size, size * 3), dtype=np.uint8)
+    for number, frame in enumerate(video.reshape(frames, height, width * 3)):
+        total = np.full((size, size * 3), 2, dtype=np.int32)
+        for source_rows, weights in ((above, weight_above), (below, weight_below)):
+            lines = frame[source_rows]
+            across = np.take(lines, before, axis=1) * weight_before
+            across += np.take(lines, after, axis=1) * weight_after
+            across >>= 4
+            across *= weights[:, None]
+            across >>= 16
+            total += across
+        output[number] = total >> 2
+    return output.reshape(frames, size, size, 3)
+
+
+def _taps(length: int, resized: int, *, flat_border: bool) -> tuple[_Ints, _Ints, _Ints, _Ints]:
+    """Two source positions and their weights (of 2048) for each output position along one axis.
+
+    `flat_border` puts all weight on one tap where the other lies outside, as OpenCV does for columns. For
+    rows it splits the weight over the same row twice, which rounds differently.
+    """
+    scale = 1.0 / (resized / length)
+    position = ((np.arange(resized) + 0.5) * scale - 0.5).astype(np.float32)
+    first = np.floor(position).astype(np.int64)
+    fraction = position - first.astype(np.float32)
+    if flat_border:
+        fraction = np.where((first < 0) | (first >= length - 1), np.float32(0), fraction)
+    one = np.float32(2048)
+    first_weight = np.rint((np.float32(1) - fraction) * one).astype(np.int32)
+    second_weight = np.rint(fraction * one).astype(np.int32)
+    return first.clip(0, length - 1), (first + 1).clip(0, length - 1), first_weight, second_weight

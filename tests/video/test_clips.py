@@ -1,0 +1,106 @@
+"""The segment sampler equals the official one and never leaves the video."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bench.errors import BenchError
+from bench.video.clips import segment_indices
+
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "clip_indices.json").read_text())
+CENTRE_16X4 = [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]
+
+counts = st.integers(1, 8)
+plans = st.tuples(st.integers(1, 700), st.integers(1, 32), counts, counts)
+
+
+@pytest.mark.parametrize("case", GOLDEN, ids=lambda c: "-".join(str(c[key]) for key in list(c)[:5]))
+def test_equals_the_official_sampler(case: dict[str, Any]) -> None:
+    answer = segment_indices(
+        case["num_frames"],
+        case["frames_per_clip"],
+        case["frame_step"],
+        case["num_segments"],
+        window_ends=case["window_ends"],
+    )
+    assert answer == case["indices"]
+
+
+def test_all_golden_cases_are_read() -> None:
+    assert len(GOLDEN) == 154
+
+
+def test_without_a_generator_the_window_is_in_the_middle() -> None:
+    # 264 frames, 2 segments of 132, a window of 64: it starts at 34 of each.
+    first, second = segment_indices(264, 16, 4, 2)
+    assert first == [34 + index for index in CENTRE_16X4]
+    assert second == [132 + index for index in first]
+
+
+def test_a_generator_draws_the_official_windows_and_nothing_else() -> None:
+    drawn = segment_indices(400, 16, 4, 2, rng=np.random.RandomState(7))
+    replay = np.random.RandomState(7)
+    ends = [int(replay.randint(64, 200)) for _ in range(2)]
+    assert drawn == segment_indices(400, 16, 4, 2, window_ends=ends)
+
+
+def test_a_short_video_draws_nothing() -> None:
+    rng = np.random.RandomState(3)
+    segment_indices(40, 16, 4, 2, rng=rng)
+    assert rng.randint(1 << 30) == np.random.RandomState(3).randint(1 << 30)
+
+
+def test_one_frame_is_repeated() -> None:
+    assert segment_indices(1, 4, 2, 2) == [[0, 0, 0, 0], [0, 0, 0, 0]]
+
+
+@given(plans, st.integers(0, 2**32 - 1) | st.none())
+def test_indices_are_a_full_ordered_clip_inside_the_video(
+    plan: tuple[int, int, int, int], seed: int | None
+) -> None:
+    num_frames, frames_per_clip, frame_step, num_segments = plan
+    rng = None if seed is None else np.random.RandomState(seed)
+    clips = segment_indices(num_frames, frames_per_clip, frame_step, num_segments, rng=rng)
+    assert len(clips) == num_segments
+    for clip in clips:
+        assert len(clip) == frames_per_clip
+        assert clip == sorted(clip)
+        assert clip[0] >= 0 and clip[-1] < num_frames
+        assert all(type(index) is int for index in clip)
+
+
+@given(plans, st.integers(0, 2**32 - 1))
+def test_windows_stay_inside_their_segment(plan: tuple[int, int, int, int], seed: int) -> None:
+    num_frames, frames_per_clip, frame_step, num_segments = plan
+    segment = num_frames // num_segments
+    if segment <= frames_per_clip * frame_step:
+        return
+    clips = segment_indices(*plan, rng=np.random.RandomState(seed))
+    for number, clip in enumerate(clips):
+        assert number * segment <= clip[0] and clip[-1] < (number + 1) * segment
+
+
+@pytest.mark.parametrize(
+    "plan", [(0, 16, 4, 1), (10, 0, 4, 1), (10, 16, 0, 1), (10, 16, 4, 0), (-1, 16, 4, 1)]
+)
+def test_counts_below_one_are_refused(plan: tuple[int, int, int, int]) -> None:
+    with pytest.raises(BenchError):
+        segment_indices(*plan)
+
+
+@pytest.mark.parametrize("ends", [[63, 70], [64, 100], [64], [64, 70, 80]])
+def test_impossible_window_ends_are_refused(ends: list[int]) -> None:
+    with pytest.raises(ValueError, match="window_ends"):
+        segment_indices(200, 16, 4, 2, window_ends=ends)
+
+
+def test_window_ends_for_a_short_video_are_refused() -> None:
+    with pytest.raises(ValueError, match="no window"):
+        segment_indices(40, 16, 4, 2, window_ends=[64, 64])

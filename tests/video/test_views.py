@@ -1,0 +1,134 @@
+"""The test views hold the bytes that the official OpenCV code gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.errors import BenchError
+from bench.video import views as v
+
+SHAPES = ["landscape", "portrait", "square"]
+
+
+@pytest.fixture(scope="module")
+def golden() -> dict[str, npt.NDArray[np.uint8]]:
+    with np.load(Path(__file__).parents[1] / "golden" / "eval_views.npz") as file:
+        return dict(file)
+
+
+def noise(frames: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (frames, height, width, 3), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(("views", "kind"), [(3, "three_views"), (1, "center_crop")])
+def test_equals_the_official_views(
+    golden: dict[str, npt.NDArray[np.uint8]], shape: str, views: int, kind: str
+) -> None:
+    ours = v.test_views(torch.from_numpy(golden[f"{shape}_video"]), 32, views)
+    official = torch.from_numpy(golden[f"{shape}_{kind}"])
+    assert ours.shape == official.shape and ours.dtype == torch.float32
+    # The bytes before normalisation are equal; what is left is the rounding of float32.
+    torch.testing.assert_close(ours, official, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_close_to_the_float_resize_of_torch(golden: dict[str, npt.NDArray[np.uint8]], shape: str) -> None:
+    video = torch.from_numpy(golden[f"{shape}_video"])
+    height, width = video.shape[1:3]
+    short = min(height, width)
+    new = (int(36 * height / short), int(36 * width / short))
+    resized = torch.nn.functional.interpolate(video.movedim(-1, 1).float(), new, mode="bilinear").movedim(
+        1, -1
+    )
+    top, left = round((new[0] - 32) / 2), round((new[1] - 32) / 2)
+    expected = resized[:, top : top + 32, left : left + 32]
+    assert (v.crop_views(video, 32, 1)[0].float() - expected).abs().max() <= 1.0
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48)])
+def test_three_views_are_the_two_ends_and_the_middle_of_the_long_side(height: int, width: int) -> None:
+    video = noise(2, height, width)
+    first, middle, last = v.crop_views(video, 48, 3)
+    long_side = 1 if height > width else 2
+    assert torch.equal(first, video.narrow(long_side, 0, 48))
+    assert torch.equal(middle, video.narrow(long_side, 24, 48))
+    assert torch.equal(last, video.narrow(long_side, 48, 48))
+
+
+def test_a_square_video_gives_equal_views() -> None:
+    first, middle, last = v.crop_views(noise(2, 40, 40), 32, 3)
+    assert torch.equal(first, middle) and torch.equal(first, last)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 24), st.integers(1, 4))
+@settings(deadline=None, max_examples=60)
+def test_any_size_gives_full_views_within_the_range_of_the_video(
+    height: int, width: int, size: int, views: int
+) -> None:
+    video = noise(2, height, width).clamp(30, 200)
+    crops = v.crop_views(video, size, views)
+    assert crops.shape == (views, 2, size, size, 3) and crops.dtype == torch.uint8
+    assert int(crops.min()) >= int(video.min()) and int(crops.max()) <= int(video.max())
+
+
+def test_resampling_to_the_same_size_would_change_nothing() -> None:
+    frames = noise(2, 20, 20).numpy()
+    shifted = v._resize_region(frames, (20, 20), 0, 0, 20)
+    rows = v._taps(20, 20, flat_border=False)
+    assert np.array_equal(shifted, frames)
+    assert np.array_equal(rows[0], np.arange(20)) and set(rows[2]) == {2048} and set(rows[3]) == {0}
+
+
+def test_a_tiny_video_is_zoomed_as_the_protocol_says() -> None:
+    assert v.crop_views(noise(9, 16, 16), 16, 1).shape == (1, 9, 16, 16, 3)
+
+
+@pytest.mark.parametrize("views", [1, 3])
+def test_short_side_keeps_a_video_that_is_at_the_size_already(views: int) -> None:
+    video = noise(2, 32, 32)
+    for view in v.crop_views(video, 32, views, short_side=32):
+        assert torch.equal(view, video)
+
+
+def test_short_side_above_the_crop_keeps_the_middle_of_the_short_side() -> None:
+    video = noise(1, 40, 80)
+    left, _, right = v.crop_views(video, 32, 3, short_side=40)
+    assert torch.equal(left, video[:, 4:36, :32]) and torch.equal(right, video[:, 4:36, 48:])
+
+
+def test_an_array_and_a_tensor_give_the_same_views() -> None:
+    video = noise(2, 30, 44)
+    assert torch.equal(v.crop_views(video.numpy(), 16, 3), v.crop_views(video, 16, 3))
+
+
+def test_normalise_moves_channels_and_scales() -> None:
+    clips = noise(2, 4, 5).expand(2, 3, 2, 4, 5, 3)
+    values = v.normalise(clips, mean=(0.5, 0.4, 0.3), std=(0.1, 0.2, 0.4))
+    assert values.shape == (2, 3, 3, 2, 4, 5)
+    expected = (clips[1, 2, 0, 3, 4, 2].item() / 255 - 0.3) / 0.4
+    assert values[1, 2, 2, 0, 3, 4].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("video", "size", "views", "short_side"),
+    [
+        (noise(2, 8, 8).float(), 8, 1, None),
+        (noise(2, 8, 8)[0], 8, 1, None),
+        (noise(2, 8, 8)[..., :1], 8, 1, None),
+        (noise(2, 8, 8), 0, 1, None),
+        (noise(2, 8, 8), 8, 0, None),
+        (noise(2, 8, 8), 8, 1, 7),
+    ],
+)
+def test_bad_input_is_refused(video: torch.Tensor, size: int, views: int, short_side: int | None) -> None:
+    with pytest.raises(BenchError):
+        v.crop_views(video, size, views, short_side=short_side)
