@@ -112,9 +112,10 @@ def run(
     elif as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     else:
-        from bench.scores import leaderboard
+        from bench.scores import leaderboard as board
+        from bench.scores.tables import to_rich
 
-        _print(leaderboard.to_rich(leaderboard.build(records)))
+        _print(to_rich(board.build(records)))
 
 
 @app.command(epilog="Example: bench extract --task ssv2 --model vitl16.pth.tar --data /data/ssv2 --cache /scratch")
@@ -176,9 +177,25 @@ def leaderboard(
     published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
 ) -> None:
     """Compare the models of all records: motion against appearance."""
-    from bench.scores import leaderboard as board
+    from bench.scores import export, tables
+    from bench.scores.leaderboard import load_board
+    from bench.scores.published import published_sections
 
-    raise BenchError("not wired yet")
+    board, problems = load_board(results or [Path("results")], _split(task))
+    sections = published_sections(_published_tasks(board)) if published else []
+    if output == "table":
+        _print(tables.to_rich(board))
+        _print(tables.published_to_rich(sections)) if sections else None
+    elif output == "markdown":
+        print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
+    elif output == "csv":
+        print(export.to_csv(board), end="")
+    elif output == "json":
+        print(export.to_json(board))
+    else:
+        raise BenchError(f"unknown format '{output}'", where="--format", fix="known: table, markdown, csv, json")
+    for problem in problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
 
 
 @app.command(epilog="Example: bench tasks --json")

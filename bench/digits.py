@@ -20,8 +20,9 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,16 +34,8 @@ from numpy.typing import NDArray
 from bench.errors import BenchError, nearest
 from bench.files import writable_folder
 
-MOTIONS: tuple[str, ...] = (
-    "left",
-    "right",
-    "up",
-    "down",
-    "zoom_in",
-    "zoom_out",
-    "rotate_clockwise",
-    "rotate_counter_clockwise",
-)
+_NAMES = "left right up down zoom_in zoom_out rotate_clockwise rotate_counter_clockwise"
+MOTIONS: tuple[str, ...] = tuple(_NAMES.split())
 # Motion class -> coordinate that it moves (0 x, 1 y, 2 log-scale, 3 angle) and direction (y grows downwards).
 _COORDINATE = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 _DIRECTION = np.array([-1.0, 1.0, -1.0, 1.0, 1.0, -1.0, 1.0, -1.0])
@@ -81,9 +74,9 @@ class DigitsConfig:
     """Smallest half-width of the digit's 8 x 8 box."""
     scale_high: float = 0.90
     """Largest half-width of the digit's 8 x 8 box."""
-    angle: float = 45.0
+    angle: float = 30.0
     """The digit's angle runs within plus and minus this; degrees."""
-    travel: float = 0.6
+    travel: float = 0.5
     """Part of its range that the moving coordinate covers from frame 0 to frame 7."""
     contrast: float = 0.40
     """Brightness of full ink over the ground; black is 0 and white is 1."""
@@ -91,7 +84,7 @@ class DigitsConfig:
     """Mean brightness of the ground."""
     texture: float = 0.0
     """Standard deviation of the smooth ground of a clip (one random picture, still over time)."""
-    noise: float = 0.06
+    noise: float = 0.09
     """Standard deviation of the pixel noise, drawn afresh for each pixel of each frame."""
     quantiser: int = 4
     """H.264 quantiser of every frame: 0 is lossless, 51 the coarsest."""
@@ -263,6 +256,7 @@ def ensure_digits(cache: Path, config: DigitsConfig = DEFAULT, progress: Progres
     if folder.is_dir():
         return folder
     writable_folder(parent, option="--cache")
+    _remove_abandoned(parent)
     try:
         with _temporary_folder(parent, config.key) as temporary:
             _write_dataset(temporary, config, progress)
@@ -307,6 +301,14 @@ def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
         yield temporary
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path, age_s: float = 2 * 3600) -> None:
+    """Remove the temporary folders of processes that were killed, hours ago."""
+    for part in parent.glob(".*.part"):
+        with suppress(OSError):  # another process may remove it too
+            if time.time() - part.stat().st_mtime > age_s:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def _take_name(temporary: Path, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import environment, probing
+from bench import environment
 from bench.annotations import Sample
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
@@ -26,6 +26,7 @@ from bench.features.contents import content_ids
 from bench.features.extract import Extraction, extract, feature_fields, item_key
 from bench.features.store import FeatureSet, Store
 from bench.plan import RunPlan, make_options, make_plan
+from bench.probing import train
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.scores.metrics import score_of
@@ -50,9 +51,7 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
     features = extract_features(plan, encoder, reporter)
     fitted = fit_probe(plan, encoder, features, reporter)
     reporter.say(f"{plan.task.name}: one look at the {len(features.test)} test samples")
-    probabilities = predict(
-        fitted.probe, features.test_tokens, device=encoder.device.type, batch_size=fitted.batch_size
-    )
+    probabilities = predict(fitted.probe, features.test_tokens, device=str(encoder.device))
     predictions = Predictions(
         samples=[sample.id for sample in features.test],
         labels=[sample.label for sample in features.test],
@@ -60,7 +59,7 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
     )
     seconds = time.perf_counter() - started
     record = make_record(plan, encoder, features, fitted, predictions, seconds)
-    folder = write_record(plan.options.results, record, predictions, probe=fitted.probe_writer(plan, encoder))
+    folder = write_record(plan.options.results, record, predictions)
     reporter.say(f"{plan.task.name}: record in {folder}")
     return record
 
@@ -222,7 +221,7 @@ def make_record(
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=[score],
-        heads=[Head.model_validate(head) for head in fitted.describe_heads()],
+        heads=[_head(head) for head in fitted.heads],
         failures=features.failures,
         notes=_notes(plan, encoder, features),
         arguments=_plain(asdict(plan.options)),
@@ -240,6 +239,18 @@ def make_record(
             peak_memory_bytes=environment.peak_memory_bytes(),
             feature_bytes=features.train_tokens.num_bytes + features.test_tokens.num_bytes,
         ),
+    )
+
+
+def _head(head: train.Head) -> Head:
+    return Head(
+        lr=head.lr,
+        weight_decay=head.weight_decay,
+        neighbours=head.neighbours,
+        held_out_accuracy=None if head.held_out_accuracy is None else 100 * head.held_out_accuracy,
+        held_out_loss=head.held_out_loss,
+        diverged=head.diverged,
+        chosen=head.chosen,
     )
 
 

@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.probing.kernels import linear, pool_tokens
 from bench.probing.stack import Stack
 
@@ -140,3 +141,11 @@ class AttentiveProbe(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         weights = {name: weight.unsqueeze(0) for name, weight in self.named_parameters()}
         return attentive_logits(weights, tokens, self.num_heads)[0]
+
+
+def check_heads(embed_dim: int, num_heads: int) -> None:
+    """Raise BenchError where the width does not divide into this many heads."""
+    if num_heads < 1 or embed_dim % num_heads:
+        raise BenchError(
+            f"a probe of {embed_dim} channels cannot have {num_heads} heads", fix="give a divisor of the width"
+        )

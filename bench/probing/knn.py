@@ -5,16 +5,15 @@ Every view of a training sample is a neighbour of its own; held-out and test sam
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
-import numpy.typing as npt
 import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
 from bench.probing.source import PooledTokens
 from bench.probing.split import Rows
-
-Floats = npt.NDArray[np.float32]
 
 
 class KnnProbe(nn.Module):
@@ -36,3 +35,20 @@ class KnnProbe(nn.Module):
         votes = np.zeros((len(features), self.num_classes), dtype=np.float32)
         votes[:, self._classifier.classes_] = self._classifier.predict_proba(features)
         return torch.from_numpy(votes).log()
+
+
+class KnnSweep:
+    """One probe for every value of k, on the same neighbours."""
+
+    def __init__(
+        self, pooled: PooledTokens, rows: Rows, labels: Rows, num_classes: int, neighbours: Sequence[int]
+    ) -> None:
+        self._probes = [KnnProbe(pooled, rows, labels, num_classes, k) for k in neighbours]
+
+    def logits(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, D] -> log votes [S, B, C]."""
+        return torch.stack([probe(tokens) for probe in self._probes])
+
+    def probe(self, index: int) -> KnnProbe:
+        """The probe of one k."""
+        return self._probes[index]

@@ -1,13 +1,56 @@
-"""The board for other programs: flat rows, JSON and CSV."""
+"""The board for other programs: Markdown, flat rows, JSON and CSV."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.scores.leaderboard import Leaderboard, Run
+from bench.scores.published import Section
+from bench.scores.sheet import Entry, lay_out
+
+
+def to_markdown(board: Leaderboard) -> str:
+    """The board as one Markdown table with its legend and footnotes; names stay plain text."""
+    sheet = lay_out(board)
+    if not sheet.models:
+        return "No scores.\n"
+    heads = [
+        f"{escaped(column.group)}<br>" + "<br>".join(map(escaped, column.heading)) + _raised(column.marks)
+        for column in sheet.columns
+    ]
+    rows = [
+        [
+            escaped(model.value) + _raised(model.marks),
+            *(_written(column.entries[index]) for column in sheet.columns),
+        ]
+        for index, model in enumerate(sheet.models)
+    ]
+    legend = [f"- {term}: {escaped(meaning)}" for term, meaning in sheet.legend]
+    # Numbered by hand: a Markdown list would renumber itself.
+    notes = [f"- <sup>{number}</sup> {escaped(text)}" for number, text in sheet.footnotes]
+    table = _markdown_table(["model", *heads], rows)
+    return "\n".join([f"**{sheet.title}**", "", *table, "", *legend, *notes, ""])
+
+
+def published_to_markdown(sections: Iterable[Section]) -> str:
+    """Published scores, one table for each task."""
+    lines = []
+    for section in sections:
+        rows = [[escaped(part) for part in score.words] for score in section.shown]
+        lines += [f"**{escaped(section.title)}**", "", *_markdown_table(section.heading, rows), ""]
+        lines += [escaped(section.remark), ""]
+    return "\n".join(lines)
+
+
+def escaped(text: str) -> str:
+    """Text that Markdown shows as it is: no table cell, link, emphasis or HTML can come out of a name."""
+    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
+    return re.sub(r"([\\`*|\[\]])", r"\\\1", shown).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
@@ -29,11 +72,28 @@ def to_json(board: Leaderboard) -> str:
 def to_csv(board: Leaderboard) -> str:
     """The same fields under a line of headings; the notes of a score are joined by semicolons."""
     rows = [{**row, "notes": "; ".join(row["notes"])} for row in to_rows(board)]
+    if not rows:
+        return ""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
+
+
+def _written(entry: Entry) -> str:
+    value = f"**{entry.value}**" if entry.best else entry.value
+    spread = f"<br>{entry.spread}" if entry.spread else ""
+    return f"{value} {entry.interval}".strip() + _raised(entry.marks) + spread
+
+
+def _raised(marks: Sequence[int]) -> str:
+    return "".join(f" <sup>{mark}</sup>" for mark in marks)
+
+
+def _markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    lines = [heading, ["---"] * len(heading), *rows]
+    return [f"| {' | '.join(line)} |" for line in lines]
 
 
 def _flat(label: str, run: Run) -> dict[str, Any]:

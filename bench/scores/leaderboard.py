@@ -241,7 +241,7 @@ def _column(record: Record, score: Score) -> Column:
 
 
 def _column_order(column: Column) -> tuple[Any, ...]:
-    names = natural(column.task), natural(column.probe), natural(column.protocol)
+    names = natural(column.probe), natural(column.task), natural(column.protocol)
     sizes = -column.num_test, -column.num_train
     return _AXES.index(column.axis), *names, column.metric, *sizes, column.lists
 
@@ -280,9 +280,9 @@ def _notes(run: Run) -> list[str]:
     unread = sum(failure.split == "train" for failure in record.failures)
     notes = [f"encoder input {record.input}", *record.notes]
     if score.failed:
-        notes.append(f"{score.failed} of {score.n + score.failed} test samples could not be read")
+        notes.append(f"{score.failed:,} of {score.n + score.failed:,} test samples could not be read")
     if unread:
-        notes.append(f"{unread} of {record.num_train + unread} training samples could not be read")
+        notes.append(f"{unread:,} of {record.num_train + unread:,} training samples could not be read")
     return notes
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -151,8 +151,13 @@ class Predictions:
     """float32 [n, classes]."""
 
 
-def write_record(results: Path, record: Record, predictions: Predictions) -> Path:
-    """Write a run's folder under `results` and return it; the folder appears complete or not at all."""
+def write_record(
+    results: Path, record: Record, predictions: Predictions, save_probe: Callable[[Path], None] | None = None
+) -> Path:
+    """Write a run's folder under `results` and return it; the folder appears complete or not at all.
+
+    `save_probe` is asked to write the trained probe to the path it gets.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -168,6 +173,8 @@ def write_record(results: Path, record: Record, predictions: Predictions) -> Pat
     temporary = Path(tempfile.mkdtemp(prefix=".run.", dir=results))
     pq.write_table(table, temporary / "predictions.parquet")
     (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    if save_probe:
+        save_probe(temporary / "probe.safetensors")
     umask = os.umask(0)
     os.umask(umask)
     temporary.chmod(0o777 & ~umask)

@@ -1,8 +1,8 @@
-"""What a board says, in printed words: headings, entries, marks and legend, the same for every kind of table."""
+"""What a board says in printed words: headings, entries, marks, legend; the same for every kind of table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from bench.scores.leaderboard import Cell, Column, GroupMean, Leaderboard
@@ -30,6 +30,8 @@ class PrintedColumn:
     """One column: its group, the lines of its heading and an entry for each row."""
 
     group: str
+    """Motion, Appearance, No axis or Cost."""
+    probe: str
     heading: tuple[str, ...]
     marks: tuple[int, ...]
     entries: tuple[Entry, ...]
@@ -53,15 +55,18 @@ def lay_out(board: Leaderboard) -> Sheet:
     protocols = list(dict.fromkeys(column.protocol for column in board.columns))
     columns: list[PrintedColumn] = []
     for axis in _TITLES:
-        columns += [_scores(board, column, protocols) for column in board.columns if column.axis == axis]
-        columns += [_mean(board, mean) for mean in board.means if mean.axis == axis]
+        group = [column for column in board.columns if column.axis == axis]
+        for probe in dict.fromkeys(column.probe for column in group):
+            columns += [_scores(board, column, protocols) for column in group if column.probe == probe]
+            columns += [
+                _mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)
+            ]
     columns += [
         _cost(board, "clips", [f"{row.encoder_clips:,}" for row in board.rows]),
         _cost(board, "time", [duration(row.seconds) for row in board.rows]),
     ]
     models = tuple(
-        Entry(row.label, marks=_marks(board, "rows", lambda cell, index=index: cell[0] == index))
-        for index, row in enumerate(board.rows)
+        Entry(row.label, marks=_marks(board, "rows", row=index)) for index, row in enumerate(board.rows)
     )
     metrics = sorted({_METRICS.get(column.metric, column.metric) for column in board.columns})
     return Sheet(
@@ -89,12 +94,12 @@ def _scores(board: Leaderboard, column: Column, protocols: list[str]) -> Printed
     entries = []
     for number, row in enumerate(board.rows):
         cell = row.cells.get(column)
-        marks = _marks(board, "cells", lambda place, at=(number, index): place == at)
-        entries.append(_entry(cell, marks, best) if cell else Entry())
+        entries.append(_entry(cell, _marks(board, "cells", number, index), best) if cell else Entry())
     return PrintedColumn(
         group=_TITLES[column.axis],
+        probe=column.probe,
         heading=_heading(board, column, protocols),
-        marks=_marks(board, "columns", lambda place: place[1] == index),
+        marks=_marks(board, "columns", column=index),
         entries=tuple(entries),
     )
 
@@ -129,11 +134,11 @@ def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
     best = _best(values)
     entries = tuple(Entry(f"{value:.1f}", best=f"{value:.1f}" == best) for value in values)
     heading = ("mean", mean.probe, f"{len(mean.columns)} tasks")
-    return PrintedColumn(_TITLES[mean.axis], heading, (), entries)
+    return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), entries)
 
 
 def _cost(board: Leaderboard, name: str, values: list[str]) -> PrintedColumn:
-    return PrintedColumn("Cost", (name,), (), tuple(Entry(value) for value in values))
+    return PrintedColumn("Cost", "", (name,), (), tuple(Entry(value) for value in values))
 
 
 def _best(values: Iterable[float]) -> str:
@@ -142,11 +147,14 @@ def _best(values: Iterable[float]) -> str:
     return f"{max(known):.1f}" if len(known) > 1 else ""
 
 
-def _marks(board: Leaderboard, place: str, fits: Callable[[tuple[int, int]], bool]) -> tuple[int, ...]:
+def _marks(
+    board: Leaderboard, place: str, row: int | None = None, column: int | None = None
+) -> tuple[int, ...]:
+    """Numbers of the footnotes that go to this row, this column, or the score where both meet."""
     return tuple(
         number
         for number, note in enumerate(board.footnotes, start=1)
-        if note.place == place and any(map(fits, note.cells))
+        if note.place == place and any(row in (None, r) and column in (None, c) for r, c in note.cells)
     )
 
 
@@ -154,6 +162,8 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
     cells = [cell for row in board.rows for cell in row.cells.values()]
     intervals = sorted({run.score.interval for cell in cells for run in cell.runs})
     legend = [("interval", f"{'; '.join(intervals)}, over the n test samples")]
+    if len(cells) > 1:
+        legend.append(("order", "highest mean of the scores shown first; bold: best of a column"))
     if any(cell.spread is not None for cell in cells):
         legend.append(("sd", "standard deviation over seeds; the score is their mean"))
     if len(protocols) == 1:

@@ -60,8 +60,8 @@ class _Packets:
     index_of_pts: dict[int, int] | None
     """Display index of each presentation time; None where frames have no true ones and are counted."""
     key_frames: list[tuple[int, int | None]]
-    """(display index, decoding time) of the frames that decoding can start at, in display order. The first is
-    (0, None): the start of the file."""
+    """(display index, decoding time) of the frames that decoding can start at, in display order, from frame 0
+    on; without a time, the file is opened anew."""
     turns: int
     """Quarter turns, anticlockwise, that bring a decoded frame upright."""
     decord_problem: str | None
@@ -200,7 +200,7 @@ class _PyavFrames:
         if decoding_time is None:
             self.close()
             self._container, self._stream = _open_container(self._path)
-        else:
+        else:  # much cheaper than to open a small file again
             self._container.seek(decoding_time, stream=self._stream)
         self._decoded = self._numbered()
         self._next = index
@@ -350,7 +350,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> 
     height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
     rate = stream.average_rate or stream.guessed_rate
     info = VideoInfo(num_frames=len(times), fps=float(rate or 0), height=height, width=width)
-    key_frames: list[tuple[int, int | None]] = [(0, None)]
+    key_frames: list[tuple[int, int | None]] = [(0, None if counted_only else times[0][1])]
     if not counted_only:
         key_frames += sorted((shown, dts) for _, shown, dts in keys if shown)
     return info, _Packets(None if counted_only else shown_at, key_frames, turns, problem)

@@ -95,10 +95,11 @@ def load_clips(
 ) -> Iterator[LoadedClips]:
     """One `LoadedClips` per item, in the order of `items`, whatever happens to a file.
 
-    An item that cannot be decoded, that takes longer than `timeout_s` seconds, or that kills its worker process
-    is given as failed and never replaced by another; the others arrive. The pixels do not depend on
-    `num_workers` or on the order of items. With `num_workers=0` videos are decoded in this process, and nothing
-    guards against a decoder that hangs or crashes. Workers end with the iterator, also if it is dropped early.
+    An item that cannot be decoded, that takes longer than `timeout_s` seconds, or that kills its worker
+    process is given as failed and never replaced by another; the others arrive. The pixels do not depend on
+    `num_workers` or on the order of items. With `num_workers=0` videos are decoded in this process, and
+    nothing guards against a decoder that hangs or crashes. Workers end with the iterator, also if it is
+    dropped early.
 
     Raises BenchError for a negative `num_workers`, and if workers die before they start any sample.
     """
@@ -278,9 +279,9 @@ class _Pool:
             self._outcomes[number] = (slot, f"{self._items[number].path}: {reason}")
         else:
             self._idle_deaths += 1
-        self._dismiss(worker)
         if self._idle_deaths > _MAX_IDLE_DEATHS:
             raise BenchError("loader workers die before they decode anything", fix="use fewer workers, or 0")
+        self._dismiss(worker)
         self._workers[place] = self._hire()
         for number, slot in tasks:
             self._send(self._workers[place], number, slot)

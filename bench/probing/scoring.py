@@ -1,0 +1,51 @@
+"""Probabilities of probes for the samples of a split, and how well they fit the labels.
+
+Views are combined as protocol.md 4.3 does at test: the mean of their softmax.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from bench.probing.source import TokenSource
+from bench.probing.split import Rows
+
+_FLOOR = math.log(torch.finfo(torch.float32).eps)
+"""Least log-probability that a loss sees, as in scikit-learn's log_loss: a k-nearest-neighbour vote can be zero."""
+
+Logits = Callable[[Tensor], Tensor]
+"""Tokens [B, N, D] -> logits [S, B, C]."""
+
+
+@torch.no_grad()
+def log_probabilities(
+    logits: Logits, source: TokenSource, rows: Rows, *, device: str, batch_size: int
+) -> Iterator[tuple[Rows, Tensor]]:
+    """(rows, log-probabilities [S, b, C]) block by block, the views of a sample averaged."""
+    for start in range(0, len(rows), batch_size):
+        block = rows[start : start + batch_size]
+        views = [
+            logits(source.read(block, view).to(device)).float().log_softmax(dim=-1) for view in range(source.num_views)
+        ]
+        yield block, torch.stack(views).logsumexp(dim=0) - math.log(len(views))
+
+
+def held_out_scores(
+    logits: Logits, source: TokenSource, rows: Rows, labels: Rows, *, device: str, batch_size: int
+) -> tuple[list[int], list[float]]:
+    """Of each setting: correctly classified samples, and the mean loss."""
+    correct: npt.NDArray[np.int64] | int = 0
+    loss: npt.NDArray[np.float64] | float = 0.0
+    for block, log_p in log_probabilities(logits, source, rows, device=device, batch_size=batch_size):
+        targets = torch.from_numpy(labels[block]).to(log_p.device)
+        correct = correct + (log_p.argmax(dim=-1) == targets).sum(dim=1).cpu().numpy()
+        picked = log_p.gather(-1, targets.expand(len(log_p), -1)[..., None]).squeeze(-1)
+        loss = loss - picked.clamp(min=_FLOOR).double().sum(dim=1).cpu().numpy()
+    assert isinstance(correct, np.ndarray) and isinstance(loss, np.ndarray)
+    return correct.tolist(), (loss / len(rows)).tolist()

@@ -1,0 +1,233 @@
+"""From tokens to a probe: hold out, train the sweep, choose a setting, train it again on everything.
+
+The choice sees training samples only; the test split enters with `predict`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from torch import nn
+
+from bench.cards import ProbeCard
+from bench.errors import BenchError
+from bench.probing import attentive, knn, linear
+from bench.probing.loop import TrainResult, make_plan, train_sweep
+from bench.probing.scoring import held_out_scores, log_probabilities
+from bench.probing.source import PooledTokens, TokenSource
+from bench.probing.split import Rows, stratified_split
+
+Progress = Callable[[str, int, int], None]
+"""Called with the phase (sweep, refit or train), the steps done and the steps in all."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One setting of a sweep, for the record."""
+
+    index: int
+    lr: float | None
+    weight_decay: float | None
+    neighbours: int | None
+    """For knn: k."""
+    held_out_accuracy: float | None
+    """Share of the held-out samples; empty where nothing was held out, or the setting diverged."""
+    held_out_loss: float | None
+    train_loss: float | None
+    """Mean over the last epoch; empty for knn, or where the setting diverged."""
+    diverged: bool
+    chosen: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedProbe:
+    """A trained probe and how it came about."""
+
+    heads: list[Head]
+    chosen: int
+    """Index of the chosen head."""
+    steps: int
+    """Optimiser steps of the final training; 0 for knn."""
+    epochs: int
+    batch_size: int
+    num_held_out: int
+    seconds: float
+    probe: nn.Module
+    """Tokens [B, N, D] -> logits [B, C], frozen."""
+
+
+def fit(
+    card: ProbeCard,
+    train: TokenSource,
+    labels: npt.NDArray[np.int64],
+    num_classes: int,
+    num_heads: int,
+    *,
+    seed: int,
+    device: str = "cpu",
+    progress: Progress | None = None,
+) -> FittedProbe:
+    """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's."""
+    started = time.perf_counter()
+    source = train if card.kind == "attentive" else PooledTokens(train)
+    job = _Job(card, source, np.asarray(labels, dtype=np.int64), num_classes, num_heads, seed, device, progress)
+    everything = np.arange(train.num_samples)
+    settings = list(range(card.num_settings))
+    if card.selection is None:
+        final, final_index, held_out = job.train(settings, everything, "train"), 0, np.arange(0)
+        heads = job.heads(final, None, chosen=0)
+    else:
+        rest, held_out = stratified_split(job.labels, card.selection.held_out, seed=seed)
+        final = job.train(settings, rest, "sweep")
+        scores = job.score(final, held_out)
+        final_index = choose(final.result.diverged, *scores)
+        heads = job.heads(final, scores, chosen=final_index, num_held_out=len(held_out))
+    chosen = final_index
+    if card.selection is not None and card.selection.refit:
+        final, final_index = job.train([chosen], everything, "refit"), 0
+    if final.result.diverged[final_index]:
+        raise _diverged()
+    steps, epochs, batch_size = job.schedule(len(final.rows))
+    return FittedProbe(
+        heads=heads,
+        chosen=chosen,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        num_held_out=len(held_out),
+        seconds=time.perf_counter() - started,
+        probe=final.sweep.probe(final_index),
+    )
+
+
+def predict(
+    probe: nn.Module, test: TokenSource, *, device: str = "cpu", batch_size: int = 64
+) -> npt.NDArray[np.float32]:
+    """Probabilities [n, C] float32 of all samples: the softmax averaged over the views (protocol.md 4.3)."""
+    probe = probe.to(device)
+    blocks = log_probabilities(
+        lambda tokens: probe(tokens)[None], test, np.arange(test.num_samples), device=device, batch_size=batch_size
+    )
+    return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in blocks])
+
+
+def choose(diverged: Sequence[bool], correct: Sequence[int], loss: Sequence[float]) -> int:
+    """The setting with most correct held-out samples, then the lowest loss, then the lowest index."""
+    candidates = [index for index, bad in enumerate(diverged) if not bad]
+    if not candidates:
+        raise _diverged()
+    return min(candidates, key=lambda index: (-correct[index], loss[index]))
+
+
+@dataclass(frozen=True)
+class _Trained:
+    sweep: attentive.AttentiveSweep | linear.LinearSweep | knn.KnnSweep
+    result: TrainResult
+    rows: Rows
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What every training of one `fit` shares."""
+
+    card: ProbeCard
+    source: TokenSource
+    labels: Rows
+    num_classes: int
+    num_heads: int
+    seed: int
+    device: str
+    progress: Progress | None
+
+    def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
+        """Train these settings of the card on these rows, all from the same initial weights."""
+        if isinstance(self.source, PooledTokens) and self.card.kind == "knn":
+            return self._neighbours(self.source, [self.card.neighbours[i] for i in indices], rows)
+        recipe = self.card.optimisation
+        assert recipe is not None
+        settings = [recipe.settings[i] for i in indices]
+        sweep = self._sweep(len(settings), rows)
+
+        def tick(done: int, total: int) -> None:
+            if self.progress:
+                self.progress(phase, done, total)
+
+        result = train_sweep(
+            sweep, self.source, rows, self.labels, recipe, settings, seed=self.seed, progress=tick
+        )
+        return _Trained(sweep, result, rows)
+
+    def _sweep(self, num_settings: int, rows: Rows) -> attentive.AttentiveSweep | linear.LinearSweep:
+        D = self.source.embed_dim
+        if isinstance(self.source, PooledTokens):
+            initial = linear.initial_weights(D, self.num_classes, seed=self.seed)
+            mean, deviation = linear.standardisation(self.source.values[:, rows].reshape(-1, D))
+            on_device = {name: weight.to(self.device) for name, weight in initial.items()}
+            return linear.LinearSweep(on_device, num_settings, mean.to(self.device), deviation.to(self.device))
+        attentive.check_heads(D, self.num_heads)
+        initial = attentive.initial_weights(D, self.num_classes, seed=self.seed)
+        on_device = {name: weight.to(self.device) for name, weight in initial.items()}
+        return attentive.AttentiveSweep(on_device, num_settings, self.num_heads)
+
+    def _neighbours(self, pooled: PooledTokens, neighbours: Sequence[int], rows: Rows) -> _Trained:
+        if max(neighbours) > len(rows) * pooled.num_views:
+            raise BenchError(
+                f"k = {max(neighbours)} neighbours, but only {len(rows)} training samples",
+                where=f"probe {self.card.name}",
+                fix="give smaller values with --set probe.neighbours=[...]",
+            )
+        sweep = knn.KnnSweep(pooled, rows, self.labels, self.num_classes, neighbours)
+        nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
+        return _Trained(sweep, nothing, rows)
+
+    def score(self, trained: _Trained, held_out: Rows) -> tuple[list[int], list[float]]:
+        """Correct held-out samples and mean loss of every setting."""
+        return held_out_scores(
+            trained.sweep.logits,
+            self.source,
+            held_out,
+            self.labels,
+            device=self.device,
+            batch_size=self.schedule(len(trained.rows))[2],
+        )
+
+    def schedule(self, num_samples: int) -> tuple[int, int, int]:
+        """(steps, epochs, batch size) of a training on this many samples; knn has no steps."""
+        if self.card.optimisation is None:
+            return 0, 0, num_samples
+        plan = make_plan(self.card.optimisation, num_samples)
+        return plan.steps, plan.epochs, plan.batch_size
+
+    def heads(
+        self, trained: _Trained, scores: tuple[list[int], list[float]] | None, *, chosen: int, num_held_out: int = 0
+    ) -> list[Head]:
+        """The record of every setting."""
+        heads = []
+        for index, diverged in enumerate(trained.result.diverged):
+            lr, decay = self.card.optimisation.settings[index] if self.card.optimisation else (None, None)
+            scored = scores is not None and not diverged
+            heads.append(
+                Head(
+                    index=index,
+                    lr=lr,
+                    weight_decay=decay,
+                    neighbours=self.card.neighbours[index] if self.card.neighbours else None,
+                    held_out_accuracy=scores[0][index] / num_held_out if scores and scored else None,
+                    held_out_loss=scores[1][index] if scores and scored else None,
+                    train_loss=None if diverged or self.card.kind == "knn" else trained.result.loss[index],
+                    diverged=diverged,
+                    chosen=index == chosen,
+                )
+            )
+        return heads
+
+
+def _diverged() -> BenchError:
+    return BenchError(
+        "the probe diverged: its loss or weights are not finite",
+        fix="lower the learning rates with --set probe.lr=[...], and check that the encoder's features are finite",
+    )

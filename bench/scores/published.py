@@ -1,0 +1,134 @@
+"""Scores that papers and authors print, to stand beside a board but never in it.
+
+`results/published.csv` holds one printed number a line with the table it was read in. Probes, views and
+schedules differ between papers, so these are reference points: a gap of one to two points between labs is
+normal.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cards import load_task, task_names
+from bench.errors import BenchError
+from bench.files import content_folder
+
+PROBES = ("attentive", "attentive-2block", "attentive-4block")
+"""Probes of published.csv that are trained on frozen tokens the way the recipes here are."""
+_SECOND_HAND = "[secondary"
+_STUDIES = ("ablation", "masking=", "recipe:", "(phase")
+"""Rows of studies that vary one setting; they say little about the model."""
+_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class PublishedScore:
+    """One printed number and what is known of how it was measured; empty text where the source is silent."""
+
+    model: str
+    backbone: str
+    resolution: str
+    probe: str
+    views: str
+    """Frames x temporal clips x spatial crops."""
+    value: float
+    """Top-1 accuracy, 0 to 100."""
+    source: str
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The fields of a `Section`, in order of its heading, as they are printed."""
+        model = f"{self.model}, {self.backbone}" if self.backbone else self.model
+        view = self.views or "—"
+        return (
+            model,
+            f"{self.value:.1f}",
+            self.probe,
+            f"{view} at {self.resolution}" if self.resolution else view,
+            self.source,
+        )
+
+
+@dataclass(frozen=True)
+class Section:
+    """The published scores to show for one task."""
+
+    task: str
+    shown: tuple[PublishedScore, ...]
+    total: int
+    """Published scores of the task under the probes of this module."""
+
+    heading = ("model", "top-1", "probe", "views", "source")
+
+    @property
+    def title(self) -> str:
+        """What the table is."""
+        return f"Published for {self.task}: top-1 accuracy in %, frozen encoder, attentive probe"
+
+    @property
+    def remark(self) -> str:
+        """What the reader must know to read it."""
+        return (
+            f"{len(self.shown)} of {self.total}, the highest of each model. Not the protocols of the board "
+            "above: probe depth, views and schedules differ. Views are frames x clips x crops."
+        )
+
+
+def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
+    """Published top-1 scores of a frozen encoder under an attentive probe, highest first.
+
+    `task` is a task card's name, or the name of a task in published.csv; `path` replaces that file. Numbers
+    read in second-hand sources only and rows of ablation studies are left out. Raises BenchError where the
+    file is missing or damaged.
+    """
+    name = load_task(task).published_task if task in task_names() else task
+    path = path or content_folder("results") / "published.csv"
+    scores = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            for row in reader:
+                if row["task"] == name and _is_wanted(row):
+                    scores.append(_score(row))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise BenchError(
+            f"not a table of published scores ({type(error).__name__}: {error})",
+            where=str(path),
+            fix="restore it",
+        ) from error
+    return sorted(scores, key=lambda score: (-score.value, score.model, score.backbone))
+
+
+def published_sections(tasks: Iterable[str], path: Path | None = None) -> list[Section]:
+    """For each task that has any, what to show: the highest of each model, backbone and probe."""
+    sections = []
+    for task in dict.fromkeys(tasks):
+        rows = published_rows(task, path)
+        highest = list({(row.model, row.backbone, row.probe): row for row in reversed(rows)}.values())[::-1]
+        if rows:
+            sections.append(Section(task, tuple(highest[:_SHOWN]), len(rows)))
+    return sections
+
+
+def _is_wanted(row: dict[str, str]) -> bool:
+    return (
+        row["metric"] == "top1"
+        and row["probe"] in PROBES
+        and _SECOND_HAND not in row["source"]
+        and not any(word in row["model"] for word in _STUDIES)
+    )
+
+
+def _score(row: dict[str, str]) -> PublishedScore:
+    return PublishedScore(
+        model=row["model"],
+        backbone=row["backbone"],
+        resolution=f"{float(row['resolution']):.0f} px" if row["resolution"] else "",
+        probe=row["probe"],
+        views=row["views"],
+        value=float(row["value"]),
+        source=row["source"],
+    )

@@ -1,0 +1,71 @@
+"""A record with only the fields that a test cares about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import pytest
+
+from bench.scores.records import Cost, Failure, Record, Score
+from bench.scores.statistics import wilson_interval
+
+MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture
+def make_record() -> MakeRecord:
+    """Each call gives a record one second newer than the last."""
+    numbers = count()
+
+    def make(correct: int = 300, n: int = 500, failed: int = 0, unread: int = 0, **fields: Any) -> Record:
+        number = next(numbers)
+        low, high = wilson_interval(correct, n)
+        score = Score(
+            metric="top1",
+            value=100 * correct / n,
+            low=100 * low,
+            high=100 * high,
+            correct=correct,
+            n=n,
+            failed=failed,
+            interval="Wilson, 95 %",
+        )
+        probe = fields.get("probe", "attentive")
+        defaults: dict[str, Any] = {
+            "run_id": f"run-{number}",
+            "created": f"2026-01-02T03:04:{number:02d}+00:00",
+            "task": "digits-motion",
+            "axis": "motion",
+            "model": "random",
+            "probe": probe,
+            "protocol": f"{probe}/1 1x1 center",
+            "seed": 0,
+            "input": "8x16px",
+            "num_train": 2000 - unread,
+            "num_classes": 2,
+            "class_names": ["left", "right"],
+            "scores": [score],
+            "heads": [],
+            "failures": [Failure(sample=f"{i}", split="train", reason="damaged") for i in range(unread)],
+            "notes": [],
+            "arguments": {},
+            "resolved": {},
+            "digests": {"encoder": "0123456789abcdef"},
+            "versions": {},
+            "hardware": {},
+            "git_revision": None,
+            "cost": Cost(
+                encoder_clips=1234,
+                cached_clips=5,
+                extract_s=1.0,
+                probe_s=2.0,
+                total_s=3.0,
+                peak_memory_bytes=1,
+                feature_bytes=1,
+            ),
+        }
+        return Record(**{**defaults, **fields})
+
+    return make
