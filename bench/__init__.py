@@ -1,9 +1,9 @@
 """How good are a video encoder's frozen features, for motion and for appearance?
 
-    import bench
+import bench
 
-    record = bench.evaluate(task="digits-motion", model="random")
-    encoder = bench.load_encoder("vitl16.pth.tar")
+record = bench.evaluate(task="digits-motion", model="random")
+encoder = bench.load_encoder("vitl16.pth.tar")
 """
 
 from __future__ import annotations

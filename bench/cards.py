@@ -223,7 +223,8 @@ def _load(spec: str, kind: type[Card], folder: str, word: str) -> Card:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        line = f":{error.problem_mark.line + 1}" if getattr(error, "problem_mark", None) else ""
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
         raise BenchError("not a YAML file", where=f"{path}{line}", fix="mend the card") from error
     if not isinstance(content, dict):
         raise BenchError("a card is a mapping of fields", where=str(path), fix="mend the card")
@@ -238,7 +239,9 @@ def _validate(content: dict[str, Any], kind: type[Card], where: str) -> Card:
         field = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             raise BenchError(
-                f"unknown key '{field}'", where=where, fix=nearest(str(first["loc"][-1]), _known(kind, first["loc"]))
+                f"unknown key '{field}'",
+                where=where,
+                fix=nearest(str(first["loc"][-1]), _known(kind, first["loc"])),
             ) from error
         message = first["msg"].removeprefix("Value error, ")
         raise BenchError(f"{field}: {message}" if field else message, where=where, fix="mend the card") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -104,9 +105,9 @@ def run(
 
             forecasts = [forecast(plan) for plan in plans]
         else:
-            from bench import evaluate
+            from bench.evaluate import run as run_plan
 
-            records = [evaluate.run(plan, reporter) for plan in plans]
+            records = [run_plan(plan, reporter) for plan in plans]
     if dry_run:
         _print_forecasts(forecasts, as_json)
     elif as_json:
@@ -147,20 +148,21 @@ def extract(
         del options[key]
     summary = []
     with Live() as reporter:
-        from bench import evaluate
+        from bench.evaluate import extract_features, prepare_encoder
 
         for plan in _plans(task, model, {**options, "settings": _settings(settings)}, reporter):
-            features = evaluate.extract_features(plan, evaluate.prepare_encoder(plan), reporter)
+            train_part, test_part = extract_features(plan, prepare_encoder(plan), reporter)
+            parts = (train_part.extraction, test_part.extraction)
             summary.append(
                 {
                     "task": plan.task.name,
                     "model": plan.facts.name,
                     "cache": str(plan.cache),
-                    "train": len(features.train),
-                    "test": len(features.test),
-                    "failed": len(features.failures),
-                    "encoded_clips": sum(part.encoded_clips for part in features.extractions),
-                    "cached_clips": sum(part.cached_clips for part in features.extractions),
+                    "train": len(train_part.samples),
+                    "test": len(test_part.samples),
+                    "failed": len(train_part.failures) + len(test_part.failures),
+                    "encoded_clips": sum(part.encoded_clips for part in parts),
+                    "cached_clips": sum(part.cached_clips for part in parts),
                 }
             )
     if as_json:
@@ -182,10 +184,11 @@ def leaderboard(
     from bench.scores.published import published_sections
 
     board, problems = load_board(results or [Path("results")], _split(task))
-    sections = published_sections(_published_tasks(board)) if published else []
+    sections = published_sections(column.task for column in board.columns) if published else []
     if output == "table":
         _print(tables.to_rich(board))
-        _print(tables.published_to_rich(sections)) if sections else None
+        if sections:
+            _print(tables.published_to_rich(sections))
     elif output == "markdown":
         print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
     elif output == "csv":
@@ -205,16 +208,19 @@ def tasks(as_json: Json = False) -> None:
 
     cards = [load_task(name) for name in task_names()]
     rows = [
-        {"task": c.name, "axis": c.axis or "-", "classes": c.num_classes or "from your lists", "title": c.title}
+        {
+            "task": c.name,
+            "axis": c.axis or "-",
+            "classes": c.num_classes or "from your lists",
+            "title": c.title,
+        }
         for c in cards
     ]
     _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
 @app.command(epilog="Example: bench models 'vjepa-*'")
-def models(
-    pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False
-) -> None:
+def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False) -> None:
     """List the encoders that have a name; any checkpoint file works too."""
     from bench.encoders.catalog import model_cards
 
@@ -256,8 +262,12 @@ def doctor(cache: Cache = None, as_json: Json = False) -> None:
 
 def main() -> None:
     """Run the command line; every problem is one line on stderr and an exit code."""
+    # Idle threads of the matrix library spin by default; on a busy machine that slows small products a hundredfold.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
+    import click
+
     try:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
@@ -265,9 +275,10 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        format_message = getattr(error, "format_message", None)  # click's errors in the arguments
-        if isinstance(error, BenchError) or format_message:
-            _fail(str(error) if isinstance(error, BenchError) else format_message(), 2)
+        if isinstance(error, BenchError):
+            _fail(str(error), 2)
+        if isinstance(error, click.ClickException):
+            _fail(f"{error.format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
         _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
     sys.exit(code if isinstance(code, int) else 0)
 
@@ -322,7 +333,7 @@ def _print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
     if as_json:
         print(json.dumps([dataclasses.asdict(item) for item in forecasts], indent=1))
         return
-    from bench.forecast import human_bytes
+    from bench.features.space import human_bytes
 
     rows = [
         {

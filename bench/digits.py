@@ -183,9 +183,7 @@ def render_clips(
     return ink.astype(np.uint8).reshape(count, FILE_FRAMES, size, size)
 
 
-def _states(
-    rng: np.random.RandomState, motion_labels: NDArray[np.int64], config: DigitsConfig
-) -> NDArray[np.float32]:
+def _states(rng: np.random.RandomState, motion_labels: NDArray[np.int64], config: DigitsConfig) -> NDArray[np.float32]:
     """Centre x, centre y, log-scale and angle (radians) of every frame: [B, F, 4]."""
     count = len(motion_labels)
     velocity = np.zeros((count, 4))
@@ -350,9 +348,7 @@ def _write_dataset(folder: Path, config: DigitsConfig, progress: Progress | None
             writer.writerows(rows)
 
 
-def _labels(
-    rng: np.random.RandomState, pool: ImagePool, count: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _labels(rng: np.random.RandomState, pool: ImagePool, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Motion [count] and position in the pool [count]: all (motion, digit) pairs equally often, shuffled.
 
     Each digit deals its images like a pack of cards, shuffled anew when it is used up.

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from bench import environment
 from bench.errors import BenchError
+from bench.features.space import human_bytes
 from bench.files import cache_folder, content_folder
-from bench.forecast import human_bytes
+from bench.video.decode import Decoder
 
 
 @dataclass(frozen=True)
@@ -52,11 +53,11 @@ def _content() -> str:
     return f"{len(task_names())} tasks, {len(probe_names())} probes"
 
 
-def _video(decoder: str) -> str:
+def _video(decoder: Decoder) -> str:
+    import numpy as np
+
     from bench.digits import FILE_FRAMES, write_clip
     from bench.video.decode import read_frames
-
-    import numpy as np
 
     clip = np.full((FILE_FRAMES, 16, 16), 128, np.uint8)
     with tempfile.TemporaryDirectory() as folder:

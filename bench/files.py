@@ -36,7 +36,9 @@ def writable_folder(folder: Path, *, option: str) -> Path:
             pass
     except OSError as error:
         raise BenchError(
-            f"cannot write here ({error.strerror})", where=str(folder), fix=f"choose another folder with {option}"
+            f"cannot write here ({error.strerror})",
+            where=str(folder),
+            fix=f"choose another folder with {option}",
         ) from error
     return folder
 

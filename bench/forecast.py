@@ -12,7 +12,7 @@ import torch
 
 from bench import environment
 from bench.annotations import Sample
-from bench.errors import BenchError
+from bench.features.space import check_space
 from bench.plan import RunPlan
 from bench.video.loader import ClipPlan, VideoItem, load_clips
 
@@ -44,7 +44,7 @@ class Forecast:
 def forecast(plan: RunPlan) -> Forecast:
     """The forecast of a plan. Raises BenchError where the features do not fit on the cache's disk."""
     train, test = plan.splits.train, plan.splits.test
-    train_views = plan.train_draws * plan.train_clips.num_segments
+    train_views = plan.draws("train") * plan.train_clips.num_segments
     test_views = plan.test_clips.views * plan.test_clips.num_segments
     clips = len(train) * train_views + len(test) * test_views
     tokens = clips * plan.clip_tokens
@@ -66,29 +66,9 @@ def forecast(plan: RunPlan) -> Forecast:
         tokens=tokens,
         feature_bytes=num_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * (len(train) * plan.train_draws + len(test)) / max(1, workers),
+        decode_s=seconds * (len(train) * plan.draws("train") + len(test)) / max(1, workers),
         encode_s=clips * plan.facts.flops(plan.clip_tokens) / (_ENCODER_EFFICIENCY * _matrix_rate(plan)),
     )
-
-
-def check_space(cache: Path, num_bytes: int) -> None:
-    """Raise BenchError where `num_bytes` of features do not fit on the disk of the cache."""
-    free = shutil.disk_usage(cache).free
-    if num_bytes > free:
-        raise BenchError(
-            f"the features take {human_bytes(num_bytes)}, and {human_bytes(free)} are free",
-            where=str(cache),
-            fix="free some space, choose another disk with --cache, or a subset with --limit",
-        )
-
-
-def human_bytes(count: float) -> str:
-    """A size for people: `3.1 MiB`."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
 
 
 def _size(sample: Sample) -> int | None:

@@ -72,8 +72,11 @@ class RunPlan:
     splits: Splits
     train_clips: ClipPlan
     test_clips: ClipPlan
-    train_draws: int
     cache: Path
+
+    def draws(self, split: Literal["train", "test"]) -> int:
+        """Clips (times segments) of each video of a split, each at a position of its own."""
+        return self.recipe.train_views if split == "train" else 1
 
     @property
     def clip_tokens(self) -> int:
@@ -131,7 +134,6 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         splits=splits,
         train_clips=clip_plan(train_clip, facts, options),
         test_clips=test_clips,
-        train_draws=recipe.train_views,
         cache=cache,
     )
 

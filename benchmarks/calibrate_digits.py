@@ -1,15 +1,13 @@
 """How hard are the moving digits? Prints the calibration table of docs/digits.md, one row a variant.
 
-    python benchmarks/calibrate_digits.py                # all rows: about half an hour on one free core
+    python benchmarks/calibrate_digits.py                # all rows, each tells its minutes at the end
     python benchmarks/calibrate_digits.py --only chosen  # one row
     python benchmarks/calibrate_digits.py --only final --probe-seeds 3
-    python benchmarks/calibrate_digits.py --only sweep   # the chosen clips, read by the whole default recipe
 
-The variants are compared on a seed of their own (other split of the images, other labels, other clips), and
-only the rows `final` and `sweep` see the clips that `bench run` scores. Frozen encoders are read by the recipe
-`attentive`, with three rates instead of its twenty settings (row `sweep`: all of them). The networks trained
-with labels see endless new clips of the training digits, before the codec. Every score is on the test clips as
-they come out of their files.
+The variants are compared on a seed of their own (other image split, other labels, other clips). Only the
+row `final` sees the clips that `bench run` scores. Frozen encoders are read by the recipe `attentive` with
+three rates instead of its twenty settings. The networks trained with labels see endless new clips of the
+training digits, before the codec. Every score is on test clips as they come out of their files.
 """
 
 from __future__ import annotations
@@ -50,10 +48,6 @@ class Variant:
 
     config: DigitsConfig
     encoders: bool = True
-    whole_sweep: bool = False
-    """Probes of all settings of the default recipe, not of three."""
-    conv: bool = True
-    """Also train a network with labels, on whole clips."""
     frames: bool = False
     """Also train on single frames and on shuffled frames."""
     symmetric: bool = False
@@ -67,15 +61,12 @@ def variants() -> dict[str, Variant]:
         "noise 0.12": {"noise": 0.12},
         "angle 45": {"angle": 45.0},
         "travel 0.6": {"travel": 0.6},
-        "position 0.35": {"position": 0.35},
-        "texture 0.06": {"texture": 0.06},
     }
     return {
         "chosen": Variant(CALIBRATION),
         **{name: Variant(replace(CALIBRATION, **changed)) for name, changed in near.items()},
         "symmetric": Variant(CALIBRATION, encoders=False, frames=True, symmetric=True),
         "final": Variant(DEFAULT, frames=True),
-        "sweep": Variant(DEFAULT, whole_sweep=True, conv=False),
     }
 
 
@@ -107,9 +98,7 @@ def endless_clips(config: DigitsConfig, seed: int) -> Iterator[Labelled]:
         chosen = rng.randint(0, len(pool.images), BATCH)
         motions = rng.randint(0, len(MOTIONS), BATCH)
         clips = digits.render_clips(rng, pool.images[chosen], motions, config)[:, :NUM_FRAMES]
-        yield Labelled(
-            torch.from_numpy(clips), torch.from_numpy(motions), torch.from_numpy(pool.digits[chosen])
-        )
+        yield Labelled(torch.from_numpy(clips), torch.from_numpy(motions), torch.from_numpy(pool.digits[chosen]))
 
 
 def symmetric_states(rng: np.random.RandomState, motions: Any, config: DigitsConfig) -> Any:
@@ -162,9 +151,7 @@ def encode(encoder: Encoder, clips: Tensor) -> Tokens:
     return Tokens(torch.cat(parts).half())
 
 
-def probe_scores(
-    name: str, train: Labelled, test: Labelled, recipe: ProbeCard, seeds: int
-) -> list[list[float]]:
+def probe_scores(name: str, train: Labelled, test: Labelled, recipe: ProbeCard, seeds: int) -> list[list[float]]:
     """Percent right, [motion, digit] for each probe seed."""
     encoder = bench.load_encoder(name)
     train_tokens, test_tokens = encode(encoder, train.clips), encode(encoder, test.clips)
@@ -257,14 +244,11 @@ def measure(variant: Variant, probe_seeds: int) -> Iterator[tuple[str, str]]:
         folder = digits.ensure_digits(Path(cache), config)
         train, test = labelled_clips(folder, "train"), labelled_clips(folder, "test")
         if variant.encoders:
-            whole = load_probe_card("attentive")
-            recipe = whole if variant.whole_sweep else override(whole, "probe", PROBE)
+            recipe = override(load_probe_card("attentive"), "probe", PROBE)
             for name in ("random", "pixels"):
                 scores = np.array(probe_scores(name, train, test, recipe, probe_seeds))
                 yield name, " / ".join(f"{value:.1f}" for value in scores.mean(0))
-        views: dict[str, Callable[[Tensor], Tensor]] = (
-            {"conv net": lambda clips: clips} if variant.conv else {}
-        )
+        views: dict[str, Callable[[Tensor], Tensor]] = {"conv net": lambda clips: clips}
         if variant.frames:
             middle, last = NUM_FRAMES // 2, NUM_FRAMES - 1
             views |= {"first": one_frame(0), "middle": one_frame(middle), "last": one_frame(last)}

@@ -35,9 +35,7 @@ def decoded(path: Path) -> NDArray[np.uint8]:
         return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
-def sample(
-    seed: int, count: int, split: digits.Split = "train"
-) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def sample(seed: int, count: int, split: digits.Split = "train") -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Freshly rendered clips [B, NUM_FRAMES, H, W] and their motions [B]."""
     rng = np.random.RandomState(seed)
     pool = digits.image_pool(split)
@@ -247,9 +245,7 @@ def test_motions_go_where_their_names_say(motion: int) -> None:
     path[0, 1, coordinate] += 8 * steps[coordinate]
     ink = digits._ink(bar, path, 64)[0].reshape(2, 64, 64)
     y, x = np.mgrid[:64, :64]
-    shift_x, shift_y = (
-        (ink[1] * axis).sum() / ink[1].sum() - (ink[0] * axis).sum() / ink[0].sum() for axis in (x, y)
-    )
+    shift_x, shift_y = ((ink[1] * axis).sum() / ink[1].sum() - (ink[0] * axis).sum() / ink[0].sum() for axis in (x, y))
     # Clockwise, as one sees it, the right edge goes down; y grows downwards.
     goes = {
         "left": shift_x < -1,
@@ -335,8 +331,8 @@ def shuffled(clips: Tensor) -> Tensor:
     return clips.gather(1, order[..., None, None].expand_as(clips))
 
 
-ONE_FRAME_STEPS = 400
-ALL_FRAMES_STEPS = 300
+ONE_FRAME_STEPS = 250
+ALL_FRAMES_STEPS = 200
 
 
 @pytest.mark.parametrize("index", [0, NUM_FRAMES // 2, NUM_FRAMES - 1])
@@ -350,9 +346,7 @@ def test_the_one_frame_test_catches_the_known_leak(monkeypatch: pytest.MonkeyPat
     """Motion symmetric about the middle of the clip, the obvious construction, shows in the first frame."""
     cyclic = digits._states
 
-    def symmetric(
-        rng: np.random.RandomState, motions: NDArray[np.int64], config: DigitsConfig
-    ) -> NDArray[np.float32]:
+    def symmetric(rng: np.random.RandomState, motions: NDArray[np.int64], config: DigitsConfig) -> NDArray[np.float32]:
         still = DigitsConfig(position=0.1, scale_low=0.70, scale_high=0.80, angle=10, travel=0)
         states = cyclic(rng, motions, still)
         half_range = np.array([config.position, config.position, 0.2, math.radians(config.angle)])
@@ -369,10 +363,10 @@ def test_the_one_frame_test_catches_the_known_leak(monkeypatch: pytest.MonkeyPat
 @pytest.mark.usefixtures("one_thread")
 def test_frames_in_order_tell_the_motion() -> None:
     """The control of the test below: the same network and budget do read ordered frames."""
-    assert motion_accuracy(lambda clips: clips, ALL_FRAMES_STEPS) > 85
+    assert motion_accuracy(lambda clips: clips, ALL_FRAMES_STEPS) > 90
 
 
 @pytest.mark.usefixtures("one_thread")
-def test_shuffled_frames_leave_half(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shuffled_frames_leave_half() -> None:
     """A motion and its reverse hold the same frames, so the axis is all that remains."""
     assert motion_accuracy(shuffled, ALL_FRAMES_STEPS) < bound(50)

@@ -55,7 +55,9 @@ def _parse(line: str, delimiter: str, root: Path, *, given: bool, where: str) ->
     if not found or not name or not _is_label(label):
         shown = line if len(line) <= 60 else line[:57] + "..."
         raise BenchError(
-            f"not `path label`: '{shown}'", where=where, fix="a path, one delimiter, a whole number; no header"
+            f"not `path label`: '{shown}'",
+            where=where,
+            fix="a path, one delimiter, a whole number; no header",
         )
     if int(label) < 0:
         raise BenchError(f"label {label} is negative", where=where, fix="labels count from 0")
@@ -66,8 +68,8 @@ def resolve(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str
     """The path of the file `name` of an annotation file. Raises BenchError where it leaves the folder `root`."""
     if absolute_allowed and Path(name).is_absolute():
         return name
-    base = os.path.abspath(root)
-    path = os.path.normpath(os.path.join(base, name))
+    base = os.path.normpath(Path.cwd() / root)
+    path = os.path.normpath(Path(base) / name)
     if os.path.commonpath([base, path]) != base:
         raise BenchError(f"'{name}' leaves the data folder {base}", where=where, fix="check --data, or the row")
     return path

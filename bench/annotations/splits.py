@@ -61,9 +61,7 @@ def subset(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
     return [samples[i] for i in sorted(chosen)]
 
 
-def _digits(
-    card: TaskCard, where: ListOptions, cache: Path, progress: Callable[[int, int], None] | None
-) -> Splits:
+def _digits(card: TaskCard, where: ListOptions, cache: Path, progress: Callable[[int, int], None] | None) -> Splits:
     from bench import digits
 
     if where != ListOptions():

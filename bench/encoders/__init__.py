@@ -58,7 +58,9 @@ def _resolve(spec: str) -> tuple[str, str, ModelCard | None]:
     if card and card.weights_path:
         if not card.weights_path.is_file():
             raise BenchError(
-                f"the weights of {spec} are not here", where=str(card.weights_path), fix=f"put {card.url} there"
+                f"the weights of {spec} are not here",
+                where=str(card.weights_path),
+                fix=f"put {card.url} there",
             )
         return "vjepa", str(card.weights_path), card
     path = Path(spec).expanduser()

@@ -23,9 +23,7 @@ from bench.errors import BenchError
 ENCODER_KEYS = ("target_encoder", "encoder")
 """Where the weights are in an official file; the first that is present is read (the EMA encoder, protocol.md 2.2)."""
 
-_NUM_HEADS = {
-    (size.embed_dim, size.depth, size.patch_size): size.num_heads for size in vjepa.SIZES.values()
-}
+_NUM_HEADS = {(size.embed_dim, size.depth, size.patch_size): size.num_heads for size in vjepa.SIZES.values()}
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,9 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise _unreadable_pickle(path, error) from error
     except Exception as error:
         raise BenchError(
-            f"not a readable checkpoint, or cut off ({_first_line(error)})", where=str(path), fix="download it again"
+            f"not a readable checkpoint, or cut off ({_first_line(error)})",
+            where=str(path),
+            fix="download it again",
         ) from error
     if not isinstance(content, dict):
         raise BenchError(f"holds a {type(content).__name__}, not a dictionary of tensors", where=str(path))

@@ -59,7 +59,7 @@ class EncoderFacts:
 
     def flops(self, num_tokens: int) -> float:
         """Multiply-adds x 2 of one clip of N tokens: projections and attention of a transformer, 0 without one."""
-        depth, mlp_dim = self.architecture.get("depth", 0), self.architecture.get("mlp_dim", 0)
+        depth, mlp_dim = int(self.architecture.get("depth", 0)), int(self.architecture.get("mlp_dim", 0))
         D, N = self.embed_dim, num_tokens
         return 2.0 * depth * (4 * N * D * D + 2 * N * D * mlp_dim + 2 * N * N * D)
 

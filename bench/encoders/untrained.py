@@ -32,9 +32,7 @@ def random_encoder(size: str = "vit_nano") -> Encoder:
     model = vjepa.VisionTransformer(vjepa.SIZES[size])
     std, patch_gain = (0.1, 3.0) if size == "vit_nano" else (0.02, 1.0)
     vjepa.init_untrained(model, seed=SEED, std=std, patch_gain=patch_gain)
-    return Encoder(
-        facts, model, report={"weights": f"untrained, seed {SEED}, std {std}, patch gain {patch_gain}"}
-    )
+    return Encoder(facts, model, report={"weights": f"untrained, seed {SEED}, std {std}, patch gain {patch_gain}"})
 
 
 def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> EncoderFacts:
@@ -45,9 +43,7 @@ def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> E
         num_heads=config.num_heads,
         patch_size=config.patch_size,
         tubelet_size=config.tubelet_size,
-        input_spec=InputSpec(
-            num_frames=config.num_frames, resolution=config.resolution, frame_step=frame_step
-        ),
+        input_spec=InputSpec(num_frames=config.num_frames, resolution=config.resolution, frame_step=frame_step),
         architecture=architecture_facts("vjepa1", config),
     )
 
@@ -78,7 +74,9 @@ def pixel_facts(patch_size: str = "4") -> EncoderFacts:
     """What is known of the pixel encoder with patches of `patch_size` pixels (1 to 64)."""
     if not patch_size.isdecimal() or not 1 <= int(patch_size) <= 64:
         raise BenchError(
-            f"'{patch_size}' is not a patch side", where=f"model pixels:{patch_size}", fix="give 1 to 64 pixels"
+            f"'{patch_size}' is not a patch side",
+            where=f"model pixels:{patch_size}",
+            fix="give 1 to 64 pixels",
         )
     config = PixelConfig(patch_size=int(patch_size))
     embed_dim = 3 * config.tubelet_size * config.patch_size**2

@@ -42,9 +42,7 @@ class VitConfig:
 
 def _size(embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4, patch_size: int = 16) -> VitConfig:
     mlp_dim = int(embed_dim * mlp_ratio)
-    return VitConfig(
-        embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim, patch_size=patch_size
-    )
+    return VitConfig(embed_dim=embed_dim, depth=depth, num_heads=num_heads, mlp_dim=mlp_dim, patch_size=patch_size)
 
 
 SIZES: dict[str, VitConfig] = {
@@ -63,10 +61,8 @@ SIZES: dict[str, VitConfig] = {
 
 def sincos_positions(embed_dim: int, grid: tuple[int, int, int], *, uniform_power: bool = True) -> Tensor:
     """The fixed position code of a (t, h, w) grid: [1, t*h*w, D] float32 (protocol.md 1.1)."""
-    if uniform_power:
-        widths = (math.ceil(embed_dim / 6) * 2,) * 3
-    else:
-        widths = (embed_dim // 2, embed_dim // 4, embed_dim // 4)
+    equal = (math.ceil(embed_dim / 6) * 2,) * 3
+    widths = equal if uniform_power else (embed_dim // 2, embed_dim // 4, embed_dim // 4)
     axes = np.meshgrid(*(np.arange(n, dtype=np.float64) for n in grid), indexing="ij")
     codes = []
     for positions, width in zip(axes, widths, strict=True):
@@ -153,7 +149,10 @@ class VisionTransformer(nn.Module):
 
     def forward(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode [B, 3, T, H, W] to [B, N, D]; with `mask` ([B, n] token indices) only those tokens are seen."""
-        size = clips.shape[2] // self.config.tubelet_size, *(s // self.config.patch_size for s in clips.shape[3:])
+        size = (
+            clips.shape[2] // self.config.tubelet_size,
+            *(s // self.config.patch_size for s in clips.shape[3:]),
+        )
         x = self.patch_embed(clips) + self.positions(size)
         if mask is not None:
             x = gather_tokens(x, mask)
@@ -196,6 +195,5 @@ def init_untrained(model: VisionTransformer, *, seed: int, std: float = 0.02, pa
             else:
                 values = torch.from_numpy(stream.standard_normal(tuple(parameter.shape)) * std)
                 parameter.copy_(values * patch_gain if name.startswith("patch_embed") else values)
-        for index, block in enumerate(model.blocks):
-            for layer in (block.attn.proj, block.mlp.fc2):
-                layer.weight.div_(math.sqrt(2.0 * (index + 1)))
+            if name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
+                parameter.div_(math.sqrt(2.0 * (int(name.split(".")[1]) + 1)))

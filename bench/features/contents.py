@@ -27,9 +27,7 @@ def content_ids(
         return _lookup(memory, paths, progress)
 
 
-def _lookup(
-    memory: Path, paths: Sequence[str], progress: Callable[[int, int], None] | None
-) -> dict[str, str]:
+def _lookup(memory: Path, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> dict[str, str]:
     ids: dict[str, str] = {}
     with closing(sqlite3.connect(memory, timeout=60)) as database, database:
         database.execute("CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, size, mtime_ns, digest)")

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
+from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
 from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
 from bench.video.views import normalise
@@ -42,8 +43,8 @@ def item_key(item: VideoItem) -> str:
 def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
     """Every field that decides the tokens of a video, and none that does not: the key of the feature space.
 
-    Device, batch, workers and decoder are not among them: the two decoders give the same frames. Nor is the seed of
-    a plan that draws nothing.
+    Device, batch and workers are not among them, nor is the seed of a plan that draws nothing. The decoder is: a few
+    kinds of file differ between the two.
     """
     spec = encoder.input_spec
     return {
@@ -60,6 +61,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
         "size": plan.size,
         "short_side": plan.short_side,
         "sampling": plan.sampling,
+        "decoder": "decord" if plan.decoder == "decord" else "pyav",
         "seed": plan.seed if plan.sampling == "random" else None,
     }
 
@@ -88,9 +90,11 @@ def extract(
     missing = {key: item for key, item in unique.items() if key not in store.locations}
     result.cached_clips = (len(unique) - len(missing)) * clips_per_item
     num_tokens = _tokens_per_clip(encoder, plan)
-    per_shard = items_per_shard(2 * encoder.embed_dim * num_tokens * clips_per_item)
+    item_bytes = 2 * encoder.embed_dim * num_tokens * clips_per_item
+    check_space(store.folder, len(missing) * item_bytes)
     if batch_size is None:
         batch_size = max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
+    per_shard = items_per_shard(item_bytes)
     loaded = load_clips(list(missing.values()), plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
     for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):

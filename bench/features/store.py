@@ -86,7 +86,7 @@ class Store:
                 tokens = self._map(name)
                 if len(tokens) != len(keys) or _digest(tokens) != digest:
                     raise ValueError("checksum differs")
-            except (OSError, ValueError, KeyError, TypeError) as error:
+            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
                 damaged.append(f"damaged shard {name} of the feature cache ({error}): encoded again")
                 self._forget(name)
                 continue
@@ -134,6 +134,9 @@ class FeatureSet:
     def __init__(self, store: Store, keys: Sequence[Sequence[str]]) -> None:
         self.rows = [[store.item(key) for key in draws] for draws in keys]
         self.num_samples = len(self.rows)
+        self.views_per_draw: int
+        self.num_tokens: int
+        self.embed_dim: int
         self.views_per_draw, self.num_tokens, self.embed_dim = self.rows[0][0].shape
         self.num_views = len(self.rows[0]) * self.views_per_draw
 

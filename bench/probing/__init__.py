@@ -1,0 +1,9 @@
+"""Tokens to scores: what is trained on frozen features, how it is chosen, and probe files."""
+
+from __future__ import annotations
+
+from bench.probing.files import load_probe, save_probe
+from bench.probing.source import TokenSource
+from bench.probing.train import FittedProbe, Head, fit, predict
+
+__all__ = ["FittedProbe", "Head", "TokenSource", "fit", "load_probe", "predict", "save_probe"]

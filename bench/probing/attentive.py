@@ -27,7 +27,10 @@ from bench.probing.stack import Stack
 
 QUERY = "pooler.query_tokens"
 BLOCK = "pooler.cross_attention_block"
-MATRICES = (*(f"{BLOCK}.{layer}.weight" for layer in ("xattn.q", "xattn.kv", "mlp.fc1", "mlp.fc2")), "linear.weight")
+MATRICES = (
+    *(f"{BLOCK}.{layer}.weight" for layer in ("xattn.q", "xattn.kv", "mlp.fc1", "mlp.fc2")),
+    "linear.weight",
+)
 NORM_EPS = 1e-5
 
 
@@ -78,7 +81,7 @@ def attentive_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: i
     """
     w = {name.removeprefix(f"{BLOCK}."): weight for name, weight in weights.items()}
     query = w[QUERY].flatten(1)
-    S, D = query.shape
+    D = query.shape[1]
 
     def project(x: Tensor, layer: str) -> Tensor:
         weight = w[f"{layer}.weight"]
@@ -92,7 +95,7 @@ def attentive_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: i
 
 
 def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) -> Tensor:
-    """Attended values [S, B, D] of the projected queries q [S, 1, D]; no output projection follows (protocol.md 4.1)."""
+    """Attended values [S, B, D] of the projected queries q [S, 1, D], without output projection (protocol.md 4.1)."""
     S, _, D = q.shape
     B, H, d = tokens.shape[0], num_heads, D // num_heads
     kv, g, b = w["xattn.kv.weight"], w["norm1.weight"][:, None], w["norm1.bias"][:, None, None]
@@ -101,7 +104,7 @@ def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) 
 
     u = linear(q.view(S, H, 1, d), keys, d_keys, transposed=True).view(S, H, D) * g / math.sqrt(d)
     pooled = pool_tokens(u.reshape(S * H, D), tokens, eps=NORM_EPS)  # [B, S*H, D]
-    x = pooled.view(B, S, H, D).permute(1, 2, 0, 3) * g[:, None] + b  # [S, H, B, D]
+    x = torch.addcmul(b, pooled.view(B, S, H, D).permute(1, 2, 0, 3), g[:, None])  # [S, H, B, D]
     y = linear(x, values, d_values).transpose(1, 2).reshape(S, B, D)
     return y + w["xattn.kv.bias"][:, None, D:]
 
@@ -147,5 +150,6 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
     """Raise BenchError where the width does not divide into this many heads."""
     if num_heads < 1 or embed_dim % num_heads:
         raise BenchError(
-            f"a probe of {embed_dim} channels cannot have {num_heads} heads", fix="give a divisor of the width"
+            f"a probe of {embed_dim} channels cannot have {num_heads} heads",
+            fix="give a divisor of the width",
         )

@@ -29,7 +29,7 @@ def linear(x: Tensor, weight: Tensor, gradient: Tensor | None, *, transposed: bo
     if not grouped:
         x, weight = x.unsqueeze(1), weight.unsqueeze(1)
         gradient = None if gradient is None else gradient.unsqueeze(1)
-    out: Tensor = _Linear.apply(x, weight, gradient, transposed)  # type: ignore[no-untyped-call]
+    out: Tensor = _Linear.apply(x, weight, gradient, transposed)
     return out if grouped else out.squeeze(1)
 
 
@@ -38,7 +38,7 @@ def pool_tokens(queries: Tensor, tokens: Tensor, *, eps: float) -> Tensor:
 
     The gradient goes to the queries only: the tokens are data.
     """
-    out: Tensor = _Pool.apply(queries, tokens, eps)  # type: ignore[no-untyped-call]
+    out: Tensor = _Pool.apply(queries, tokens, eps)
     return out
 
 
@@ -105,7 +105,7 @@ class _Pool(torch.autograd.Function):
 
 def _chunks(tokens: Tensor) -> tuple[Tensor, ...]:
     values = _CPU_CHUNK if tokens.device.type == "cpu" else _GPU_CHUNK
-    return tokens.split(max(1, values // tokens[0].numel()))
+    return torch.split(tokens, max(1, values // tokens[0].numel()))
 
 
 def _normalised(tokens: Tensor, dtype: torch.dtype, eps: float) -> Tensor:

@@ -12,7 +12,7 @@ import torch
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
-from bench.probing.source import PooledTokens
+from bench.probing.source import TokenSource
 from bench.probing.split import Rows
 
 
@@ -22,12 +22,12 @@ class KnnProbe(nn.Module):
     The softmax of its output is the share of votes.
     """
 
-    def __init__(self, pooled: PooledTokens, rows: Rows, labels: Rows, num_classes: int, k: int) -> None:
+    def __init__(self, source: TokenSource, rows: Rows, labels: Rows, num_classes: int, k: int) -> None:
         super().__init__()
         self.num_classes = num_classes
-        features = np.concatenate([pooled.read(rows, view)[:, 0].numpy() for view in range(pooled.num_views)])
+        views = [source.read(rows, view).float().mean(dim=1).numpy() for view in range(source.num_views)]
         self._classifier = KNeighborsClassifier(n_neighbors=k, metric="cosine", algorithm="brute")
-        self._classifier.fit(features, np.tile(labels[rows], pooled.num_views))
+        self._classifier.fit(np.concatenate(views), np.tile(labels[rows], len(views)))
         self.eval()
 
     def forward(self, tokens: Tensor) -> Tensor:
@@ -41,9 +41,9 @@ class KnnSweep:
     """One probe for every value of k, on the same neighbours."""
 
     def __init__(
-        self, pooled: PooledTokens, rows: Rows, labels: Rows, num_classes: int, neighbours: Sequence[int]
+        self, source: TokenSource, rows: Rows, labels: Rows, num_classes: int, neighbours: Sequence[int]
     ) -> None:
-        self._probes = [KnnProbe(pooled, rows, labels, num_classes, k) for k in neighbours]
+        self._probes = [KnnProbe(source, rows, labels, num_classes, k) for k in neighbours]
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> log votes [S, B, C]."""

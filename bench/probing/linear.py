@@ -15,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.probing.source import PooledTokens
+from bench.probing.split import Rows
 from bench.probing.stack import Stack
 
 EPS = 1e-6
@@ -27,11 +29,11 @@ def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str,
     return {WEIGHT: torch.from_numpy(values.astype(np.float32)), BIAS: torch.zeros(num_classes)}
 
 
-def standardisation(pooled: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation [D] of pooled features [n, D], summed in float64."""
-    wide = pooled.double()
-    variance = wide.var(dim=0, unbiased=False)
-    return wide.mean(dim=0).float(), (variance + EPS).sqrt().float()
+def standardisation(pooled: PooledTokens, rows: Rows) -> tuple[Tensor, Tensor]:
+    """Mean and deviation [D] of the features of these samples, all views, summed in float64."""
+    features = torch.cat([pooled.read(rows, view)[:, 0] for view in range(pooled.num_views)]).double()
+    variance = features.var(dim=0, unbiased=False)
+    return features.mean(dim=0).float(), (variance + EPS).sqrt().float()
 
 
 class LinearSweep:
@@ -59,7 +61,8 @@ class LinearProbe(nn.Module):
         super().__init__()
         self.mean = nn.Parameter(tensors["mean"], requires_grad=False)
         self.deviation = nn.Parameter(tensors["deviation"], requires_grad=False)
-        self.linear = nn.Linear(*reversed(tensors[WEIGHT].shape), device="meta")
+        num_classes, embed_dim = tensors[WEIGHT].shape
+        self.linear = nn.Linear(embed_dim, num_classes, device="meta")
         self.linear.load_state_dict({"weight": tensors[WEIGHT], "bias": tensors[BIAS]}, assign=True)
         self.requires_grad_(False).eval()
 

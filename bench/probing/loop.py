@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.cards import Optimisation
+from bench.probing.machine import small_steps
 from bench.probing.optim import SweepOptimiser
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows
@@ -89,15 +90,17 @@ def train_sweep(
     targets = torch.from_numpy(labels).to(device)
     total = torch.zeros(len(settings), device=device)
     finite = torch.ones(len(settings), dtype=torch.bool, device=device)
-    for step, (epoch, chosen, view) in enumerate(batches(rows, plan, source.num_views, seed=seed), start=1):
-        tokens = source.read(chosen, view).to(device)
-        losses = setting_losses(sweep.logits(tokens), targets[torch.from_numpy(chosen).to(device)])
-        stack.backward(losses)
-        optimiser.step()
-        finite &= losses.detach().isfinite()
-        if epoch == plan.epochs - 1:
-            total += losses.detach() * len(chosen)
-        progress(step, plan.steps)
+    numbers = plan.batch_size * source.num_tokens * source.embed_dim + stack.values.numel()
+    with small_steps(device, numbers):
+        for step, (epoch, chosen, view) in enumerate(batches(rows, plan, source.num_views, seed=seed), start=1):
+            tokens = source.read(chosen, view).to(device)
+            losses = setting_losses(sweep.logits(tokens), targets[torch.from_numpy(chosen).to(device)])
+            stack.backward(losses)
+            optimiser.step()
+            finite &= losses.detach().isfinite()
+            if epoch == plan.epochs - 1:
+                total += losses.detach() * len(chosen)
+            progress(step, plan.steps)
     finite &= stack.values.isfinite().all(dim=1)
     return TrainResult(loss=(total / len(rows)).tolist(), diverged=(~finite).tolist())
 

@@ -45,7 +45,13 @@ class SweepOptimiser:
     """torch.optim.AdamW over the rows of a stack: every setting has its own learning rate, decay and clipping."""
 
     def __init__(
-        self, stack: Stack, recipe: Optimisation, settings: Sequence[tuple[float, float]], *, epochs: int, steps_per_epoch: int
+        self,
+        stack: Stack,
+        recipe: Optimisation,
+        settings: Sequence[tuple[float, float]],
+        *,
+        epochs: int,
+        steps_per_epoch: int,
     ) -> None:
         self.stack = stack
         self.recipe = recipe

@@ -40,12 +40,11 @@ def held_out_scores(
     logits: Logits, source: TokenSource, rows: Rows, labels: Rows, *, device: str, batch_size: int
 ) -> tuple[list[int], list[float]]:
     """Of each setting: correctly classified samples, and the mean loss."""
-    correct: npt.NDArray[np.int64] | int = 0
-    loss: npt.NDArray[np.float64] | float = 0.0
+    correct: list[npt.NDArray[np.int64]] = []
+    loss: list[npt.NDArray[np.float64]] = []
     for block, log_p in log_probabilities(logits, source, rows, device=device, batch_size=batch_size):
         targets = torch.from_numpy(labels[block]).to(log_p.device)
-        correct = correct + (log_p.argmax(dim=-1) == targets).sum(dim=1).cpu().numpy()
+        correct.append((log_p.argmax(dim=-1) == targets).sum(dim=1).cpu().numpy())
         picked = log_p.gather(-1, targets.expand(len(log_p), -1)[..., None]).squeeze(-1)
-        loss = loss - picked.clamp(min=_FLOOR).double().sum(dim=1).cpu().numpy()
-    assert isinstance(correct, np.ndarray) and isinstance(loss, np.ndarray)
-    return correct.tolist(), (loss / len(rows)).tolist()
+        loss.append(-picked.clamp(min=_FLOOR).double().sum(dim=1).cpu().numpy())
+    return np.sum(correct, axis=0).tolist(), (np.sum(loss, axis=0) / len(rows)).tolist()

@@ -33,7 +33,11 @@ class PooledTokens:
     num_tokens = 1
 
     def __init__(self, source: TokenSource) -> None:
-        self.num_samples, self.num_views, self.embed_dim = source.num_samples, source.num_views, source.embed_dim
+        self.num_samples, self.num_views, self.embed_dim = (
+            source.num_samples,
+            source.num_views,
+            source.embed_dim,
+        )
         rows = np.arange(source.num_samples)
         blocks = [rows[i : i + _READ] for i in range(0, len(rows), _READ)]
         self.values = torch.stack(

@@ -30,23 +30,24 @@ class Stack:
         self.values = row.repeat(num_settings, 1)
         self.gradients = torch.zeros_like(self.values)
         self.weights: dict[str, Tensor] = {}
+        self._returned: list[tuple[Tensor, Tensor]] = []
         start = 0
         for name in names:
             shape = (num_settings, *initial[name].shape)
             stop = start + initial[name].numel()
             weight = self.values[:, start:stop].view(shape).requires_grad_()
-            weight.grad = self.gradients[:, start:stop].view(shape)
+            gradient = weight.grad = self.gradients[:, start:stop].view(shape)
             self.weights[name] = weight
+            if name not in assigned:
+                self._returned.append((weight, gradient))
             start = stop
-        self._returned = [weight for name, weight in self.weights.items() if name not in assigned]
 
     def backward(self, losses: Tensor) -> None:
         """Fill the gradients with those of each setting's own loss; losses [S]."""
         # Not losses.backward(): that adds, and would have to be cleared first, gradients of gigabytes in every step.
-        gradients = torch.autograd.grad(losses.sum(), self._returned)
-        for weight, gradient in zip(self._returned, gradients, strict=True):
-            assert weight.grad is not None
-            weight.grad.copy_(gradient)
+        fresh = torch.autograd.grad(losses.sum(), [weight for weight, _ in self._returned])
+        for (_, gradient), values in zip(self._returned, fresh, strict=True):
+            gradient.copy_(values)
 
     def setting(self, index: int) -> dict[str, Tensor]:
         """A copy of the weights of one setting, by name."""

@@ -110,7 +110,11 @@ def predict(
     """Probabilities [n, C] float32 of all samples: the softmax averaged over the views (protocol.md 4.3)."""
     probe = probe.to(device)
     blocks = log_probabilities(
-        lambda tokens: probe(tokens)[None], test, np.arange(test.num_samples), device=device, batch_size=batch_size
+        lambda tokens: probe(tokens)[None],
+        test,
+        np.arange(test.num_samples),
+        device=device,
+        batch_size=batch_size,
     )
     return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in blocks])
 
@@ -145,10 +149,9 @@ class _Job:
 
     def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
         """Train these settings of the card on these rows, all from the same initial weights."""
-        if isinstance(self.source, PooledTokens) and self.card.kind == "knn":
-            return self._neighbours(self.source, [self.card.neighbours[i] for i in indices], rows)
         recipe = self.card.optimisation
-        assert recipe is not None
+        if recipe is None:
+            return self._neighbours([self.card.neighbours[i] for i in indices], rows)
         settings = [recipe.settings[i] for i in indices]
         sweep = self._sweep(len(settings), rows)
 
@@ -156,16 +159,14 @@ class _Job:
             if self.progress:
                 self.progress(phase, done, total)
 
-        result = train_sweep(
-            sweep, self.source, rows, self.labels, recipe, settings, seed=self.seed, progress=tick
-        )
+        result = train_sweep(sweep, self.source, rows, self.labels, recipe, settings, seed=self.seed, progress=tick)
         return _Trained(sweep, result, rows)
 
     def _sweep(self, num_settings: int, rows: Rows) -> attentive.AttentiveSweep | linear.LinearSweep:
         D = self.source.embed_dim
         if isinstance(self.source, PooledTokens):
             initial = linear.initial_weights(D, self.num_classes, seed=self.seed)
-            mean, deviation = linear.standardisation(self.source.values[:, rows].reshape(-1, D))
+            mean, deviation = linear.standardisation(self.source, rows)
             on_device = {name: weight.to(self.device) for name, weight in initial.items()}
             return linear.LinearSweep(on_device, num_settings, mean.to(self.device), deviation.to(self.device))
         attentive.check_heads(D, self.num_heads)
@@ -173,14 +174,14 @@ class _Job:
         on_device = {name: weight.to(self.device) for name, weight in initial.items()}
         return attentive.AttentiveSweep(on_device, num_settings, self.num_heads)
 
-    def _neighbours(self, pooled: PooledTokens, neighbours: Sequence[int], rows: Rows) -> _Trained:
-        if max(neighbours) > len(rows) * pooled.num_views:
+    def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
+        if max(neighbours) > len(rows) * self.source.num_views:
             raise BenchError(
                 f"k = {max(neighbours)} neighbours, but only {len(rows)} training samples",
                 where=f"probe {self.card.name}",
                 fix="give smaller values with --set probe.neighbours=[...]",
             )
-        sweep = knn.KnnSweep(pooled, rows, self.labels, self.num_classes, neighbours)
+        sweep = knn.KnnSweep(self.source, rows, self.labels, self.num_classes, neighbours)
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)
 
@@ -203,7 +204,12 @@ class _Job:
         return plan.steps, plan.epochs, plan.batch_size
 
     def heads(
-        self, trained: _Trained, scores: tuple[list[int], list[float]] | None, *, chosen: int, num_held_out: int = 0
+        self,
+        trained: _Trained,
+        scores: tuple[list[int], list[float]] | None,
+        *,
+        chosen: int,
+        num_held_out: int = 0,
     ) -> list[Head]:
         """The record of every setting."""
         heads = []

@@ -89,9 +89,7 @@ class Row:
     @cached_property
     def records(self) -> list[Record]:
         """The records behind the row, each once."""
-        return list(
-            {id(run.record): run.record for cell in self.cells.values() for run in cell.runs}.values()
-        )
+        return list({id(run.record): run.record for cell in self.cells.values() for run in cell.runs}.values())
 
     @property
     def encoder_clips(self) -> int:
@@ -148,9 +146,7 @@ def load_board(folders: Iterable[Path], tasks: Sequence[str] = ()) -> tuple[Lead
     unique = list({folder.resolve(): folder for folder in folders}.values())
     for folder in unique:
         if not folder.is_dir():
-            raise BenchError(
-                "no such folder", where=str(folder), fix="`bench run` writes records to its --results"
-            )
+            raise BenchError("no such folder", where=str(folder), fix="`bench run` writes records to its --results")
     found = list(read_records(unique))
     records = [entry for entry in found if isinstance(entry, Record)]
     problems = [entry for entry in found if isinstance(entry, BenchError)]
@@ -178,9 +174,7 @@ def build(records: Sequence[Record]) -> Leaderboard:
     ]
     rows.sort(key=lambda row: (-row.mean, natural(row.label)))
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
-    return Leaderboard(
-        tuple(columns), tuple(rows), _means(rows, columns), _footnotes(rows, columns), superseded
-    )
+    return Leaderboard(tuple(columns), tuple(rows), _means(rows, columns), _footnotes(rows, columns), superseded)
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -264,9 +258,7 @@ def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, .
 
 def _footnotes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Footnote, ...]:
     """Every distinct note, in reading order."""
-    present = {
-        (r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells
-    }
+    present = {(r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells}
     places: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for r, c in sorted(present):
         for run in rows[r].cells[columns[c]].runs:

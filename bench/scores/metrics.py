@@ -81,9 +81,7 @@ def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.in
             "no test sample could be scored", fix="the failures of the run say why each one could not be read"
         )
     if truth.ndim != 1 or scores.ndim != 2 or len(truth) != len(scores):
-        raise ValueError(
-            f"labels {truth.shape} and probabilities {scores.shape} must be [n] and [n, classes]"
-        )
+        raise ValueError(f"labels {truth.shape} and probabilities {scores.shape} must be [n] and [n, classes]")
     if not np.issubdtype(truth.dtype, np.integer):
         raise ValueError(f"labels must be integers, got {truth.dtype}")
     if truth.min() < 0 or truth.max() >= scores.shape[1]:

@@ -21,6 +21,8 @@ from bench.files import writable_folder
 
 SCHEMA_VERSION = 1
 
+Split = Literal["train", "test"]
+
 
 def _utc(text: str) -> datetime:
     # Python 3.10 does not read the Z.
@@ -64,7 +66,7 @@ class Failure(_Part):
     """A sample that could not be read, and why."""
 
     sample: str
-    split: Literal["train", "test"]
+    split: Split
     reason: str
 
 

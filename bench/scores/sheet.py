@@ -58,16 +58,12 @@ def lay_out(board: Leaderboard) -> Sheet:
         group = [column for column in board.columns if column.axis == axis]
         for probe in dict.fromkeys(column.probe for column in group):
             columns += [_scores(board, column, protocols) for column in group if column.probe == probe]
-            columns += [
-                _mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)
-            ]
+            columns += [_mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)]
     columns += [
         _cost(board, "clips", [f"{row.encoder_clips:,}" for row in board.rows]),
         _cost(board, "time", [duration(row.seconds) for row in board.rows]),
     ]
-    models = tuple(
-        Entry(row.label, marks=_marks(board, "rows", row=index)) for index, row in enumerate(board.rows)
-    )
+    models = tuple(Entry(row.label, marks=_marks(board, "rows", row=index)) for index, row in enumerate(board.rows))
     metrics = sorted({_METRICS.get(column.metric, column.metric) for column in board.columns})
     return Sheet(
         title=f"Frozen encoders: {' and '.join(metrics)} in %, with 95 % interval",
@@ -147,9 +143,7 @@ def _best(values: Iterable[float]) -> str:
     return f"{max(known):.1f}" if len(known) > 1 else ""
 
 
-def _marks(
-    board: Leaderboard, place: str, row: int | None = None, column: int | None = None
-) -> tuple[int, ...]:
+def _marks(board: Leaderboard, place: str, row: int | None = None, column: int | None = None) -> tuple[int, ...]:
     """Numbers of the footnotes that go to this row, this column, or the score where both meet."""
     return tuple(
         number
@@ -172,9 +166,7 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
         legend += [(f"P{number}", name) for number, name in enumerate(protocols, start=1)]
     if board.means:
         legend.append(("mean", "over the tasks of a group that every model has"))
-    legend.append(
-        ("cost", "clips encoded for these scores (cached clips are free) and wall time of the runs")
-    )
+    legend.append(("cost", "clips encoded for these scores (cached clips are free) and wall time of the runs"))
     if board.superseded:
         runs = "1 older run" if board.superseded == 1 else f"{board.superseded} older runs"
         legend.append(("left out", f"{runs} with a newer one of the same model, task, protocol and seed"))

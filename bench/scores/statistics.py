@@ -69,9 +69,7 @@ def bootstrap_interval(
     return Interval(float(low), float(high))
 
 
-def _resampled_means(
-    sums: NDArray[np.float64], sizes: NDArray[np.int64], draws: int, seed: int
-) -> NDArray[np.float64]:
+def _resampled_means(sums: NDArray[np.float64], sizes: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:
     random = np.random.RandomState(seed)
     rows = max(1, _MAX_INDICES // len(sums))
     means = []

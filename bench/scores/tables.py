@@ -42,9 +42,7 @@ class BoardView:
         model_width = min(max(map(cell_len, ["model", *models])), max(16, options.max_width // 4))
         models = [_broken(model, model_width) for model in models]
         yield Text(self.sheet.title, style="bold")
-        for block in _blocks(
-            [_Printed(column) for column in self.sheet.columns], options.max_width - model_width
-        ):
+        for block in _blocks([_Printed(column) for column in self.sheet.columns], options.max_width - model_width):
             yield Text()
             yield _table(models, model_width, block)
         yield Text()

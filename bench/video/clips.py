@@ -39,9 +39,7 @@ def segment_indices(
     segment = num_frames // num_segments
     if segment <= span:
         if window_ends:
-            raise ValueError(
-                f"no window is drawn from {num_frames} frames, got window_ends {list(window_ends)}"
-            )
+            raise ValueError(f"no window is drawn from {num_frames} frames, got window_ends {list(window_ends)}")
         return _overlapping_clips(num_frames, frames_per_clip, frame_step, num_segments)
 
     if rng is not None:
@@ -61,9 +59,7 @@ def segment_indices(
     return clips
 
 
-def _overlapping_clips(
-    num_frames: int, frames_per_clip: int, frame_step: int, num_segments: int
-) -> list[list[int]]:
+def _overlapping_clips(num_frames: int, frames_per_clip: int, frame_step: int, num_segments: int) -> list[list[int]]:
     """Videos too short for disjoint windows: evenly shifted clips, padded with their last frame but one."""
     span = frames_per_clip * frame_step
     last = min(span, num_frames) - 1

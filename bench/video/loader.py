@@ -133,9 +133,7 @@ def _load_or_explain(item: VideoItem, plan: ClipPlan, out: npt.NDArray[np.uint8]
         return str(error)
 
 
-def _decode_views(
-    item: VideoItem, plan: ClipPlan, video: Video, out: npt.NDArray[np.uint8]
-) -> list[list[int]]:
+def _decode_views(item: VideoItem, plan: ClipPlan, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
     first, count = _frame_range(item, video.info)
     rng = None
     if plan.sampling == "random":
@@ -186,9 +184,7 @@ class _Worker:
 class _Pool:
     """Worker processes, and the slots of shared memory that carry pixels out of them."""
 
-    def __init__(
-        self, items: Sequence[VideoItem], plan: ClipPlan, num_workers: int, timeout_s: float
-    ) -> None:
+    def __init__(self, items: Sequence[VideoItem], plan: ClipPlan, num_workers: int, timeout_s: float) -> None:
         self._items, self._plan, self._timeout_s = items, plan, timeout_s
         size = int(np.prod(plan.shape))
         depth = min(16, max(2, _BYTES_IN_FLIGHT // (size * max(num_workers, 1))))
@@ -196,8 +192,7 @@ class _Pool:
         self._context: Any = multiprocessing.get_context("fork" if forks else "spawn")
         # Anonymous memory, where it can be inherited, is not bound by the small /dev/shm of many containers.
         self._slots = [
-            mmap.mmap(-1, size) if forks else self._context.RawArray("B", size)
-            for _ in range(depth * num_workers)
+            mmap.mmap(-1, size) if forks else self._context.RawArray("B", size) for _ in range(depth * num_workers)
         ]
         self._free = list(range(len(self._slots)))
         self._outcomes: dict[int, tuple[int, list[list[int]] | str]] = {}

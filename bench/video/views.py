@@ -66,10 +66,7 @@ def crop_views(
     tops, lefts = _crop_offsets(height, width, size, views)
     return torch.from_numpy(
         np.stack(
-            [
-                _resize_region(video, (height, width), top, left, size)
-                for top, left in zip(tops, lefts, strict=True)
-            ]
+            [_resize_region(video, (height, width), top, left, size) for top, left in zip(tops, lefts, strict=True)]
         )
     )
 
@@ -126,9 +123,7 @@ def _resize_region(
         return np.ascontiguousarray(video[:, rows, columns])
 
     above, below, weight_above, weight_below = (x[rows] for x in _taps(height, resized[0], flat_border=False))
-    before, after, weight_before, weight_after = (
-        x[columns] for x in _taps(width, resized[1], flat_border=True)
-    )
+    before, after, weight_before, weight_after = (x[columns] for x in _taps(width, resized[1], flat_border=True))
     # Pixels and channels share one axis: gathering bytes from it is much faster than gathering triples.
     before, after = ((3 * x[:, None] + np.arange(3)).ravel() for x in (before, after))
     weight_before, weight_after = (np.repeat(x, 3) for x in (weight_before, weight_after))

@@ -55,9 +55,7 @@ def test_the_newest_record_of_a_seed_wins_whatever_the_order(make_record) -> Non
         assert board.rows[0].cells[board.columns[0]].value == 60
 
 
-@pytest.mark.parametrize(
-    "older", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5+00:00", "2026-01-02T04:04:05+02:00"]
-)
+@pytest.mark.parametrize("older", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.5+00:00", "2026-01-02T04:04:05+02:00"])
 def test_times_are_compared_as_times_not_as_text(make_record, older: str) -> None:
     board = build([make_record(correct=400, created="2026-01-02T03:04:06+00:00"), make_record(created=older)])
     assert board.rows[0].mean == 80
@@ -69,9 +67,7 @@ def test_the_same_record_from_two_folders_counts_once(make_record) -> None:
 
 
 def test_seeds_are_averaged_and_their_spread_is_kept_apart(make_record) -> None:
-    board = build(
-        [make_record(seed=seed, correct=correct) for seed, correct in ((2, 310), (0, 290), (1, 300))]
-    )
+    board = build([make_record(seed=seed, correct=correct) for seed, correct in ((2, 310), (0, 290), (1, 300))])
     cell = board.rows[0].cells[board.columns[0]]
     single = build([make_record(correct=300)]).rows[0].cells[board.columns[0]]
     assert [run.record.seed for run in cell.runs] == [0, 1, 2]
@@ -113,9 +109,7 @@ def test_means_mix_neither_probes_nor_axes_nor_protocols(make_record) -> None:
 
 
 def test_rows_are_sorted_by_the_mean_of_what_they_have(make_record) -> None:
-    records = [
-        make_record(model=model, correct=correct) for model, correct in (("v2", 9), ("v10", 9), ("b", 10))
-    ]
+    records = [make_record(model=model, correct=correct) for model, correct in (("v2", 9), ("v10", 9), ("b", 10))]
     board = build([*records, make_record(model="b", task="ssv2", correct=500)])
     assert [row.label for row in board.rows] == ["b", "v2", "v10"]
 
@@ -145,9 +139,7 @@ def test_a_note_is_marked_where_it_takes_fewest_marks(make_record, noted, place)
 def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_record, tmp_path) -> None:
     save(tmp_path / "one", make_record(task="ssv2"))
     save(tmp_path / "two", make_record(task="k400"))
-    board, problems = load_board(
-        [tmp_path / "one", tmp_path / "two", tmp_path / "one" / "..", tmp_path / "one"]
-    )
+    board, problems = load_board([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "..", tmp_path / "one"])
     assert [column.task for column in board.columns] == ["k400", "ssv2"]
     assert not problems
     board, _ = load_board([tmp_path / "one", tmp_path / "two"], tasks=["k400"])
@@ -169,9 +161,7 @@ def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_rec
         ),
     ],
 )
-def test_an_unreadable_record_is_named_and_the_others_are_shown(
-    make_record, tmp_path, change, message
-) -> None:
+def test_an_unreadable_record_is_named_and_the_others_are_shown(make_record, tmp_path, change, message) -> None:
     save(tmp_path, make_record())
     broken = save(tmp_path, make_record(model="pixels"))
     before = broken.read_text()

@@ -17,9 +17,7 @@ score_tables = st.integers(1, 40).flatmap(
 )
 
 
-@pytest.mark.parametrize(
-    ("labels", "hits"), [([0, 1, 2], [1, 1, 1]), ([1, 1, 0], [0, 1, 0]), ([2, 0, 1], [0, 0, 0])]
-)
+@pytest.mark.parametrize(("labels", "hits"), [([0, 1, 2], [1, 1, 1]), ([1, 1, 0], [0, 1, 0]), ([2, 0, 1], [0, 0, 0])])
 def test_top1_says_which_samples_are_right(labels: list[int], hits: list[int]) -> None:
     outcome = top1(labels, PROBABILITIES)
     assert outcome.hits.tolist() == hits
@@ -47,9 +45,7 @@ def test_the_order_of_samples_and_the_split_into_batches_change_nothing(scores, 
 def test_a_score_is_never_made_of_numbers_that_are_none(broken: float) -> None:
     probabilities = PROBABILITIES.copy()
     probabilities[1, 2] = broken
-    with pytest.raises(
-        BenchError, match=r"test sample 1: probabilities of 1 of 3 samples are NaN or infinite"
-    ):
+    with pytest.raises(BenchError, match=r"test sample 1: probabilities of 1 of 3 samples are NaN or infinite"):
         top1([0, 1, 2], probabilities)
 
 

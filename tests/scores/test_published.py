@@ -10,9 +10,7 @@ from bench.cards import load_task, task_names
 from bench.errors import BenchError
 from bench.scores.published import PROBES, published_rows, published_sections
 
-HEADING = (
-    "model,backbone,params_m,pretrain_data,resolution,frames,probe,task,views,metric,value,source,verified"
-)
+HEADING = "model,backbone,params_m,pretrain_data,resolution,frames,probe,task,views,metric,value,source,verified"
 
 
 def table(tmp_path: Path, *rows: str) -> Path:

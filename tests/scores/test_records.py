@@ -29,9 +29,7 @@ def test_a_written_run_is_complete_and_reads_back_equal(make_record, tmp_path) -
     assert [path.name for path in tmp_path.iterdir()] == [record.run_id]
 
 
-@pytest.mark.parametrize(
-    "created", ["2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05"]
-)
+@pytest.mark.parametrize("created", ["2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05"])
 def test_a_moment_is_utc_where_it_names_no_zone(make_record, created: str) -> None:
     assert make_record(created=created).moment.isoformat() == "2026-01-02T03:04:05+00:00"
 

@@ -113,9 +113,7 @@ def test_columns_that_read_alike_say_what_differs(make_record) -> None:
     text = printed(to_rich(build([make_record(), make_record(num_train=50)])))
     assert "2,000 train" in text
     assert "50 train" in text
-    lists = [
-        {"encoder": "e", "train_list": "aaaaaaaa", "test_list": name} for name in ("bbbbbbbb", "cccccccc")
-    ]
+    lists = [{"encoder": "e", "train_list": "aaaaaaaa", "test_list": name} for name in ("bbbbbbbb", "cccccccc")]
     text = printed(to_rich(build([make_record(digests=digests) for digests in lists])))
     assert "lists aaaaa/bbbbb" in text
     assert "lists aaaaa/ccccc" in text
@@ -148,9 +146,7 @@ def test_an_empty_board_says_so() -> None:
 
 @pytest.mark.parametrize("width", [80, 100])
 def test_published_scores_come_with_their_source(width: int) -> None:
-    score = PublishedScore(
-        "V-JEPA 2", "ViT-g/16", "384 px", "attentive-4block", "64x2x3", 77.3, "2506.09985 [Table 4]"
-    )
+    score = PublishedScore("V-JEPA 2", "ViT-g/16", "384 px", "attentive-4block", "64x2x3", 77.3, "2506.09985 [Table 4]")
     text = printed(published_to_rich([Section("ssv2", (score,), 9)]), width)
     assert re.search(r"77\.3 +attentive-4block +64x2x3 at 384 px", text)
     assert "1 of 9" in text

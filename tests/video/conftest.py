@@ -17,9 +17,7 @@ def make_video(tmp_path_factory: pytest.TempPathFactory) -> MakeVideo:
     """A factory: (name, frames, width, height, fps, ...) -> path of a video of noise that moves."""
     folder = tmp_path_factory.mktemp("videos")
 
-    def make(
-        name: str, frames: int = 30, width: int = 96, height: int = 64, fps: int = 25, **how: Any
-    ) -> Path:
+    def make(name: str, frames: int = 30, width: int = 96, height: int = 64, fps: int = 25, **how: Any) -> Path:
         path = folder / name
         if not path.exists():
             write_video(path, frames, width, height, fps, **how)

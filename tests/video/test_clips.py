@@ -62,9 +62,7 @@ def test_one_frame_is_repeated() -> None:
 
 
 @given(plans, st.integers(0, 2**32 - 1) | st.none())
-def test_indices_are_a_full_ordered_clip_inside_the_video(
-    plan: tuple[int, int, int, int], seed: int | None
-) -> None:
+def test_indices_are_a_full_ordered_clip_inside_the_video(plan: tuple[int, int, int, int], seed: int | None) -> None:
     num_frames, frames_per_clip, frame_step, num_segments = plan
     rng = None if seed is None else np.random.RandomState(seed)
     clips = segment_indices(num_frames, frames_per_clip, frame_step, num_segments, rng=rng)
@@ -87,9 +85,7 @@ def test_windows_stay_inside_their_segment(plan: tuple[int, int, int, int], seed
         assert number * segment <= clip[0] and clip[-1] < (number + 1) * segment
 
 
-@pytest.mark.parametrize(
-    "plan", [(0, 16, 4, 1), (10, 0, 4, 1), (10, 16, 0, 1), (10, 16, 4, 0), (-1, 16, 4, 1)]
-)
+@pytest.mark.parametrize("plan", [(0, 16, 4, 1), (10, 0, 4, 1), (10, 16, 0, 1), (10, 16, 4, 0), (-1, 16, 4, 1)])
 def test_counts_below_one_are_refused(plan: tuple[int, int, int, int]) -> None:
     with pytest.raises(BenchError):
         segment_indices(*plan)

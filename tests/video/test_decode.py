@@ -29,9 +29,7 @@ REAL_CLIPS = [
     "test.mp4",
     "test_video_structuralize.mp4",
 ]
-needs_decord = pytest.mark.skipif(
-    importlib.util.find_spec("decord") is None, reason="decord is not installed"
-)
+needs_decord = pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed")
 DECODERS = [pytest.param("decord", marks=needs_decord), "pyav", "auto"]
 
 B_FRAMES = {"options": {"bf": "2", "g": "10"}}

@@ -124,9 +124,7 @@ def test_times_restrict_the_frames(items: list[VideoItem]) -> None:
 
 
 @pytest.mark.parametrize("times", [(9.0, None), (0.5, 0.5), (1.0, 0.2)])
-def test_times_without_a_frame_are_a_failure(
-    items: list[VideoItem], times: tuple[float, float | None]
-) -> None:
+def test_times_without_a_frame_are_a_failure(items: list[VideoItem], times: tuple[float, float | None]) -> None:
     (clips,) = load([replace(items[0], start_s=times[0], end_s=times[1])], workers=0)
     assert clips.pixels is None and "no frame between" in str(clips.error)
 
@@ -197,9 +195,7 @@ def test_an_error_of_the_program_is_raised_not_counted_as_a_bad_file(
         load(items)
 
 
-def test_workers_that_cannot_live_end_the_run(
-    items: list[VideoItem], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_workers_that_cannot_live_end_the_run(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: os._exit(1))
     with pytest.raises(BenchError, match="workers die"):
         load(items)

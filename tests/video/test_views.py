@@ -30,9 +30,7 @@ def noise(frames: int, height: int, width: int, seed: int = 0) -> torch.Tensor:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(("views", "kind"), [(3, "three_views"), (1, "center_crop")])
-def test_equals_the_official_views(
-    golden: dict[str, npt.NDArray[np.uint8]], shape: str, views: int, kind: str
-) -> None:
+def test_equals_the_official_views(golden: dict[str, npt.NDArray[np.uint8]], shape: str, views: int, kind: str) -> None:
     ours = v.test_views(torch.from_numpy(golden[f"{shape}_video"]), 32, views)
     official = torch.from_numpy(golden[f"{shape}_{kind}"])
     assert ours.shape == official.shape and ours.dtype == torch.float32
@@ -46,9 +44,7 @@ def test_close_to_the_float_resize_of_torch(golden: dict[str, npt.NDArray[np.uin
     height, width = video.shape[1:3]
     short = min(height, width)
     new = (int(36 * height / short), int(36 * width / short))
-    resized = torch.nn.functional.interpolate(video.movedim(-1, 1).float(), new, mode="bilinear").movedim(
-        1, -1
-    )
+    resized = torch.nn.functional.interpolate(video.movedim(-1, 1).float(), new, mode="bilinear").movedim(1, -1)
     top, left = round((new[0] - 32) / 2), round((new[1] - 32) / 2)
     expected = resized[:, top : top + 32, left : left + 32]
     assert (v.crop_views(video, 32, 1)[0].float() - expected).abs().max() <= 1.0

@@ -1,0 +1,97 @@
+"""The features of one split of a task: what could be read, its tokens, and what could not, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from bench import environment
+from bench.annotations import Sample
+from bench.encoders.contract import Encoder
+from bench.errors import BenchError
+from bench.features.extract import Extraction, extract, feature_fields, item_key
+from bench.features.store import FeatureSet, Store
+from bench.plan import RunPlan
+from bench.progress import Reporter
+from bench.scores.records import Split
+from bench.video.loader import VideoItem
+
+
+@dataclass(frozen=True)
+class SplitFeatures:
+    """The readable samples of a split in list order, and their tokens in the same order."""
+
+    samples: list[Sample]
+    tokens: FeatureSet
+    failures: dict[str, str]
+    """Sample id -> why it could not be read."""
+    extraction: Extraction
+    space: str
+    """Key of the feature space in the cache."""
+
+
+def extract_split(
+    plan: RunPlan, split: Split, encoder: Encoder, contents: Mapping[str, str], reporter: Reporter
+) -> SplitFeatures:
+    """Bring the features of a split into the cache. `contents` maps paths to content ids.
+
+    Raises BenchError where more than the allowed share of the samples cannot be read.
+    """
+    samples = plan.splits.train if split == "train" else plan.splits.test
+    clips = plan.train_clips if split == "train" else plan.test_clips
+    items = {sample.id: _items(sample, contents, plan.draws(split)) for sample in samples}
+    store = Store(plan.cache, feature_fields(encoder, clips))
+    stage = f"{encoder.name}: encoding {split} clips"
+    workers = plan.options.workers
+    done = extract(
+        encoder,
+        [item for draws in items.values() for item in draws],
+        clips,
+        store,
+        num_workers=environment.default_workers() if workers is None else workers,
+        timeout_s=plan.options.timeout_s,
+        batch_size=plan.options.batch_size,
+        progress=lambda finished, total: reporter.stage(stage, finished, total),
+    )
+    _report(done, stage, reporter)
+    failures = {}
+    for sample in samples:
+        reasons = [done.failures[key] for key in map(item_key, items[sample.id]) if key in done.failures]
+        if reasons:
+            failures[sample.id] = reasons[0]
+    _refuse_too_many(plan, split, samples, failures)
+    readable = [sample for sample in samples if sample.id not in failures]
+    tokens = FeatureSet(store, [[item_key(item) for item in items[sample.id]] for sample in readable])
+    return SplitFeatures(readable, tokens, failures, done, store.key)
+
+
+def _items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[VideoItem]:
+    """What the loader is asked for: identified by the file's content, so that equal clips share their tokens."""
+    identity = contents.get(sample.path, f"unreadable {sample.path}")
+    if sample.start_s is not None or sample.end_s is not None:
+        identity += f"@{sample.start_s}-{sample.end_s}"
+    return [
+        VideoItem(id=identity, path=sample.path, draw=draw, start_s=sample.start_s, end_s=sample.end_s)
+        for draw in range(draws)
+    ]
+
+
+def _report(done: Extraction, stage: str, reporter: Reporter) -> None:
+    for note in done.notes:
+        reporter.say(note)
+    encoded = f"{done.encoded_clips} clips" if done.encoded_clips else "nothing to do"
+    cached = f", {done.cached_clips} read from the cache" if done.cached_clips else ""
+    failed = f", {len(done.failures)} unreadable" if done.failures else ""
+    reporter.say(f"{stage}: {encoded}{cached}{failed} ({done.seconds:.1f} s)")
+
+
+def _refuse_too_many(plan: RunPlan, split: Split, samples: Sequence[Sample], failures: Mapping[str, str]) -> None:
+    if len(failures) <= plan.options.max_failed * len(samples) and len(failures) < len(samples):
+        return
+    shown = "; ".join(f"{sample}: {reason}" for sample, reason in list(failures.items())[:3])
+    more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
+    raise BenchError(
+        f"{len(failures)} of {len(samples)} {split} samples cannot be read ({shown}{more})",
+        where=f"task {plan.task.name}",
+        fix=f"mend or unlist them; no score is given above --max-failed {plan.options.max_failed}",
+    )

@@ -1,0 +1,70 @@
+"""From a card and the user's lists to the samples of a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bench import BenchError
+from bench.annotations import Sample
+from bench.annotations.splits import ListOptions, load_splits, subset
+from bench.cards import load_task, replace
+
+CUSTOM = load_task("custom")
+THREE = replace(CUSTOM, {"classes": 3}, "test")
+
+
+def lists(folder: Path, train: str, val: str) -> ListOptions:
+    (folder / "train.csv").write_text(train)
+    (folder / "val.csv").write_text(val)
+    return ListOptions(train=folder / "train.csv", val=folder / "val.csv")
+
+
+def test_classes_come_from_the_training_list(tmp_path: Path) -> None:
+    splits = load_splits(CUSTOM, lists(tmp_path, "a.mp4 0\nb.mp4 4\n", "c.mp4 1\n"), tmp_path)
+    assert splits.class_names == ("0", "1", "2", "3", "4")
+    assert [s.id for s in splits.train] == ["a.mp4", "b.mp4"] and splits.test[0].label == 1
+
+
+def test_the_data_folder_holds_the_lists_of_the_card(tmp_path: Path) -> None:
+    lists(tmp_path, "a.mp4 0\nb.mp4 1\n", "c.mp4 1\n")
+    assert len(load_splits(CUSTOM, ListOptions(data=tmp_path), tmp_path).train) == 2
+
+
+@pytest.mark.parametrize(
+    ("card", "train", "val", "words"),
+    [
+        (THREE, "a.mp4 0\nb.mp4 3\n", "c.mp4 1\n", ["label 3", "classes 0 to 2", "train.csv"]),
+        (CUSTOM, "a.mp4 0\nb.mp4 1\n", "c.mp4 2\n", ["label 2", "'c.mp4'", "val.csv"]),
+        (CUSTOM, "a.mp4 0\nb.mp4 0\n", "c.mp4 0\n", ["two classes"]),
+        (CUSTOM, "a.mp4 0\nb.mp4 1\n", "a.mp4 0\n", ["in both lists", "a.mp4"]),
+    ],
+)
+def test_lists_that_would_mislead_are_refused(
+    tmp_path: Path, card: object, train: str, val: str, words: list[str]
+) -> None:
+    with pytest.raises(BenchError) as refusal:
+        load_splits(card, lists(tmp_path, train, val), tmp_path)  # type: ignore[arg-type]
+    for word in words:
+        assert word in str(refusal.value)
+
+
+def test_missing_data_says_what_to_give(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="--train LIST --val LIST"):
+        load_splits(CUSTOM, ListOptions(), tmp_path)
+    with pytest.raises(BenchError, match="no such data folder"):
+        load_splits(CUSTOM, ListOptions(data=tmp_path / "none"), tmp_path)
+    with pytest.raises(BenchError, match="no such list"):
+        load_splits(CUSTOM, ListOptions(data=tmp_path), tmp_path)
+    with pytest.raises(BenchError, match="brings its own data"):
+        load_splits(load_task("digits-motion"), ListOptions(data=tmp_path), tmp_path)
+
+
+def test_a_subset_is_random_and_repeatable() -> None:
+    samples = [Sample(id=str(i), path=str(i), label=i // 50) for i in range(100)]
+    chosen = subset(samples, 20, seed=1)
+    assert chosen == subset(samples, 20, seed=1) != subset(samples, 20, seed=2)
+    assert len(chosen) == 20 and {s.label for s in chosen} == {0, 1}
+    assert chosen == sorted(chosen, key=samples.index)
+    assert subset(samples, 200, seed=1) == samples
