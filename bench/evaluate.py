@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +19,9 @@ from bench.encoders import Encoder, load_encoder
 from bench.features.contents import content_ids
 from bench.features.split import SplitFeatures, extract_split
 from bench.plan import RunPlan, make_options, make_plan
+from bench.probing import save_probe
+from bench.probing.attentive import AttentiveProbe
+from bench.probing.linear import LinearProbe
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
@@ -46,7 +51,7 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
     )
     seconds = time.perf_counter() - started
     record = make_record(Outcome(plan, encoder, train, test, fitted, predictions, seconds))
-    folder = write_record(plan.options.results, record, predictions)
+    folder = write_record(plan.options.results, record, predictions, lambda path: keep_probe(path, fitted, record))
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
 
@@ -81,6 +86,13 @@ def fit_probe(plan: RunPlan, encoder: Encoder, train: SplitFeatures, reporter: R
         device=str(encoder.device),
         progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
     )
+
+
+def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:
+    """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
+    if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
+        facts = {"task": record.task, "protocol": record.protocol, "encoder": record.digests["encoder"]}
+        save_probe(path, fitted.probe, {**facts, "classes": json.dumps(record.class_names)})
 
 
 class _CallableModule(ModuleType):

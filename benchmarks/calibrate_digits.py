@@ -34,6 +34,7 @@ from bench import digits
 from bench.cards import ProbeCard, load_probe_card, override
 from bench.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsConfig
 from bench.encoders import Encoder
+from bench.probing.split import Rows
 from bench.probing.train import fit, predict
 from bench.video.decode import read_frames
 
@@ -119,29 +120,18 @@ def symmetric_states(rng: np.random.RandomState, motions: Any, config: DigitsCon
 # ------------------------------------------------------------------------------------------ frozen encoders
 
 
-@dataclass(frozen=True)
 class Tokens:
-    """Features in memory, read as `bench.features.store.FeatureSet` is."""
+    """Features in memory [B, N, D], read by probes as `bench.features.store.FeatureSet` is."""
 
-    values: Tensor
-    """[B, N, D], fp16."""
-    num_views: int = 1
-    views_per_draw: int = 1
+    num_views = 1
 
-    @property
-    def num_samples(self) -> int:
-        return self.values.shape[0]
+    def __init__(self, values: Tensor) -> None:
+        self.values = values
+        self.num_samples, self.num_tokens, self.embed_dim = values.shape
 
-    @property
-    def num_tokens(self) -> int:
-        return self.values.shape[1]
-
-    @property
-    def embed_dim(self) -> int:
-        return self.values.shape[2]
-
-    def read(self, rows: Any, view: int) -> Tensor:
-        return self.values[torch.from_numpy(np.asarray(rows))]
+    def read(self, rows: Rows, view: int) -> Tensor:
+        """Tokens [b, N, D] of these samples."""
+        return self.values[torch.from_numpy(rows)]
 
 
 def encode(encoder: Encoder, clips: Tensor) -> Tokens:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -36,6 +37,8 @@ def _lookup(memory: Path, paths: Sequence[str], progress: Callable[[int, int], N
         for done, path in enumerate(dict.fromkeys(paths)):
             try:
                 status = Path(path).stat()
+                if not stat.S_ISREG(status.st_mode):
+                    continue  # reading a pipe or a device may never end
                 stamp = (status.st_size, status.st_mtime_ns)
                 remembered = known.get(path)
                 if remembered and remembered[:2] == stamp:

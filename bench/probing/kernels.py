@@ -2,7 +2,7 @@
 
 The backward pass of the linear layers assigns the weight's gradient in place (the weight must be used once), because
 the gradients of twenty probes are too large to be allocated, added and cleared in every step. Pooling keeps the
-attention weights and nothing of the tokens' size.
+attention weights, and of the tokens' size only what is small.
 
 Shapes: S settings, G groups (heads) with weights of their own, R rows, B clips, N tokens, D channels, K queries.
 """
@@ -73,18 +73,19 @@ class _Linear(torch.autograd.Function):
 class _Pool(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, queries: Tensor, tokens: Tensor, eps: float) -> Tensor:
-        keep = ctx.needs_input_grad[0]
-        attention, pooled = [], []
-        for chunk in _chunks(tokens):
-            x = _normalised(chunk, queries.dtype, eps)
+        pooled = queries.new_empty(len(tokens), *queries.shape)
+        attention = []
+        for rows in _chunks(tokens):
+            x = _normalised(tokens[rows], queries.dtype, eps)
             p = torch.matmul(queries, x.mT).softmax(dim=-1)
-            pooled.append(torch.bmm(p, x))
-            if keep:
+            torch.bmm(p, x, out=pooled[rows])
+            if ctx.needs_input_grad[0]:
                 attention.append(p)
-        out = torch.cat(pooled)
-        ctx.save_for_backward(tokens, out, *attention)
+        # What fits the caches is kept; what does not is normalised again, as memory for all tokens is dearer.
+        ctx.is_normalised = len(attention) == 1
+        ctx.save_for_backward(x if ctx.is_normalised else tokens, pooled, *attention)
         ctx.eps = eps
-        return out
+        return pooled
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
@@ -93,19 +94,17 @@ class _Pool(torch.autograd.Function):
         # The softmax's correction sum_n p_n dp_n is d_pooled . pooled: no pass over the tokens.
         correction = (d_pooled * pooled).sum(-1, keepdim=True)
         total = torch.zeros_like(pooled[0])
-        start = 0
-        for chunk, p in zip(_chunks(tokens), attention, strict=True):
-            rows = slice(start, start + len(chunk))
-            x = _normalised(chunk, pooled.dtype, ctx.eps)
+        for rows, p in zip(_chunks(tokens), attention, strict=True):
+            x = tokens if ctx.is_normalised else _normalised(tokens[rows], pooled.dtype, ctx.eps)
             d_scores = torch.bmm(d_pooled[rows], x.mT).sub_(correction[rows]).mul_(p)
             total += torch.bmm(d_scores, x).sum(0)
-            start = rows.stop
         return total, None, None
 
 
-def _chunks(tokens: Tensor) -> tuple[Tensor, ...]:
-    values = _CPU_CHUNK if tokens.device.type == "cpu" else _GPU_CHUNK
-    return torch.split(tokens, max(1, values // tokens[0].numel()))
+def _chunks(tokens: Tensor) -> list[slice]:
+    """Runs of clips whose tokens are worked on at once."""
+    size = max(1, (_CPU_CHUNK if tokens.device.type == "cpu" else _GPU_CHUNK) // tokens[0].numel())
+    return [slice(start, start + size) for start in range(0, len(tokens), size)]
 
 
 def _normalised(tokens: Tensor, dtype: torch.dtype, eps: float) -> Tensor:

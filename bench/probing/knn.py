@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor, nn
 
 from bench.probing.source import TokenSource
@@ -23,6 +22,8 @@ class KnnProbe(nn.Module):
     """
 
     def __init__(self, source: TokenSource, rows: Rows, labels: Rows, num_classes: int, k: int) -> None:
+        from sklearn.neighbors import KNeighborsClassifier
+
         super().__init__()
         self.num_classes = num_classes
         views = [source.read(rows, view).float().mean(dim=1).numpy() for view in range(source.num_views)]

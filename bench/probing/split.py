@@ -13,8 +13,9 @@ Rows = npt.NDArray[np.int64]
 def stratified_split(labels: Rows, share: float, *, seed: int) -> tuple[Rows, Rows]:
     """Rows to train on and rows held out, both sorted; round(share * n) held out, in proportion to the classes.
 
-    Every class keeps at least one sample to train on, so a class with a single sample is never held out. Unlike
-    scikit-learn's, this split also exists for classes with one sample and for fewer held-out samples than classes.
+    Every class keeps at least one sample to train on, so a class with a single sample is never held out, and what
+    such classes cannot give is not taken from others. Unlike scikit-learn's, this split also exists for classes with
+    one sample and for fewer held-out samples than classes.
     """
     stream = np.random.RandomState(seed)
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)

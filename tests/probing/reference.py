@@ -1,4 +1,4 @@
-"""The attentive probe written plainly from protocol.md 4.1, one module, keys and values and all: the oracle of the tests."""
+"""The attentive probe of protocol.md 4.1 written plainly, keys and values and all: the oracle of the tests."""
 
 from __future__ import annotations
 

@@ -1,0 +1,131 @@
+"""Probe files: official and our own, and everything that is neither."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import pytest
+import torch
+from probing.sources import learnable
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.probing import fit, load_probe, save_probe
+from bench.probing.attentive import BLOCK, AttentiveProbe, initial_weights
+from bench.probing.files import read_metadata
+from bench.probing.linear import LinearProbe
+
+GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "vjepa1_probe.pth.tar"
+
+
+def official(path: Path, tensors: dict[str, Tensor]) -> Path:
+    torch.save({"classifier": {f"module.{name}": tensor for name, tensor in tensors.items()}, "epoch": 20}, path)
+    return path
+
+
+def test_the_official_file_has_its_heads_from_the_width_or_the_caller() -> None:
+    probe = load_probe(GOLDEN)
+    assert isinstance(probe, AttentiveProbe)
+    assert (probe.num_heads, probe.training) == (2, False)
+    assert not any("xattn.proj" in name for name in probe.state_dict())
+    other = load_probe(GOLDEN, num_heads=4)
+    tokens = torch.randn(2, 5, 48)
+    assert probe(tokens).shape == (2, 7)
+    assert not torch.equal(probe(tokens), other(tokens))
+
+
+def test_official_widths_have_sixteen_heads(tmp_path: Path) -> None:
+    path = official(tmp_path / "probe.pth.tar", initial_weights(1280, 3, seed=0))
+    assert load_probe(path).num_heads == 16
+
+
+def test_a_probe_without_the_dead_projection_is_the_same(tmp_path: Path) -> None:
+    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).state_dict())
+    tokens = torch.randn(2, 5, 48)
+    assert torch.equal(load_probe(path)(tokens), load_probe(GOLDEN)(tokens))
+
+
+def test_attentive_round_trip(tmp_path: Path) -> None:
+    probe = AttentiveProbe(initial_weights(12, 5, seed=0), num_heads=6)
+    path = tmp_path / "new" / "probe.safetensors"
+    save_probe(path, probe, {"task": "digits-motion"})
+    loaded = load_probe(path)
+    tokens = torch.randn(2, 5, 12)
+    assert loaded.num_heads == 6
+    assert torch.equal(loaded(tokens), probe(tokens))
+    assert read_metadata(path) == {"task": "digits-motion", "num_heads": "6"}
+    assert [file.name for file in path.parent.iterdir()] == ["probe.safetensors"]
+
+
+def test_linear_round_trip(tmp_path: Path) -> None:
+    probe = LinearProbe(
+        {
+            "linear.weight": torch.randn(3, 4),
+            "linear.bias": torch.randn(3),
+            "mean": torch.randn(4),
+            "deviation": torch.ones(4),
+        }
+    )
+    save_probe(tmp_path / "probe.safetensors", probe, {})
+    tokens = torch.randn(2, 5, 4)
+    assert torch.equal(load_probe(tmp_path / "probe.safetensors")(tokens), probe(tokens))
+
+
+def test_a_fitted_probe_can_be_saved(tmp_path: Path) -> None:
+    from probing.test_train import card
+
+    train, labels = learnable(30)
+    probe = fit(card(lr=[1e-2], epochs=1), train, labels, 3, 2, seed=0).probe
+    save_probe(tmp_path / "probe.safetensors", probe, {})
+    tokens = train.tokens[0]
+    assert torch.equal(load_probe(tmp_path / "probe.safetensors")(tokens), probe(tokens))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop(f"{BLOCK}.norm2.bias"), f"'{BLOCK}.norm2.bias' is missing"),
+        (lambda t: t.pop("linear.weight"), "'linear.weight' is missing"),
+        (lambda t: t.update(extra=torch.zeros(1)), "'extra' is unexpected"),
+        (lambda t: t.update({"linear.bias": torch.zeros(9)}), r"'linear.bias' has shape \[9\] instead of \[5\]"),
+        (lambda t: t.update({"linear.weight": torch.zeros(9)}), r"'linear.weight' has shape \[9\]"),
+        (lambda t: t.update({"pooler.blocks.0.norm1.weight": torch.zeros(12)}), "four-block probes are not supported"),
+    ],
+)
+def test_tensors_that_do_not_fit(tmp_path: Path, change: object, message: str) -> None:
+    tensors = initial_weights(12, 5, seed=0)
+    change(tensors)
+    with pytest.raises(BenchError, match=message) as caught:
+        load_probe(official(tmp_path / "probe.pth.tar", tensors))
+    assert "probe.pth.tar" in str(caught.value)
+
+
+class Malice:
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return Path.mkdir, (Path("malice-ran"),)
+
+
+def test_files_that_are_no_probes(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match="no such"):
+        load_probe(tmp_path / "absent.pth.tar")
+    (tmp_path / "text.pth.tar").write_text("hello")
+    with pytest.raises(BenchError, match="not a"):
+        load_probe(tmp_path / "text.pth.tar")
+    (tmp_path / "broken.safetensors").write_bytes(b"12345678" * 4)
+    with pytest.raises(BenchError, match="not a"):
+        load_probe(tmp_path / "broken.safetensors")
+    (tmp_path / "malice.pt").write_bytes(pickle.dumps({"classifier": Malice()}))
+    with pytest.raises(BenchError):
+        load_probe(tmp_path / "malice.pt")
+    assert not Path("malice-ran").exists()
+    torch.save({"classifiers": [{}]}, tmp_path / "v2.pt")
+    with pytest.raises(BenchError, match="V-JEPA 2 probe; four-block probes are not supported yet"):
+        load_probe(tmp_path / "v2.pt")
+    with pytest.raises(BenchError, match="no probe under the key classifier"):
+        load_probe(GOLDEN.parent / "vjepa1.pth.tar")
+
+
+def test_heads_must_divide_the_width() -> None:
+    with pytest.raises(BenchError, match="cannot have 5 heads"):
+        load_probe(GOLDEN, num_heads=5)

@@ -1,0 +1,281 @@
+"""The command line as a user meets it: what it prints, and one clear line for whatever is wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import GOLDEN, Run, assert_refused, write_video
+
+from bench.cards import probe_names, task_names
+
+QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
+
+
+@pytest.mark.parametrize("command", ["run", "extract", "leaderboard", "tasks", "models", "probes", "doctor"])
+def test_help_has_an_example(bench_command: Run, command: str) -> None:
+    done = bench_command(command, "--help")
+    assert done.returncode == 0 and f"Example: bench {command}" in done.stdout
+
+
+def test_lists_for_people_and_programs(bench_command: Run) -> None:
+    assert [card["name"] for card in json.loads(bench_command("tasks", "--json").stdout)] == task_names()
+    assert [card["name"] for card in json.loads(bench_command("probes", "--json").stdout)] == probe_names()
+    models = json.loads(bench_command("models", "vjepa-*", "--json").stdout)
+    assert [card["name"] for card in models] == ["vjepa-vith16", "vjepa-vith16-384", "vjepa-vitl16"]
+    for name in task_names():
+        assert name in bench_command("tasks").stdout
+
+
+@pytest.mark.parametrize("command", [["tasks"], ["probes"], ["leaderboard", "--help"]])
+def test_listing_does_not_import_torch(bench_command: Run, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    done = bench_command(*command)
+    assert done.returncode == 0 and " torch\n" not in done.stderr and "typer" in done.stderr
+
+
+def test_a_run_ends_with_the_leaderboard(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
+    arguments = ["run", "--task", "custom", "--data", bright_and_dark, "--model", "random,pixels", *QUICK]
+    done = bench_command(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert all(word in done.stdout for word in ("brightness", "random", "pixels", "100.0"))
+    assert "read from the cache" not in done.stderr
+    again = bench_command(*arguments, "--json")
+    assert "read from the cache" in again.stderr
+    records = json.loads(again.stdout)
+    assert [record["model"] for record in records] == ["random", "pixels"]
+
+    board = bench_command("leaderboard", "--format", "json")
+    rows = json.loads(board.stdout)
+    assert {row["model"] for row in rows} == {"random", "pixels"}
+    needed = {"model", "task", "axis", "probe", "protocol", "metric", "value", "low", "high", "n", "failed", "seed"}
+    assert all(needed <= set(row) for row in rows)
+    for form in ("table", "markdown", "csv"):
+        shown = bench_command("leaderboard", "--format", form)
+        assert shown.returncode == 0 and "brightness" in shown.stdout and "100" in shown.stdout
+
+
+def test_a_damaged_record_is_named_and_the_others_shown(
+    bench_command: Run, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *QUICK)
+    (tmp_path / "work" / "results" / "broken").mkdir()
+    (tmp_path / "work" / "results" / "broken" / "record.json").write_text("{")
+    done = bench_command("leaderboard")
+    assert done.returncode == 0 and "brightness" in done.stdout
+    assert "skipped results/broken/record.json" in done.stderr
+
+
+def test_extract_fills_the_cache_for_run(bench_command: Run, bright_and_dark: Path) -> None:
+    first = bench_command("extract", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--json")
+    assert json.loads(first.stdout)[0]["encoded_clips"] == 36, first.stderr
+    second = bench_command("extract", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--json")
+    assert json.loads(second.stdout)[0]["cached_clips"] == 36
+
+
+def test_a_dry_run_forecasts_and_writes_nothing(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
+    (bright_and_dark / "clips" / "val_0.mp4").unlink()
+    arguments = ["run", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--dry-run"]
+    done = bench_command(*arguments, "--json")
+    forecast = json.loads(done.stdout)[0]
+    assert (forecast["clips"], forecast["tokens"], forecast["feature_bytes"]) == (36, 36 * 64, 36 * 64 * 64 * 2)
+    assert forecast["missing_files"] == 1 and forecast["decode_s"] > 0 and forecast["encode_s"] > 0
+    assert not (tmp_path / "work" / "results").exists() and not (tmp_path / "cache" / "features").exists()
+    assert "1 missing" in bench_command(*arguments).stdout
+
+
+def test_a_dry_run_of_a_checkpoint_does_not_read_its_weights(bench_command: Run, bright_and_dark: Path) -> None:
+    done = bench_command(
+        "run",
+        "--task",
+        "custom",
+        "--data",
+        bright_and_dark,
+        "--model",
+        GOLDEN / "vjepa1.pth.tar",
+        "--dry-run",
+        "--json",
+    )
+    assert json.loads(done.stdout)[0]["tokens"] == 36 * 64, done.stderr
+
+
+def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
+    done = bench_command("doctor", "--json")
+    checks = json.loads(done.stdout)
+    assert done.returncode == 0 and all(check["ok"] for check in checks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["run", "--task", "digit-motion"], ["unknown task", "did you mean 'digits-motion'"]),
+        (["run", "--model", "rndom"], ["unknown model", "did you mean 'random'"]),
+        (["run", "--probe", "atentive"], ["unknown probe", "did you mean 'attentive'"]),
+        (["run", "--task", "ssv2"], ["needs your data", "--data"]),
+        (["run", "--task", "ssv2", "--data", "/nowhere"], ["no such data folder"]),
+        (["run", "--set", "probe.lrr=1"], ["probe.lrr", "did you mean 'lr'"]),
+        (["run", "--set", "probe.lr"], ["key=value"]),
+        (["run", "--set", "colour=1"], ["unknown setting"]),
+        (["run", "--device", "tpu"], ["no device 'tpu'"]),
+        (["run", "--precision", "int4"], ["unknown precision"]),
+        (["run", "--decoder", "opencv"], ["unknown decoder"]),
+        (["run", "--limit", "0"], ["--limit"]),
+        (["run", "--max-failed", "7"], ["--max-failed"]),
+        (["run", "--name", "x"], ["--task custom"]),
+        (["run", "--nope"], ["No such option"]),
+        (["run", "--seed", "x"], ["--seed"]),
+        (["leaderboard", "--results", "nowhere"], ["no such folder"]),
+        (["leaderboard", "--format", "pdf", "--results", "."], ["no records"]),
+        (["frobnicate"], ["No such command"]),
+    ],
+)
+def test_wrong_arguments_are_one_line(bench_command: Run, arguments: list[str], words: list[str]) -> None:
+    assert_refused(bench_command(*arguments), *words)
+
+
+class _Hostile:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("true",)
+
+
+def _checkpoint(folder: Path, kind: str) -> Path:
+    path = folder / "model.pth.tar"
+    if kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "truncated":
+        path.write_bytes((GOLDEN / "vjepa1.pth.tar").read_bytes()[:100_000])
+    elif kind == "hostile":
+        torch.save({"target_encoder": _Hostile()}, path)
+    elif kind == "another architecture":
+        torch.save({"target_encoder": {"conv1.weight": torch.zeros(64, 3, 7, 7)}}, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("missing", "no such checkpoint"),
+        ("text", "not a checkpoint"),
+        ("truncated", "cut off"),
+        ("hostile", "would run code"),
+        ("another architecture", "patch_embed.proj.weight"),
+    ],
+)
+def test_bad_checkpoints(bench_command: Run, bright_and_dark: Path, tmp_path: Path, kind: str, words: str) -> None:
+    path = _checkpoint(tmp_path, kind)
+    done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", path)
+    assert_refused(done, words, "model.pth.tar")
+
+
+def _spoil(data: Path, kind: str) -> None:
+    video = data / "clips" / "val_1.mp4"
+    if kind == "missing":
+        video.unlink()
+    elif kind == "zero bytes":
+        video.write_bytes(b"")
+    elif kind == "truncated":
+        video.write_bytes(video.read_bytes()[:-300])
+    elif kind == "text":
+        video.write_text("not a video" * 200)
+    elif kind == "audio only":
+        import av
+
+        with av.open(str(video), "w") as container:
+            stream = container.add_stream("aac", rate=16000)
+            frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
+            frame.rate = 16000
+            container.mux(stream.encode(frame))
+            container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize("kind", ["missing", "zero bytes", "truncated", "text", "audio only"])
+def test_bad_videos(bench_command: Run, bright_and_dark: Path, tmp_path: Path, kind: str) -> None:
+    _spoil(bright_and_dark, kind)
+    done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *QUICK)
+    assert_refused(done, "1 of 12 test samples", "clips/val_1.mp4")
+    assert not list((tmp_path / "work").rglob("record.json"))
+
+
+def test_bad_list_rows(bench_command: Run, bright_and_dark: Path) -> None:
+    with (bright_and_dark / "train.csv").open("a") as file:
+        file.write("clips/train_0\n")
+    done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random")
+    assert_refused(done, "train.csv:25", "not `path label`")
+
+
+def test_labels_out_of_range(bench_command: Run, bright_and_dark: Path) -> None:
+    with (bright_and_dark / "val.csv").open("a") as file:
+        file.write("clips/extra.mp4 9\n")
+    done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random")
+    assert_refused(done, "label 9", "clips/extra.mp4", "val.csv")
+
+
+def test_cards_with_unknown_keys(bench_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("name: mine\ntitle: Mine\nclases: 3\n")
+    assert_refused(bench_command("run", "--task", tmp_path / "mine.yaml"), "mine.yaml", "clases", "classes")
+
+
+@pytest.mark.parametrize("option", ["--cache", "--results"])
+def test_folders_that_cannot_be_written(bench_command: Run, bright_and_dark: Path, tmp_path: Path, option: str) -> None:
+    (tmp_path / "file").write_text("in the way")
+    done = bench_command(
+        "run", "--task", "custom", "--data", bright_and_dark, "--model", "random", option, tmp_path / "file", *QUICK
+    )
+    assert_refused(done, "cannot write here", option)
+
+
+def test_a_disk_that_is_too_small(bench_command: Run, bright_and_dark: Path) -> None:
+    settings = ["--set", "clip.resolution=16384", "--set", "clip.frames=4096"]
+    done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *settings, *QUICK)
+    assert_refused(done, "TiB", "free", "--cache")
+
+
+def test_a_custom_card_runs_by_path(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\ntitle: Mine\naxis: motion\naxis_source: me\nclasses: [dark, bright]\n"
+    )
+    done = bench_command(
+        "run", "--task", tmp_path / "mine.yaml", "--data", bright_and_dark, "--model", "random", *QUICK[:-2], "--json"
+    )
+    record = json.loads(done.stdout)[0]
+    assert (record["task"], record["axis"], record["class_names"]) == ("mine", "motion", ["dark", "bright"])
+
+
+def test_a_fault_of_the_program_is_one_line_too(bench_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bench.cards\ndef broken():\n    raise RuntimeError('planted')\nbench.cards.task_names = broken\n"
+    )
+    import subprocess
+    import sys
+
+    from conftest import ROOT
+
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "bench", "tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 1 and "planted" in done.stderr and "Traceback" not in done.stderr
+    shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert "Traceback" in shown.stderr
+
+
+def test_a_hanging_video_is_a_failed_sample(bench_command: Run, bright_and_dark: Path) -> None:
+    """A named pipe that nobody writes to blocks whoever opens it, as some files block their decoder."""
+    video = bright_and_dark / "clips" / "val_1.mp4"
+    video.unlink()
+    os.mkfifo(video)
+    done = bench_command(
+        "run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *QUICK, "--timeout-s", "3"
+    )
+    assert_refused(done, "clips/val_1.mp4")
+
+
+def test_write_video_helper_is_read_back(tmp_path: Path) -> None:
+    import numpy as np
+
+    from bench.video.decode import read_frames
+
+    frames = np.full((9, 16, 16, 3), 100, np.uint8)
+    assert abs(int(read_frames(write_video(tmp_path / "v.mp4", frames), [8]).mean()) - 100) < 3

@@ -1,0 +1,157 @@
+"""A whole run, on videos small enough for a test: what comes out, and what is accounted for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import bench
+from bench import BenchError
+from bench.scores.records import read_record
+
+SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
+
+
+def evaluate(data: Path, cache: Path, **options: Any) -> bench.scores.records.Record:  # type: ignore[name-defined]
+    given = {"task": "custom", "name": "brightness", "axis": "appearance", "workers": 0, "settings": SHORT}
+    given |= {"data": data, "cache": cache / "cache", "results": cache / "results"}
+    return bench.evaluate(**(given | options))
+
+
+def test_an_easy_task_is_read(bright_and_dark: Path, tmp_path: Path) -> None:
+    record = evaluate(bright_and_dark, tmp_path)
+    score = record.scores[0]
+    assert score.value == 100 and (score.correct, score.n, score.failed) == (12, 12, 0)
+    assert (record.task, record.axis, record.model, record.num_train) == ("brightness", "appearance", "random", 24)
+    assert record.cost.encoder_clips == 36 and record.cost.cached_clips == 0
+    assert [head.chosen for head in record.heads].count(True) == 1 and len(record.heads) == 2
+    assert all(head.held_out_accuracy is not None for head in record.heads)
+
+
+def test_the_record_on_disk_is_the_record(bright_and_dark: Path, tmp_path: Path) -> None:
+    record = evaluate(bright_and_dark, tmp_path)
+    folder = tmp_path / "results" / record.run_id
+    assert read_record(folder / "record.json") == record
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    assert list(rows["sample"]) == [f"clips/val_{i}.mp4" for i in range(12)]
+    assert (rows["label"] == rows["prediction"]).sum() == record.scores[0].correct
+    assert np.allclose(np.stack(list(rows["probabilities"])).sum(1), 1, atol=1e-5)
+
+
+def test_the_trained_probe_is_kept_and_gives_the_predictions(bright_and_dark: Path, tmp_path: Path) -> None:
+    from bench.features.store import FeatureSet, Store
+    from bench.probing import load_probe, predict
+
+    record = evaluate(bright_and_dark, tmp_path)
+    probe = load_probe(tmp_path / "results" / record.run_id / "probe.safetensors")
+    space = tmp_path / "cache" / "features" / record.digests["test_features"]
+    store = Store(tmp_path / "cache", json.loads((space / "space.json").read_text()))
+    from bench.features.contents import content_ids
+
+    rows = pd.read_parquet(tmp_path / "results" / record.run_id / "predictions.parquet")
+    paths = [str(bright_and_dark / sample) for sample in rows["sample"]]
+    ids = content_ids(tmp_path / "cache", paths)
+    keys = [f"{ids[path]}/0" for path in paths]
+    store.open(keys)
+    again = predict(probe, FeatureSet(store, [[key] for key in keys]))
+    assert np.allclose(again, np.stack(list(rows["probabilities"])), atol=1e-6)
+
+
+def test_a_second_run_reads_the_cache_and_gives_the_same_answer(bright_and_dark: Path, tmp_path: Path) -> None:
+    first, second = evaluate(bright_and_dark, tmp_path), evaluate(bright_and_dark, tmp_path)
+    assert (second.cost.encoder_clips, second.cost.cached_clips) == (0, 36)
+    predictions = [
+        pd.read_parquet(tmp_path / "results" / record.run_id / "predictions.parquet") for record in (first, second)
+    ]
+    pd.testing.assert_frame_equal(*predictions)
+    assert first.heads == second.heads and first.digests == second.digests
+
+
+@pytest.mark.parametrize("options", [{"workers": 2}, {"batch_size": 1}, {"batch_size": 7}, {"decoder": "pyav"}])
+def test_workers_and_batches_change_neither_score_nor_protocol(
+    bright_and_dark: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    reference = evaluate(bright_and_dark, tmp_path / "a")
+    record = evaluate(bright_and_dark, tmp_path / "b", **options)
+    assert record.scores == reference.scores
+    assert record.protocol == reference.protocol and record.digests == reference.digests
+
+
+@pytest.mark.parametrize("probe", ["linear", "knn", "vjepa1-paper"])
+def test_every_recipe_runs(bright_and_dark: Path, tmp_path: Path, probe: str) -> None:
+    settings = {"probe.neighbours": [1, 3]} if probe == "knn" else {}
+    record = evaluate(bright_and_dark, tmp_path, probe=probe, settings=settings)
+    assert record.probe == probe and record.protocol.startswith(f"{probe}/1 ")
+    assert record.scores[0].value >= (90 if probe != "vjepa1-paper" else 0)
+
+
+def test_several_segments_views_and_draws(bright_and_dark: Path, tmp_path: Path) -> None:
+    settings = {**SHORT, "clip.segments": 2, "clip.views": 3, "clip.frames": 4, "probe.train_views": 2}
+    record = evaluate(bright_and_dark, tmp_path, settings=settings)
+    assert record.cost.encoder_clips == 24 * 2 * 2 + 12 * 2 * 3
+    assert record.input == "4x16px" and " 2x3 " in record.protocol
+    assert record.scores[0].value == 100
+
+
+def test_unreadable_samples_are_listed_and_never_replaced(bright_and_dark: Path, tmp_path: Path) -> None:
+    (bright_and_dark / "clips" / "val_3.mp4").write_bytes(b"")
+    (bright_and_dark / "clips" / "train_0.mp4").unlink()
+    record = evaluate(bright_and_dark, tmp_path, max_failed=0.2)
+    assert {(f.sample, f.split) for f in record.failures} == {
+        ("clips/val_3.mp4", "test"),
+        ("clips/train_0.mp4", "train"),
+    }
+    assert (record.scores[0].n, record.scores[0].failed, record.num_train) == (11, 1, 23)
+    rows = pd.read_parquet(tmp_path / "results" / record.run_id / "predictions.parquet")
+    assert "clips/val_3.mp4" not in set(rows["sample"]) and len(rows) == 11
+
+
+def test_too_many_unreadable_samples_give_no_score(bright_and_dark: Path, tmp_path: Path) -> None:
+    (bright_and_dark / "clips" / "val_3.mp4").write_bytes(b"")
+    with pytest.raises(BenchError) as refusal:
+        evaluate(bright_and_dark, tmp_path)
+    assert "1 of 12 test samples" in str(refusal.value) and "clips/val_3.mp4" in str(refusal.value)
+    assert not list((tmp_path / "results").glob("*/record.json"))
+
+
+def test_a_limited_run_never_shares_a_column_with_a_full_one(bright_and_dark: Path, tmp_path: Path) -> None:
+    limited = evaluate(bright_and_dark, tmp_path, limit=10)
+    assert limited.protocol != evaluate(bright_and_dark, tmp_path).protocol
+    assert limited.scores[0].n == 10 and any("--limit" in note for note in limited.notes)
+
+
+def test_changed_recipes_have_a_protocol_of_their_own(bright_and_dark: Path, tmp_path: Path) -> None:
+    settings = {**SHORT, "probe.min_steps": 61}
+    assert (
+        evaluate(bright_and_dark, tmp_path).protocol != evaluate(bright_and_dark, tmp_path, settings=settings).protocol
+    )
+
+
+def test_the_test_split_does_not_enter_the_choice(bright_and_dark: Path, tmp_path: Path) -> None:
+    """With every test label turned round, the heads and what was chosen stay the same, and the score turns too."""
+    right = evaluate(bright_and_dark, tmp_path)
+    text = (bright_and_dark / "val.csv").read_text().splitlines()
+    turned = [f"{line[:-1]}{1 - int(line[-1])}" for line in text]
+    (bright_and_dark / "val.csv").write_text("\n".join(turned))
+    wrong = evaluate(bright_and_dark, tmp_path)
+    assert wrong.heads == right.heads
+    assert wrong.scores[0].value == 100 - right.scores[0].value
+
+
+def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> None:
+    from conftest import GOLDEN
+
+    record = evaluate(bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"))
+    assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px", 100)
+    assert any("num_heads 2 assumed" in note for note in record.notes)
+    assert record.resolved["encoder"]["report"]["key"] == "target_encoder"
+
+
+def test_unknown_options_get_the_nearest() -> None:
+    with pytest.raises(BenchError, match="did you mean 'workers'"):
+        bench.evaluate(worker=2)
