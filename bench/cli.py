@@ -266,8 +266,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
-    import click
-
     try:
         code = app(arguments, standalone_mode=False)
     except KeyboardInterrupt:
@@ -277,8 +275,10 @@ def main() -> None:
             raise
         if isinstance(error, BenchError):
             _fail(str(error), 2)
-        if isinstance(error, click.ClickException):
-            _fail(f"{error.format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
+        # Errors in the arguments; Typer raises its own copies of click's classes.
+        format_message = getattr(error, "format_message", None)
+        if format_message:
+            _fail(f"{format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
         _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
     sys.exit(code if isinstance(code, int) else 0)
 

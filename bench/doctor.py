@@ -59,7 +59,7 @@ def _video(decoder: Decoder) -> str:
     from bench.digits import FILE_FRAMES, write_clip
     from bench.video.decode import read_frames
 
-    clip = np.full((FILE_FRAMES, 16, 16), 128, np.uint8)
+    clip = np.full((FILE_FRAMES, 64, 64), 128, np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "clip.mp4"
         write_clip(path, clip, quantiser=4)

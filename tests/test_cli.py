@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import GOLDEN, Run, assert_refused, write_video
@@ -185,8 +186,8 @@ def _spoil(data: Path, kind: str) -> None:
 
         with av.open(str(video), "w") as container:
             stream = container.add_stream("aac", rate=16000)
-            frame = av.AudioFrame(format="fltp", layout="mono", samples=1024)
-            frame.rate = 16000
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate = 16000
             container.mux(stream.encode(frame))
             container.mux(stream.encode(None))
 
@@ -273,8 +274,6 @@ def test_a_hanging_video_is_a_failed_sample(bench_command: Run, bright_and_dark:
 
 
 def test_write_video_helper_is_read_back(tmp_path: Path) -> None:
-    import numpy as np
-
     from bench.video.decode import read_frames
 
     frames = np.full((9, 16, 16, 3), 100, np.uint8)
