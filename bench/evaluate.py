@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 import time
@@ -22,6 +23,7 @@ from bench.plan import RunPlan, make_options, make_plan
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.linear import LinearProbe
+from bench.probing.memory import remember
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
@@ -43,14 +45,14 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
     started = time.perf_counter()
     encoder = prepare_encoder(plan)
     train, test = extract_features(plan, encoder, reporter)
-    fitted = fit_probe(plan, encoder, train, reporter)
+    fitted, known = fit_probe(plan, encoder, train, reporter)
     predictions = Predictions(
         samples=[sample.id for sample in test.samples],
         labels=[sample.label for sample in test.samples],
         probabilities=predict(fitted.probe, test.tokens, device=str(encoder.device)),
     )
     seconds = time.perf_counter() - started
-    record = make_record(Outcome(plan, encoder, train, test, fitted, predictions, seconds))
+    record = make_record(Outcome(plan, encoder, train, test, fitted, known, predictions, seconds))
     folder = write_record(plan.options.results, record, predictions, lambda path: keep_probe(path, fitted, record))
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
@@ -73,19 +75,39 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
     )
 
 
-def fit_probe(plan: RunPlan, encoder: Encoder, train: SplitFeatures, reporter: Reporter) -> FittedProbe:
-    """Train the recipe on the training features; the test split is not looked at."""
+def fit_probe(plan: RunPlan, encoder: Encoder, train: SplitFeatures, reporter: Reporter) -> tuple[FittedProbe, bool]:
+    """Train the recipe on the training features, or read the probe that was trained on them before.
+
+    The test split is not looked at. Returns the probe, and whether it was read.
+    """
     prefix = f"{encoder.name}, {plan.task.name}"
-    return fit(
-        plan.recipe,
-        train.tokens,
-        np.array([sample.label for sample in train.samples]),
-        len(plan.splits.class_names),
-        encoder.num_heads,
-        seed=plan.options.seed,
-        device=str(encoder.device),
-        progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
-    )
+    labels = [sample.label for sample in train.samples]
+    facts = {
+        "features": train.space,
+        "items": hashlib.sha256(json.dumps([train.keys, labels]).encode()).hexdigest(),
+        "recipe": plan.recipe.model_dump(mode="json"),
+        "num_classes": len(plan.splits.class_names),
+        "num_heads": encoder.num_heads,
+        "seed": plan.options.seed,
+        "device": encoder.device.type,
+    }
+
+    def train_now() -> FittedProbe:
+        return fit(
+            plan.recipe,
+            train.tokens,
+            np.array(labels),
+            len(plan.splits.class_names),
+            encoder.num_heads,
+            seed=plan.options.seed,
+            device=str(encoder.device),
+            progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
+        )
+
+    fitted, known = remember(plan.cache, facts, train_now)
+    if known:
+        reporter.say(f"{prefix}: probe read from the cache")
+    return fitted, known
 
 
 def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:

@@ -28,6 +28,8 @@ class Outcome:
     train: SplitFeatures
     test: SplitFeatures
     fitted: probe_training.FittedProbe
+    probe_known: bool
+    """Whether the probe was trained in an earlier run and read from the cache."""
     predictions: Predictions
     seconds: float
 
@@ -85,7 +87,8 @@ def _cost(done: Outcome) -> Cost:
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
         extract_s=round(sum(part.seconds for part in parts), 3),
-        probe_s=round(done.fitted.seconds, 3),
+        probe_s=0.0 if done.probe_known else round(done.fitted.seconds, 3),
+        cached_probe=done.probe_known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),
         feature_bytes=done.train.tokens.num_bytes + done.test.tokens.num_bytes,

@@ -23,6 +23,8 @@ class SplitFeatures:
 
     samples: list[Sample]
     tokens: FeatureSet
+    keys: list[list[str]]
+    """Of each sample: its items in the feature space, one for each draw."""
     failures: dict[str, str]
     """Sample id -> why it could not be read."""
     extraction: Extraction
@@ -61,8 +63,8 @@ def extract_split(
             failures[sample.id] = reasons[0]
     _refuse_too_many(plan, split, samples, failures)
     readable = [sample for sample in samples if sample.id not in failures]
-    tokens = FeatureSet(store, [[item_key(item) for item in items[sample.id]] for sample in readable])
-    return SplitFeatures(readable, tokens, failures, done, store.key)
+    keys = [[item_key(item) for item in items[sample.id]] for sample in readable]
+    return SplitFeatures(readable, FeatureSet(store, keys), keys, failures, done, store.key)
 
 
 def _items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[VideoItem]:

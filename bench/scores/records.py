@@ -92,6 +92,9 @@ class Cost(_Part):
     """Clips whose features came from the cache."""
     extract_s: float
     probe_s: float
+    """Seconds of probe training now; 0 where the probe came from the cache."""
+    cached_probe: bool = False
+    """Whether the probe was trained by an earlier run on the same features, labels, recipe and seed."""
     total_s: float
     peak_memory_bytes: int
     feature_bytes: int

@@ -1,0 +1,65 @@
+"""Probes trained before: the same features, labels, recipe and seed give the same probe, so it is kept in the cache.
+
+    CACHE/probes/<key>.safetensors      the trained probe; how it came about is in its metadata
+
+The key holds everything that training depends on, the training code included.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench.errors import BenchError
+from bench.probing.attentive import AttentiveProbe
+from bench.probing.files import load_probe, read_metadata, save_probe
+from bench.probing.linear import LinearProbe
+from bench.probing.train import FittedProbe, Head
+
+
+def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedProbe]) -> tuple[FittedProbe, bool]:
+    """The probe that `train` would give, and whether it was read from the cache instead of trained.
+
+    `facts` is what the training depends on besides the code: features, labels, recipe, seed, device.
+    """
+    path = cache / "probes" / f"{memory_key(facts)}.safetensors"
+    if path.is_file():
+        try:
+            return _read(path), True
+        except (BenchError, KeyError, ValueError, TypeError):
+            path.unlink(missing_ok=True)  # damaged: trained again
+    fitted = train()
+    if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_probe(path, fitted.probe, {"fitted": json.dumps(_history(fitted))})
+    return fitted, False
+
+
+def memory_key(facts: Mapping[str, Any]) -> str:
+    """Name of a trained probe."""
+    everything = {**facts, "code": _code_digest(), "torch": torch.__version__}
+    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).resolve().parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
+
+
+def _history(fitted: FittedProbe) -> dict[str, Any]:
+    history = {f.name: getattr(fitted, f.name) for f in dataclasses.fields(fitted) if f.name != "probe"}
+    return {**history, "heads": [dataclasses.asdict(head) for head in fitted.heads]}
+
+
+def _read(path: Path) -> FittedProbe:
+    history = json.loads(read_metadata(path)["fitted"])
+    heads = [Head(**head) for head in history.pop("heads")]
+    return FittedProbe(**history, heads=heads, probe=load_probe(path))
