@@ -166,7 +166,7 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
         legend += [(f"P{number}", name) for number, name in enumerate(protocols, start=1)]
     if board.means:
         legend.append(("mean", "over the tasks of a group that every model has"))
-    legend.append(("cost", "clips encoded for these scores (cached clips are free) and wall time of the runs"))
+    legend.append(("cost", "clips encoded for these scores (cached ones are free) and wall time of the runs"))
     if board.superseded:
         runs = "1 older run" if board.superseded == 1 else f"{board.superseded} older runs"
         legend.append(("left out", f"{runs} with a newer one of the same model, task, protocol and seed"))

@@ -1,0 +1,57 @@
+"""Every command that the documents show works, and what the README says it prints is what it prints."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import GOLDEN, ROOT, Run
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(document, command) of every line of a shell block that calls `bench`."""
+    for document in DOCUMENTS:
+        for block in re.findall(r"```sh\n(.*?)```", document.read_text(encoding="utf-8"), flags=re.S):
+            for line in block.splitlines():
+                if line.startswith("bench "):
+                    yield document.name, line
+
+
+@pytest.fixture
+def users_folder(bright_and_dark: Path) -> Path:
+    """What the documents assume: a checkpoint, videos with their lists, a card."""
+    folder = bright_and_dark
+    shutil.copy(GOLDEN / "vjepa1.pth.tar", folder / "vitl16.pth.tar")
+    (folder / "my-videos").symlink_to(folder, target_is_directory=True)
+    text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    card = re.search(r"<!-- card gestures.yaml -->\n```yaml\n(.*?)```", text, flags=re.S)
+    assert card
+    (folder / "gestures.yaml").write_text(card.group(1))
+    (folder / "results").mkdir()
+    return folder
+
+
+@pytest.mark.parametrize(("document", "command"), sorted(set(commands())))
+def test_documented_commands_work(bench_command: Run, users_folder: Path, document: str, command: str) -> None:
+    # The user's Something-Something and her ViT-L stand in a test as small things of the same form.
+    arguments = shlex.split(command.replace("/data/ssv2", str(users_folder)).replace("random:vit_large", "random"))[1:]
+    if arguments[0] == "leaderboard":
+        before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
+        assert bench_command(*before, cwd=users_folder).returncode == 0
+    if "digits-motion" in arguments:
+        arguments += ["--limit", "100", "--max-failed", "0"]
+    done = bench_command(*arguments, cwd=users_folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_every_documented_link_leads_somewhere() -> None:
+    for document in DOCUMENTS:
+        for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8")):
+            assert (document.parent / target).exists(), f"{document.name}: {target}"

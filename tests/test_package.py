@@ -1,0 +1,62 @@
+"""The package: complete inside a wheel, and found from a checkout."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import sysconfig
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from bench.cards import probe_names, task_names
+from bench.files import content_folder
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return next(folder.glob("vjepa_bench-*.whl"))
+
+
+def test_the_wheel_holds_the_content_folders_and_no_tests(wheel: Path) -> None:
+    names = zipfile.ZipFile(wheel).namelist()
+    for folder, cards in (("datasets", task_names()), ("probes", probe_names())):
+        assert {f"bench/content/{folder}/{card}.yaml" for card in cards} <= set(names)
+    assert "bench/content/results/published.csv" in names
+    assert any(name.startswith("bench/encoders/cards/") for name in names)
+    assert not any(name.startswith(("tests/", "datasets/", "benchmarks/")) for name in names)
+
+
+def test_an_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    """A fresh environment that borrows the dependencies, but not the package, of this one."""
+    environment = tmp_path / "env"
+    subprocess.run([sys.executable, "-m", "venv", environment], check=True)
+    python = environment / "bin" / "python"
+    install = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", wheel]
+    subprocess.run(install, check=True, capture_output=True)
+    site = next(environment.glob("lib/python*/site-packages"))
+    (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
+
+    bench = environment / "bin" / "bench"
+    done = subprocess.run([bench, "tasks", "--json"], capture_output=True, text=True, cwd=tmp_path)
+    assert [card["name"] for card in json.loads(done.stdout)] == task_names(), done.stderr
+    where = subprocess.run(
+        [python, "-c", "import bench.files as f; print(f.content_folder('datasets'))"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert str(environment) in where.stdout
+    models = subprocess.run([bench, "models"], capture_output=True, text=True, cwd=tmp_path)
+    assert "vjepa-vitl16" in models.stdout
+
+
+def test_a_checkout_finds_its_own_folders() -> None:
+    assert content_folder("datasets") == ROOT / "datasets"
