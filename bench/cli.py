@@ -32,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
 DEFAULT_MODELS = ("random", "pixels")
 
@@ -268,8 +269,8 @@ def main() -> None:
     debug = len(arguments) < len(sys.argv) - 1
     try:
         code = app(arguments, standalone_mode=False)
-    except KeyboardInterrupt:
-        _fail("interrupted; finished parts are kept, the same command goes on from there", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        code = _INTERRUPTED
     except Exception as error:
         if debug:
             raise
@@ -280,6 +281,8 @@ def main() -> None:
         if format_message:
             _fail(f"{format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
         _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
+    if code == _INTERRUPTED:
+        _fail("interrupted; finished parts are kept, the same command goes on from there", _INTERRUPTED)
     sys.exit(code if isinstance(code, int) else 0)
 
 

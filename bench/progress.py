@@ -68,7 +68,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
-        self._console.print(line, markup=False, soft_wrap=True)
+        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     def _plain(self, name: str, done: int, total: int) -> None:
         now = time.monotonic()

@@ -128,7 +128,7 @@ def test_two_extractions_at_once_do_not_harm_each_other(tmp_path: Path, videos: 
         thread.start()
     for thread in threads:
         thread.join()
-    store, done = run(tmp_path, videos)
+    _, done = run(tmp_path, videos)
     assert done.cached_clips == 5 and done.notes == []
 
 

@@ -1,0 +1,76 @@
+"""From options to a plan: what the encoder sees, and what the measurement is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import BenchError
+from bench.plan import RunPlan, make_options, make_plan
+
+
+@pytest.fixture
+def plan_of(tmp_path: Path) -> Any:
+    (tmp_path / "train.csv").write_text("a.mp4 0\nb.mp4 1\n")
+    (tmp_path / "val.csv").write_text("c.mp4 0\n")
+
+    def make(**options: Any) -> RunPlan:
+        given = {"task": "custom", "data": tmp_path, "cache": tmp_path / "cache"} | options
+        return make_plan(make_options(given))
+
+    return make
+
+
+def test_the_clip_is_the_encoders_own_unless_the_card_says_more(plan_of: Any) -> None:
+    plan = plan_of(model="random:vit_tiny")
+    assert (plan.input_name, plan.test_clips.frame_step, plan.clip_tokens) == ("16x224px", 4, 1568)
+    changed = plan_of(model="random:vit_tiny", settings={"clip.frames": 8, "clip.resolution": 112, "clip.step": 2})
+    assert (changed.input_name, changed.test_clips.frame_step, changed.clip_tokens) == ("8x112px", 2, 4 * 7 * 7)
+
+
+def test_ssv2_is_measured_as_16x2x3(plan_of: Any) -> None:
+    plan = plan_of(task="ssv2", model="random:vit_large")
+    clips = plan.test_clips
+    assert (clips.frames_per_clip, clips.num_segments, clips.views, clips.frame_step) == (16, 2, 3, 4)
+    assert plan.train_clips.views == 1 and plan.train_clips.num_segments == 2
+    assert len(plan.splits.class_names) == 174
+
+
+def test_several_train_views_are_drawn_at_random(plan_of: Any) -> None:
+    assert plan_of().train_clips.sampling == "center" and plan_of().draws("train") == 1
+    plan = plan_of(settings={"probe.train_views": 3}, seed=7)
+    assert (plan.train_clips.sampling, plan.train_clips.seed, plan.draws("train"), plan.draws("test")) == (
+        "random",
+        7,
+        3,
+        1,
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"settings": {"probe.lr": 1e-3}},
+        {"settings": {"clip.segments": 2}},
+        {"settings": {"clip.views": 3}},
+        {"settings": {"clip.step": 2}},
+        {"settings": {"clip.crop": "full"}},
+        {"settings": {"clip.sampling": "random"}},
+        {"limit": 2},
+        {"probe": "linear"},
+    ],
+)
+def test_every_other_measurement_has_another_name(plan_of: Any, options: dict[str, Any]) -> None:
+    assert plan_of(**options).protocol != plan_of().protocol
+
+
+@pytest.mark.parametrize("options", [{"workers": 3}, {"batch_size": 2}, {"device": "cpu"}, {"seed": 5}])
+def test_what_does_not_change_the_measurement_does_not_change_its_name(plan_of: Any, options: dict[str, Any]) -> None:
+    assert plan_of(**options).protocol == plan_of().protocol
+
+
+def test_frames_that_do_not_divide_are_refused_before_anything_starts(plan_of: Any) -> None:
+    with pytest.raises(BenchError, match=r"do not divide into patches.*--set clip\.frames"):
+        plan_of(settings={"clip.resolution": 18})

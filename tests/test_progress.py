@@ -1,0 +1,35 @@
+"""Progress on a terminal and elsewhere."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench import progress
+from bench.progress import Live
+
+
+def test_a_terminal_sees_a_bar_with_counts() -> None:
+    stream = io.StringIO()
+    with Live(Console(file=stream, force_terminal=True, width=100)) as live:
+        live.stage("encoding [train] clips", 5, 10)
+        live.stage("encoding [train] clips", 10, 10)
+        live.say("a line [with brackets]")
+    shown = stream.getvalue()
+    assert "encoding [train] clips" in shown and "10/10" in shown and "a line [with brackets]" in shown
+
+
+def test_a_file_sees_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 6))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(clock)))
+    stream = io.StringIO()
+    with Live(Console(file=stream, width=100)) as live:
+        for done in range(10):
+            live.stage("encoding", done, 10)
+        live.say("finished")
+    lines = stream.getvalue().splitlines()
+    assert lines[-1] == "finished" and 2 <= len(lines) <= 4
+    assert all(line.startswith("encoding: ") for line in lines[:-1])
+    assert "\x1b" not in stream.getvalue()
