@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN, ROOT, Run, assert_refused, write_video
+from support import GOLDEN, ROOT, Run, assert_refused, write_video
 
 from bench.cards import probe_names, task_names
 

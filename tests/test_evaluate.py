@@ -144,7 +144,7 @@ def test_the_test_split_does_not_enter_the_choice(bright_and_dark: Path, tmp_pat
 
 
 def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> None:
-    from conftest import GOLDEN
+    from support import GOLDEN
 
     record = evaluate(bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"))
     assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px", 100)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import SHARED_DATA
 from hypothesis import given
 from hypothesis import strategies as st
+from support import SHARED_DATA
 
 from bench import BenchError
 from bench.annotations.lists import read_list

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import GOLDEN
 from safetensors.torch import save_file
+from support import GOLDEN
 
 from bench import BenchError
 from bench.encoders import vjepa

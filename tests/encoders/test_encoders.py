@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from conftest import GOLDEN
+from support import GOLDEN
 
 from bench import BenchError
 from bench.encoders import describe_encoder, known_clips, load_encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from conftest import GOLDEN
+from support import GOLDEN
 
 from bench.encoders import load_encoder, vjepa
 from bench.encoders.checkpoints import load_vjepa

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import write_video
+from support import write_video
 
 from bench import BenchError
 from bench.encoders import Encoder, load_encoder
