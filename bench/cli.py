@@ -94,13 +94,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Measure encoders on tasks and print the leaderboard. With no arguments: the embedded digits."""
+    arguments = dict(locals())
     from bench.progress import Live
 
-    options = dict(locals())
-    for key in ("dry_run", "as_json", "Live", "task", "model", "settings"):
-        del options[key]
     with Live() as reporter:
-        plans = _plans(task, model, {**options, "settings": _settings(settings)}, reporter)
+        plans = _plans(arguments, reporter)
         if dry_run:
             from bench.forecast import forecast
 
@@ -142,16 +140,13 @@ def extract(
     as_json: Json = False,
 ) -> None:
     """Encode the clips of tasks into the cache, so that later runs only train probes."""
+    arguments = dict(locals())
+    from bench.evaluate import extract_features, prepare_encoder
     from bench.progress import Live
 
-    options = dict(locals())
-    for key in ("as_json", "Live", "task", "model", "settings"):
-        del options[key]
     summary = []
     with Live() as reporter:
-        from bench.evaluate import extract_features, prepare_encoder
-
-        for plan in _plans(task, model, {**options, "settings": _settings(settings)}, reporter):
+        for plan in _plans(arguments, reporter):
             train_part, test_part = extract_features(plan, prepare_encoder(plan), reporter)
             parts = (train_part.extraction, test_part.extraction)
             summary.append(
@@ -291,16 +286,17 @@ def _fail(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _plans(
-    tasks: list[str] | None, models: list[str] | None, options: dict[str, Any], reporter: Reporter
-) -> list[RunPlan]:
-    """One plan for each model on each task, all made before the first starts."""
-    from bench.plan import make_options, make_plan
+def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
+    """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
+    from bench.plan import RunOptions, make_options, make_plan
 
+    names = {option.name for option in dataclasses.fields(RunOptions)}
+    options = {name: value for name, value in arguments.items() if name in names}
+    options["settings"] = _settings(arguments["settings"])
     return [
         make_plan(make_options({**options, "task": task, "model": model}), reporter)
-        for model in _split(models) or DEFAULT_MODELS
-        for task in _split(tasks) or DEFAULT_TASKS
+        for model in _split(arguments["model"]) or DEFAULT_MODELS
+        for task in _split(arguments["task"]) or DEFAULT_TASKS
     ]
 
 

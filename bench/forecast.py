@@ -49,10 +49,10 @@ def forecast(plan: RunPlan) -> Forecast:
     clips = len(train) * train_views + len(test) * test_views
     tokens = clips * plan.clip_tokens
     num_bytes = tokens * plan.facts.embed_dim * 2
+    check_space(plan.cache, num_bytes)
     sizes = [_size(sample) for sample in (*train, *test)]
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
     seconds = _decode_seconds([s for s, n in zip((*train, *test), sizes, strict=True) if n], plan.test_clips)
-    check_space(plan.cache, num_bytes)
     return Forecast(
         task=plan.task.name,
         model=plan.facts.name,

@@ -44,6 +44,8 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
     if arguments[0] == "leaderboard":
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         assert bench_command(*before, cwd=users_folder).returncode == 0
+    if arguments[0] == "run" and "--probe" not in arguments:
+        arguments += ["--set", "probe.min_steps=40"]
     if "digits-motion" in arguments:
         arguments += ["--limit", "100", "--max-failed", "0"]
     done = bench_command(*arguments, cwd=users_folder)
