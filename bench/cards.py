@@ -6,7 +6,7 @@ Cards hold facts only. An unknown key, a wrong type or an impossible value is an
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -16,6 +16,11 @@ from bench.files import content_folder
 
 Axis = Literal["motion", "appearance"]
 Sampling = Literal["center", "random"]
+
+# Strict: YAML's `true` is no rate. An integer is a number all the same.
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
 
 
 class _Card(BaseModel):
@@ -44,7 +49,7 @@ class ClipProtocol(_Card):
 class TaskCard(_Card):
     """What a task is: data, classes, axis, clip protocol, metric."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
     title: str
     axis: Axis | None = None
     axis_source: str = ""
@@ -57,7 +62,7 @@ class TaskCard(_Card):
     """Training list, relative to the data folder."""
     test: str = "val.csv"
     """Test list, relative to the data folder."""
-    classes: int | tuple[str, ...] | None = None
+    classes: Annotated[int, Field(ge=2, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Number of classes, or their names in label order; taken from the lists where empty."""
     clip: ClipProtocol = ClipProtocol()
     metric: Literal["top1"] = "top1"
@@ -74,6 +79,8 @@ class TaskCard(_Card):
     def _digits_name_their_label(self) -> TaskCard:
         if (self.data == "digits") != (self.label is not None):
             raise ValueError("label: give it exactly where data is 'digits'")
+        if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):
+            raise ValueError("classes: a name is given twice")
         return self
 
     @property
@@ -92,14 +99,14 @@ class Optimisation(_Card):
     """Global batch, whatever the number of processes."""
     min_steps_per_epoch: int = Field(default=1, ge=1)
     """Small sets get smaller batches, so that an epoch has at least this many steps."""
-    lr: tuple[float, ...] = Field(min_length=1)
-    weight_decay: tuple[float, ...] = Field(min_length=1)
+    lr: tuple[Positive, ...] = Field(min_length=1)
+    weight_decay: tuple[NotNegative, ...] = Field(min_length=1)
     """Every lr is trained with every weight decay."""
     start_lr_ratio: float = Field(default=1.0, gt=0)
     """First lr of the warm-up, as a share of lr."""
     warmup_epochs: float = Field(default=0.0, ge=0)
     final_lr: float = Field(default=0.0, ge=0)
-    final_weight_decay: float | None = None
+    final_weight_decay: NotNegative | None = None
     """Weight decay follows a cosine to this value; constant where empty."""
     decay_biases: bool = False
     """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
@@ -124,7 +131,7 @@ class Selection(_Card):
 class ProbeCard(_Card):
     """A recipe: what is trained on the tokens, and how."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
     title: str
     kind: Literal["attentive", "linear", "knn"]
     version: int = Field(ge=1)
@@ -133,7 +140,7 @@ class ProbeCard(_Card):
     """Clips of each training video, at random positions where there is more than one."""
     optimisation: Optimisation | None = None
     selection: Selection | None = None
-    neighbours: tuple[int, ...] = ()
+    neighbours: tuple[AtLeastOne, ...] = ()
     """For knn: the values of k to choose from."""
     caveat: str = ""
     """What a reader of its scores must know; a footnote on the leaderboard."""
@@ -187,7 +194,7 @@ def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     for key, value in settings.items():
         if key not in homes:
             raise BenchError(f"no setting '{prefix}.{key}'", where="--set", fix=nearest(key, homes))
-        many = isinstance(homes[key][key], tuple) and not isinstance(value, list)
+        many = isinstance(homes[key][key], tuple) and not isinstance(value, list | tuple)
         homes[key][key] = [value] if many else value
     return _validate(content, type(card), f"--set {prefix}.*")
 

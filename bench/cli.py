@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 a fault of the program, 2 a problem that the user can mend
 from __future__ import annotations
 
 import dataclasses
+import io
 import json
 import os
 import sys
@@ -55,7 +56,7 @@ Results = Annotated[Path, typer.Option(help="Where records go.")]
 ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
-Decoder = Annotated[str, typer.Option(help="auto (decord where installed), decord, pyav. Frames are the same.")]
+Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
 BatchSize = Annotated[int | None, typer.Option(help="Clips in one encoder batch. Default: by token count.")]
 Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
@@ -179,7 +180,11 @@ def leaderboard(
     from bench.scores.leaderboard import load_board
     from bench.scores.published import published_sections
 
-    board, problems = load_board(results or [Path("results")], _split(task))
+    board, problems = load_board(results or [Path("results")], _names("--task", task, ()))
+    if published and output not in ("table", "markdown"):
+        raise BenchError(
+            f"published numbers are not in --format {output}", where="--published", fix="table or markdown"
+        )
     sections = published_sections(column.task for column in board.columns) if published else []
     if output == "table":
         _print(tables.to_rich(board))
@@ -260,6 +265,9 @@ def main() -> None:
     """Run the command line; every problem is one line on stderr and an exit code."""
     # Idle threads of the matrix library spin by default; on a busy machine that slows small products a hundredfold.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without dashes shows question marks
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     debug = len(arguments) < len(sys.argv) - 1
     try:
@@ -271,6 +279,9 @@ def main() -> None:
             raise
         if isinstance(error, BenchError):
             _fail(str(error), 2)
+        if isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            _fail(f"{where}{error.strerror or error} - check the disk, --cache and --results", 2)
         # Errors in the arguments; Typer raises its own copies of click's classes.
         format_message = getattr(error, "format_message", None)
         if format_message:
@@ -295,13 +306,19 @@ def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
     options["settings"] = _settings(arguments["settings"])
     return [
         make_plan(make_options({**options, "task": task, "model": model}), reporter)
-        for model in _split(arguments["model"]) or DEFAULT_MODELS
-        for task in _split(arguments["task"]) or DEFAULT_TASKS
+        for model in _names("--model", arguments["model"], DEFAULT_MODELS)
+        for task in _names("--task", arguments["task"], DEFAULT_TASKS)
     ]
 
 
-def _split(values: list[str] | None) -> list[str]:
-    return [part for value in values or [] for part in value.split(",") if part]
+def _names(option: str, values: list[str] | None, default: tuple[str, ...]) -> list[str]:
+    """The values of a repeatable option; commas separate, except in the name of a file that exists."""
+    if values is None:
+        return list(default)
+    names = [part for value in values for part in ([value] if Path(value).is_file() else value.split(",")) if part]
+    if not names:
+        raise BenchError("no name given", where=option, fix="drop the option for the default, or name something")
+    return names
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:

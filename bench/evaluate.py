@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 
-from bench import environment
 from bench.encoders import Encoder, load_encoder
 from bench.features.contents import content_ids
 from bench.features.split import SplitFeatures, extract_split
+from bench.files import writable_folder
 from bench.plan import RunPlan, make_options, make_plan
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
@@ -43,6 +43,7 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     started = time.perf_counter()
+    writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan)
     train, test = extract_features(plan, encoder, reporter)
     fitted, known = fit_probe(plan, encoder, train, reporter)
@@ -60,9 +61,7 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
 
 def prepare_encoder(plan: RunPlan) -> Encoder:
     """The encoder on its device, in its precision."""
-    device = environment.choose_device(plan.options.device)
-    precision = environment.choose_precision(plan.options.precision, device)
-    return load_encoder(plan.options.model, device).to(device, precision)
+    return load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
 
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
@@ -85,7 +84,7 @@ def fit_probe(plan: RunPlan, encoder: Encoder, train: SplitFeatures, reporter: R
     facts = {
         "features": train.space,
         "items": hashlib.sha256(json.dumps([train.keys, labels]).encode()).hexdigest(),
-        "recipe": plan.recipe.model_dump(mode="json"),
+        "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
         "num_classes": len(plan.splits.class_names),
         "num_heads": encoder.num_heads,
         "seed": plan.options.seed,

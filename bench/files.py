@@ -23,9 +23,14 @@ def content_folder(name: str) -> Path:
 
 
 def cache_folder(given: str | Path | None = None) -> Path:
-    """The cache: `given`, else `BENCH_CACHE`, else the user's cache directory. Created and known to be writable."""
+    """The cache, created and known to be writable."""
+    return writable_folder(cache_path(given), option="--cache")
+
+
+def cache_path(given: str | Path | None = None) -> Path:
+    """Where the cache is: `given`, else `BENCH_CACHE`, else the user's cache directory."""
     chosen = given or os.environ.get("BENCH_CACHE") or platformdirs.user_cache_dir("vjepa-bench", appauthor=False)
-    return writable_folder(Path(chosen).expanduser(), option="--cache")
+    return Path(chosen).expanduser()
 
 
 def writable_folder(folder: Path, *, option: str) -> Path:

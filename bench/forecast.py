@@ -12,6 +12,7 @@ import torch
 
 from bench import environment
 from bench.annotations import Sample
+from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.plan import RunPlan
 from bench.video.loader import ClipPlan, VideoItem, load_clips
@@ -50,6 +51,8 @@ def forecast(plan: RunPlan) -> Forecast:
     tokens = clips * plan.clip_tokens
     num_bytes = tokens * plan.facts.embed_dim * 2
     check_space(plan.cache, num_bytes)
+    for split, samples in (("training", train), ("test", test)):
+        _refuse_missing(plan, split, samples)
     sizes = [_size(sample) for sample in (*train, *test)]
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
     seconds = _decode_seconds([s for s, n in zip((*train, *test), sizes, strict=True) if n], plan.test_clips)
@@ -69,6 +72,16 @@ def forecast(plan: RunPlan) -> Forecast:
         decode_s=seconds * (len(train) * plan.draws("train") + len(test)) / max(1, workers),
         encode_s=clips * plan.facts.flops(plan.clip_tokens) / (_ENCODER_EFFICIENCY * _matrix_rate(plan)),
     )
+
+
+def _refuse_missing(plan: RunPlan, split: str, samples: Sequence[Sample]) -> None:
+    unreadable = [sample.id for sample in samples if not _size(sample)]
+    if len(unreadable) > plan.options.max_failed * len(samples):
+        raise BenchError(
+            f"{len(unreadable)} of {len(samples)} {split} files are missing or empty, first {unreadable[0]}",
+            where=f"task {plan.task.name}",
+            fix=f"check --data; a run is refused above --max-failed {plan.options.max_failed}",
+        )
 
 
 def _size(sample: Sample) -> int | None:
@@ -92,9 +105,9 @@ def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
 
 def _matrix_rate(plan: RunPlan) -> float:
     """Floating-point operations a second of a matrix product on the chosen device and precision."""
-    device = environment.choose_device(plan.options.device)
+    device = plan.device
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = names[environment.choose_precision(plan.options.precision, device)]
+    dtype = names[plan.precision]
     a = torch.ones(1024, 1024, device=device, dtype=dtype)
     repeats = 5 if device == "cpu" else 200
     (a @ a).sum().item()

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from dataclasses import replace as replace_fields
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from bench import environment
 from bench.annotations.splits import ListOptions, Splits, load_splits, subset
-from bench.cards import Axis, ClipProtocol, ProbeCard, TaskCard, load_probe_card, load_task, override, replace
-from bench.encoders import EncoderFacts, describe_encoder
+from bench.cards import (
+    Axis,
+    ClipProtocol,
+    ProbeCard,
+    TaskCard,
+    load_probe_card,
+    load_task,
+    override,
+    probe_names,
+    replace,
+)
+from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
 from bench.files import cache_folder
 from bench.progress import Reporter, Silent
+from bench.video.decode import check_decoder
 from bench.video.loader import ClipPlan
 
 Decoder = Literal["auto", "decord", "pyav"]
@@ -54,11 +72,14 @@ def make_options(given: Mapping[str, Any]) -> RunOptions:
     for key in given:
         if key not in known:
             raise BenchError(f"unknown option '{key}'", fix=nearest(key, known))
-    paths = {k: Path(v).expanduser() for k, v in given.items() if k in _PATHS and v is not None}
-    return RunOptions(**{**given, **paths})
-
-
-_PATHS = ("data", "train", "val", "cache", "results")
+    try:
+        options = TypeAdapter(RunOptions).validate_python(dict(given))
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
+    paths = {name: getattr(options, name) for name in ("data", "train", "val", "cache", "results")}
+    return replace_fields(options, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +94,8 @@ class RunPlan:
     train_clips: ClipPlan
     test_clips: ClipPlan
     cache: Path
+    device: str
+    precision: Precision
 
     def draws(self, split: Literal["train", "test"]) -> int:
         """Clips (times segments) of each video of a split, each at a position of its own."""
@@ -87,26 +110,50 @@ class RunPlan:
 
     @property
     def input_name(self) -> str:
-        """What the encoder sees, such as `8x16px`."""
-        return f"{self.test_clips.frames_per_clip}x{self.test_clips.size}px"
+        """What the encoder sees and how it computes, such as `16x224px step 4, bf16`."""
+        clips = self.test_clips
+        unusual: list[str] = [self.precision] if self.precision != "fp32" else []
+        unusual += ["decord"] if clips.decoder == "decord" else []
+        return ", ".join([f"{clips.frames_per_clip}x{clips.size}px step {clips.frame_step}", *unusual])
 
     @property
     def protocol(self) -> str:
         """Name of the measurement: scores are compared only where it is equal."""
         clip = self.task.clip
         parts = [f"{self.recipe.name}/{self.recipe.version}", f"{clip.segments}x{clip.views}", clip.sampling]
+        parts[0] += own_recipe_mark(load_probe_card(self.options.probe))
         parts += [f"step {clip.step}"] if clip.step else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        changed = {k: v for k, v in self.options.settings.items() if k.startswith("probe.")}
-        parts += [f"{key.removeprefix('probe.')}={value}" for key, value in sorted(changed.items())]
+        usual = flat(load_probe_card(self.options.probe))
+        parts += [f"{key}={value}" for key, value in flat(self.recipe).items() if value != usual[key]]
         return " ".join(parts)
+
+
+def flat(recipe: ProbeCard) -> dict[str, str]:
+    """The fields of a recipe that decide scores, sections dissolved."""
+    content = recipe.model_dump(mode="json", exclude={"name", "title", "version", "caveat"})
+    values: dict[str, str] = {}
+    for key, value in content.items():
+        for inner, setting in value.items() if isinstance(value, dict) else [(key, value)]:
+            values[inner] = ",".join(f"{v:g}" for v in setting) if isinstance(setting, list) else str(setting)
+    return values
+
+
+def own_recipe_mark(recipe: ProbeCard) -> str:
+    """What tells a recipe of the user's own from a shipped one, whatever name it bears; empty for those."""
+    if recipe.name in probe_names() and flat(load_probe_card(recipe.name)) == flat(recipe):
+        return ""
+    return "#" + hashlib.sha256(json.dumps(flat(recipe)).encode()).hexdigest()[:6]
 
 
 def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     """Resolve the options: cards, encoder facts, samples, clips. Raises BenchError for whatever does not fit."""
     reporter = reporter or Silent()
     _check_numbers(options)
+    check_decoder(options.decoder)
+    device = environment.choose_device(options.device)
+    precision = environment.choose_precision(options.precision, device)
     task = _task(options)
     recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
     facts = describe_encoder(options.model)
@@ -118,8 +165,8 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         lambda done, total: reporter.stage("making the digits", done, total),
     )
     splits = Splits(
-        subset(splits.train, options.limit, options.seed),
-        subset(splits.test, options.limit, options.seed),
+        subset(splits.train, options.limit, seed=0),
+        subset(splits.test, options.limit, seed=0),
         splits.class_names,
     )
     test_clips = clip_plan(task.clip, facts, options)
@@ -135,6 +182,8 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         train_clips=clip_plan(train_clip, facts, options),
         test_clips=test_clips,
         cache=cache,
+        device=device,
+        precision=precision,
     )
 
 
@@ -150,7 +199,8 @@ def clip_plan(clip: ClipProtocol, facts: EncoderFacts, options: RunOptions) -> C
         size=size,
         sampling=clip.sampling,
         seed=options.seed,
-        short_side=size if clip.crop == "full" else None,
+        # Three views show the full short side anyway.
+        short_side=size if clip.crop == "full" and clip.views == 1 else None,
         decoder=options.decoder,
     )
 
@@ -178,5 +228,9 @@ def _check_numbers(options: RunOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise BenchError(f"--{name.replace('_', '-')} {value} is too small", fix=f"at least {least}")
+    if options.seed >= 2**32:
+        raise BenchError(f"--seed {options.seed} is too large", fix="less than 4294967296")
+    if not (math.isfinite(options.timeout_s) and options.timeout_s > 0):
+        raise BenchError(f"--timeout-s {options.timeout_s} is no time", fix="give seconds above 0, such as 60")
     if not 0 <= options.max_failed <= 1:
         raise BenchError(f"--max-failed {options.max_failed} is not a share", fix="give 0 to 1, such as 0.01")

@@ -40,7 +40,7 @@ def make_record(done: Outcome) -> Record:
     now = datetime.now(timezone.utc)
     score = score_of(plan.task.metric, done.predictions.labels, done.predictions.probabilities, len(done.test.failures))
     return Record(
-        run_id=f"{now:%Y%m%d-%H%M%S}-{plan.task.name}-{_slug(encoder.name)}-{secrets.token_hex(3)}",
+        run_id=f"{now:%Y%m%d-%H%M%S}-{_slug(plan.task.name)}-{_slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
         task=plan.task.name,
         axis=plan.task.axis,
@@ -58,15 +58,15 @@ def make_record(done: Outcome) -> Record:
             *(Failure(sample=sample, split="train", reason=reason) for sample, reason in done.train.failures.items()),
             *(Failure(sample=sample, split="test", reason=reason) for sample, reason in done.test.failures.items()),
         ],
-        notes=_notes(plan, encoder),
+        notes=_notes(done),
         arguments=_plain(asdict(plan.options)),
         resolved=_resolved(done),
         digests={
             "encoder": encoder.digest,
             "train_features": done.train.space,
             "test_features": done.test.space,
-            "train_list": list_digest(plan.splits.train),
-            "test_list": list_digest(plan.splits.test),
+            "train_list": list_digest(plan.splits.train, done.train.contents),
+            "test_list": list_digest(plan.splits.test, done.test.contents),
         },
         versions=environment.versions(),
         hardware=environment.hardware(str(encoder.device)),
@@ -75,9 +75,10 @@ def make_record(done: Outcome) -> Record:
     )
 
 
-def list_digest(samples: list[Sample]) -> str:
-    """SHA-256 of the ids and labels of a whole list, readable or not."""
-    text = "\n".join(f"{sample.id} {sample.label}" for sample in samples)
+def list_digest(samples: list[Sample], contents: list[str]) -> str:
+    """SHA-256 of the ids, labels and contents of a whole list, readable or not."""
+    rows = zip(samples, contents, strict=True)
+    text = "\n".join(f"{sample.id} {sample.label} {content}" for sample, content in rows)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -102,16 +103,25 @@ def _head(head: probe_training.Head) -> Head:
         neighbours=head.neighbours,
         held_out_accuracy=None if head.held_out_accuracy is None else 100 * head.held_out_accuracy,
         held_out_loss=head.held_out_loss,
+        train_loss=head.train_loss,
         diverged=head.diverged,
         chosen=head.chosen,
     )
 
 
-def _notes(plan: RunPlan, encoder: Encoder) -> list[str]:
+def _notes(done: Outcome) -> list[str]:
+    plan = done.plan
     notes = [plan.recipe.caveat] if plan.recipe.caveat else []
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
-    return notes + [f"{encoder.name}: {note}" for note in encoder.report.get("notes", [])]
+    official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}
+    for split, (size, samples) in official.items():
+        if size and len(samples) != size:
+            notes.append(f"{len(samples)} {split} samples listed; the official split has {size}")
+    shared = len(set(done.train.contents) & set(done.test.contents) - {""})
+    if shared:
+        notes.append(f"{shared} test videos have the same bytes as a training video")
+    return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
 
 
 def _resolved(done: Outcome) -> dict[str, Any]:
@@ -139,4 +149,5 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _slug(name: str) -> str:
-    return "".join(c if c.isalnum() or c in "-._" else "-" for c in name)[:60]
+    """A name for a folder: letters, digits and dashes that every file system takes, at most 60."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name)[:60]

@@ -59,6 +59,9 @@ VALID = {"name": "mine", "title": "Mine", "classes": 3}
         ({"axis": "movement"}, ["axis"]),
         ({"name": "Mine!"}, ["name"]),
         ({"classes": "many"}, ["classes"]),
+        ({"classes": []}, ["classes"]),
+        ({"classes": 1}, ["classes"]),
+        ({"classes": ["a", "a"]}, ["classes", "twice"]),
         ({"label": "motion"}, ["label", "digits"]),
     ],
 )

@@ -41,7 +41,9 @@ def test_listing_does_not_import_torch(bench_command: Run, command: list[str], m
     assert done.returncode == 0 and " torch\n" not in done.stderr and "typer" in done.stderr
 
 
-def test_a_run_ends_with_the_leaderboard(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
+def test_a_run_ends_with_the_leaderboard(
+    bench_command: Run, bright_and_dark: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     arguments = ["run", "--task", "custom", "--data", bright_and_dark, "--model", "random,pixels", *QUICK]
     done = bench_command(*arguments)
     assert done.returncode == 0, done.stderr
@@ -52,7 +54,9 @@ def test_a_run_ends_with_the_leaderboard(bench_command: Run, bright_and_dark: Pa
     records = json.loads(again.stdout)
     assert [record["model"] for record in records] == ["random", "pixels"]
 
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     board = bench_command("leaderboard", "--format", "json")
+    assert " torch\n" not in board.stderr and " bench.scores.leaderboard\n" in board.stderr
     rows = json.loads(board.stdout)
     assert {row["model"] for row in rows} == {"random", "pixels"}
     needed = {"model", "task", "axis", "probe", "protocol", "metric", "value", "low", "high", "n", "failed", "seed"}
@@ -83,6 +87,8 @@ def test_extract_fills_the_cache_for_run(bench_command: Run, bright_and_dark: Pa
 def test_a_dry_run_forecasts_and_writes_nothing(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
     (bright_and_dark / "clips" / "val_0.mp4").unlink()
     arguments = ["run", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--dry-run"]
+    assert_refused(bench_command(*arguments), "1 of 12 test files", "clips/val_0.mp4")
+    arguments += ["--max-failed", "0.2"]
     done = bench_command(*arguments, "--json")
     forecast = json.loads(done.stdout)[0]
     assert (forecast["clips"], forecast["tokens"], forecast["feature_bytes"]) == (36, 36 * 64, 36 * 64 * 64 * 2)
@@ -131,8 +137,15 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["run", "--name", "x"], ["--task custom"]),
         (["run", "--nope"], ["No such option"]),
         (["run", "--seed", "x"], ["--seed"]),
+        (["run", "--seed", "99999999999"], ["--seed"]),
+        (["run", "--timeout-s", "0"], ["--timeout-s"]),
+        (["run", "--set", "probe.lr=-1"], ["lr"]),
+        (["run", "--set", "probe.lr=true"], ["lr"]),
+        (["run", "--probe", "knn", "--set", "probe.neighbours=[0]"], ["neighbours"]),
+        (["run", "--model", "", "--task", ""], ["no name given"]),
+        (["leaderboard", "--published", "--format", "csv", "--results", "."], ["--format"]),
         (["leaderboard", "--results", "nowhere"], ["no such folder"]),
-        (["leaderboard", "--format", "pdf", "--results", "."], ["no records"]),
+        (["leaderboard", "--results", "."], ["no records"]),
         (["frobnicate"], ["No such command"]),
     ],
 )

@@ -87,14 +87,17 @@ def test_every_recipe_runs(bright_and_dark: Path, tmp_path: Path, probe: str) ->
     settings = {"probe.neighbours": [1, 3]} if probe == "knn" else {}
     record = evaluate(bright_and_dark, tmp_path, probe=probe, settings=settings)
     assert record.probe == probe and record.protocol.startswith(f"{probe}/1 ")
-    assert record.scores[0].value >= (90 if probe != "vjepa1-paper" else 0)
+    if probe == "vjepa1-paper":  # twenty steps are too few to learn here; its rules are tested with the optimiser
+        assert len(record.heads) == 1 and any("augments" in note for note in record.notes)
+    else:
+        assert record.scores[0].value >= 90
 
 
 def test_several_segments_views_and_draws(bright_and_dark: Path, tmp_path: Path) -> None:
     settings = {**SHORT, "clip.segments": 2, "clip.views": 3, "clip.frames": 4, "probe.train_views": 2}
     record = evaluate(bright_and_dark, tmp_path, settings=settings)
     assert record.cost.encoder_clips == 24 * 2 * 2 + 12 * 2 * 3
-    assert record.input == "4x16px" and " 2x3 " in record.protocol
+    assert record.input == "4x16px step 1" and " 2x3 " in record.protocol
     assert record.scores[0].value == 100
 
 
@@ -132,6 +135,39 @@ def test_changed_recipes_have_a_protocol_of_their_own(bright_and_dark: Path, tmp
     )
 
 
+def test_the_same_lists_over_other_videos_are_another_measurement(bright_and_dark: Path, tmp_path: Path) -> None:
+    first = evaluate(bright_and_dark, tmp_path)
+    clips = bright_and_dark / "clips"
+    (clips / "val_0.mp4").write_bytes((clips / "train_2.mp4").read_bytes())
+    second = evaluate(bright_and_dark, tmp_path)
+    assert first.digests["test_list"] != second.digests["test_list"]
+    assert any("1 test videos have the same bytes" in note for note in second.notes)
+
+
+def test_limited_runs_of_several_seeds_see_the_same_samples(bright_and_dark: Path, tmp_path: Path) -> None:
+    digests = [evaluate(bright_and_dark, tmp_path, limit=10, seed=seed).digests["test_list"] for seed in (0, 1)]
+    assert digests[0] == digests[1]
+
+
+def test_a_recipe_of_ones_own_never_shares_a_column_with_a_shipped_one(bright_and_dark: Path, tmp_path: Path) -> None:
+    import yaml
+
+    from bench.files import content_folder
+
+    card = yaml.safe_load((content_folder("probes") / "linear.yaml").read_text())
+    card["optimisation"]["min_steps"] = 5
+    (tmp_path / "linear.yaml").write_text(yaml.safe_dump(card))
+    own = evaluate(bright_and_dark, tmp_path, probe=str(tmp_path / "linear.yaml"), settings={})
+    shipped = evaluate(bright_and_dark, tmp_path, probe="linear", settings={})
+    assert own.probe == shipped.probe and own.protocol != shipped.protocol
+
+
+def test_options_of_another_type_are_named(bright_and_dark: Path, tmp_path: Path) -> None:
+    for wrong in ({"seed": "a"}, {"limit": "many"}, {"model": 3}, {"decoder": "opencv"}):
+        with pytest.raises(BenchError, match=f"--{next(iter(wrong))}"):
+            evaluate(bright_and_dark, tmp_path, **wrong)
+
+
 def test_the_test_split_does_not_enter_the_choice(bright_and_dark: Path, tmp_path: Path) -> None:
     """With every test label turned round, the heads and what was chosen stay the same, and the score turns too."""
     right = evaluate(bright_and_dark, tmp_path)
@@ -147,7 +183,7 @@ def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> N
     from support import GOLDEN
 
     record = evaluate(bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"))
-    assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px", 100)
+    assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px step 4", 100)
     assert any("num_heads 2 assumed" in note for note in record.notes)
     assert record.resolved["encoder"]["report"]["key"] == "target_encoder"
 

@@ -25,9 +25,9 @@ def plan_of(tmp_path: Path) -> Any:
 
 def test_the_clip_is_the_encoders_own_unless_the_card_says_more(plan_of: Any) -> None:
     plan = plan_of(model="random:vit_tiny")
-    assert (plan.input_name, plan.test_clips.frame_step, plan.clip_tokens) == ("16x224px", 4, 1568)
+    assert (plan.input_name, plan.test_clips.frame_step, plan.clip_tokens) == ("16x224px step 4", 4, 1568)
     changed = plan_of(model="random:vit_tiny", settings={"clip.frames": 8, "clip.resolution": 112, "clip.step": 2})
-    assert (changed.input_name, changed.test_clips.frame_step, changed.clip_tokens) == ("8x112px", 2, 4 * 7 * 7)
+    assert (changed.input_name, changed.test_clips.frame_step, changed.clip_tokens) == ("8x112px step 2", 2, 4 * 7 * 7)
 
 
 def test_ssv2_is_measured_as_16x2x3(plan_of: Any) -> None:
@@ -69,6 +69,12 @@ def test_every_other_measurement_has_another_name(plan_of: Any, options: dict[st
 @pytest.mark.parametrize("options", [{"workers": 3}, {"batch_size": 2}, {"device": "cpu"}, {"seed": 5}])
 def test_what_does_not_change_the_measurement_does_not_change_its_name(plan_of: Any, options: dict[str, Any]) -> None:
     assert plan_of(**options).protocol == plan_of().protocol
+
+
+@pytest.mark.parametrize("lr", [1e-3, [1e-3], [0.001], (1e-3,)])
+def test_one_measurement_has_one_name(plan_of: Any, lr: Any) -> None:
+    assert plan_of(settings={"probe.lr": lr}).protocol == "attentive/1 1x1 center lr=0.001"
+    assert plan_of(settings={"probe.held_out": 0.2}).protocol == plan_of().protocol
 
 
 def test_frames_that_do_not_divide_are_refused_before_anything_starts(plan_of: Any) -> None:

@@ -7,6 +7,7 @@ delimiter, so that paths with spaces survive.
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from bench.annotations import Sample
@@ -31,12 +32,12 @@ def read_list(path: Path, data: Path | None = None) -> list[Sample]:
         raise BenchError("the list is empty", where=str(path), fix="one `path label` a line, no header")
     delimiter = find_delimiter([line for _, line in rows])
     root = data if data is not None else path.parent
-    samples: dict[str, Sample] = {}
+    samples: dict[str, Sample] = {}  # by path, so that a.mp4 and ./a.mp4 are one
     for number, line in rows:
         sample = _parse(line, delimiter, root, given=data is not None, where=f"{path}:{number}")
-        if sample.id in samples:
+        if sample.path in samples:
             raise BenchError(f"'{sample.id}' is listed twice", where=f"{path}:{number}", fix="remove one of the rows")
-        samples[sample.id] = sample
+        samples[sample.path] = sample
     return list(samples.values())
 
 
@@ -59,6 +60,8 @@ def _parse(line: str, delimiter: str, root: Path, *, given: bool, where: str) ->
             where=where,
             fix="a path, one delimiter, a whole number; no header",
         )
+    if "\0" in name:
+        raise BenchError("the path holds a zero byte", where=where, fix="mend the row")
     if int(label) < 0:
         raise BenchError(f"label {label} is negative", where=where, fix="labels count from 0")
     return Sample(id=name, path=resolve(name, root, absolute_allowed=not given, where=where), label=int(label))
@@ -67,7 +70,7 @@ def _parse(line: str, delimiter: str, root: Path, *, given: bool, where: str) ->
 def resolve(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str:
     """The path of the file `name` of an annotation file. Raises BenchError where it leaves the folder `root`."""
     if absolute_allowed and Path(name).is_absolute():
-        return name
+        return os.path.normpath(name)
     base = os.path.normpath(Path.cwd() / root)
     path = os.path.normpath(Path(base) / name)
     if os.path.commonpath([base, path]) != base:
@@ -76,4 +79,4 @@ def resolve(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str
 
 
 def _is_label(text: str) -> bool:
-    return text.strip().lstrip("-").isdecimal()
+    return re.fullmatch(r"-?[0-9]{1,9}", text.strip()) is not None

@@ -44,7 +44,7 @@ def load_splits(
         return _digits(card, where, cache, progress)
     train_list, test_list = _list_paths(card, where)
     train, test = read_list(train_list, where.data), read_list(test_list, where.data)
-    num_classes = card.num_classes or 1 + max(sample.label for sample in train)
+    num_classes = card.num_classes or _infer_classes(train_list, train)
     source = f"card {card.name}" if card.num_classes else f"{train_list}"
     for path, samples in ((train_list, train), (test_list, test)):
         _check_labels(path, samples, num_classes, source)
@@ -91,6 +91,17 @@ def _list_paths(card: TaskCard, where: ListOptions) -> tuple[Path, Path]:
         )
     folder = where.data or Path()
     return where.train or folder / card.train, where.val or folder / card.test
+
+
+def _infer_classes(path: Path, samples: list[Sample]) -> int:
+    largest = max(samples, key=lambda sample: sample.label)
+    if largest.label >= len(samples):
+        raise BenchError(
+            f"label {largest.label} of '{largest.id}' means {largest.label + 1} classes, with {len(samples)} samples",
+            where=str(path),
+            fix="labels count from 0 without gaps; or state the classes in a card of your own",
+        )
+    return 1 + largest.label
 
 
 def _check_labels(path: Path, samples: list[Sample], num_classes: int, source: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from bench.files import cache_folder
+from bench.files import cache_path
 
 _FOLDER = Path(__file__).resolve().parent / "cards"
 
@@ -38,7 +38,7 @@ class ModelCard(BaseModel):
     @property
     def weights_path(self) -> Path | None:
         """Where the weights are looked for; none where the encoder needs no file."""
-        return cache_folder() / "weights" / self.file if self.file else None
+        return cache_path() / "weights" / self.file if self.file else None
 
 
 def model_cards(pattern: str = "*") -> list[ModelCard]:

@@ -20,8 +20,8 @@ from bench.encoders import vjepa
 from bench.encoders.contract import default_num_heads
 from bench.errors import BenchError
 
-ENCODER_KEYS = ("target_encoder", "encoder")
-"""Where the weights are in an official file; the first that is present is read (the EMA encoder, protocol.md 2.2)."""
+ENCODER_KEYS = ("target_encoder", "ema_encoder", "encoder")
+"""Where the weights are in an official file; the first that is present is read: the EMA encoder (protocol.md 2.2)."""
 
 _NUM_HEADS = {(size.embed_dim, size.depth, size.patch_size): size.num_heads for size in vjepa.SIZES.values()}
 
@@ -72,7 +72,7 @@ def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
     """Read a `.pth.tar`, `.pt` or `.safetensors` file and pick the encoder's tensors."""
     content = read_tensors(path)
     nested = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    wanted = (key,) if key else (*ENCODER_KEYS, "ema_encoder")
+    wanted = (key,) if key else ENCODER_KEYS
     found = next((name for name in wanted if name in nested), None)
     if found is None and (key or not any(isinstance(value, Tensor) for value in content.values())):
         raise BenchError(
@@ -189,6 +189,10 @@ def infer_config(checkpoint: Checkpoint) -> tuple[vjepa.VitConfig, list[str]]:
     shape("pos_embed", 3)
     depth = 1 + max(int(m.group(1)) for m in (re.match(r"blocks\.(\d+)\.", name) for name in tensors) if m)
     notes = []
+    if checkpoint.key == "encoder":
+        notes.append("weights under the key 'encoder': not the moving average that the papers evaluate")
+    if not checkpoint.predictor:
+        notes.append("no predictor in the file to tell V-JEPA 1 from 2: read as 1")
     num_heads = _NUM_HEADS.get((embed_dim, depth, patch_size))
     if num_heads is None:
         num_heads = default_num_heads(embed_dim)
@@ -214,13 +218,14 @@ def identify_positions(path: Path, pos_embed: Tensor) -> tuple[tuple[int, int, i
     N alone does not tell the grid (64 tokens are 4x4x4 or 1x8x8); the values do.
     """
     _, num_tokens, embed_dim = pos_embed.shape
+    tolerance = max(1e-4, 2 * torch.finfo(pos_embed.dtype).eps)
     for side in range(int(num_tokens**0.5), 0, -1):
         if num_tokens % (side * side):
             continue
         grid = (num_tokens // (side * side), side, side)
         for uniform_power in (True, False):
             table = vjepa.sincos_positions(embed_dim, grid, uniform_power=uniform_power)
-            if table.shape == pos_embed.shape and torch.allclose(pos_embed.float(), table, atol=1e-3):
+            if table.shape == pos_embed.shape and torch.allclose(pos_embed.float(), table, atol=tolerance):
                 return grid, uniform_power
     raise BenchError(
         f"'pos_embed' {list(pos_embed.shape)} is not the sin-cos code of any (t, h, h) grid, so frames and resolution"

@@ -98,7 +98,7 @@ def extract(
     loaded = load_clips(list(missing.values()), plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
     for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):
-        tokens = encode(encoder, [clips.pixels for _, clips in batch if clips.pixels is not None])
+        tokens = encode(encoder, [clips.pixels for _, clips in batch if clips.pixels is not None], batch_size)
         for (key, _), item_tokens in zip(batch, tokens, strict=True):
             shard[key] = item_tokens
             if len(shard) == per_shard:
@@ -118,16 +118,21 @@ def _write(store: Store, shard: dict[str, Array]) -> None:
     store.add(list(shard), np.stack(list(shard.values())))
 
 
-def encode(encoder: Encoder, pixels: list[Tensor]) -> Array:
-    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens fp16 [b, V, K * N, D] (protocol.md 4.3)."""
+def encode(encoder: Encoder, pixels: list[Tensor], batch_size: int) -> Array:
+    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens fp16 [b, V, K * N, D] (protocol.md 4.3).
+
+    The encoder sees at most `batch_size` clips at once.
+    """
     stacked = torch.stack(pixels)
     b, V, K = stacked.shape[:3]
-    flat = stacked.flatten(0, 2)
-    if encoder.device.type == "cuda":
-        flat = flat.pin_memory().to(encoder.device, non_blocking=True)
     spec = encoder.input_spec
-    tokens = encoder(normalise(flat, spec.mean, spec.std))
-    tokens = tokens.view(b, V, K * tokens.shape[1], tokens.shape[2]).half()
+    parts = []
+    for clips in _chunks(stacked.flatten(0, 2), batch_size):
+        if encoder.device.type == "cuda":
+            clips = clips.pin_memory().to(encoder.device, non_blocking=True)
+        parts.append(encoder(normalise(clips, spec.mean, spec.std)).half())
+    tokens = torch.cat(parts)
+    tokens = tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
     if not torch.isfinite(tokens).all():
         raise BenchError(
             "the encoder gave tokens that are not finite in half precision",
@@ -136,6 +141,11 @@ def encode(encoder: Encoder, pixels: list[Tensor]) -> Array:
         )
     array: Array = tokens.cpu().numpy()
     return array
+
+
+def _chunks(clips: Tensor, size: int) -> Iterator[Tensor]:
+    for start in range(0, len(clips), size):
+        yield clips[start : start + size]
 
 
 def _tokens_per_clip(encoder: Encoder, plan: ClipPlan) -> int:

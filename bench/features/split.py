@@ -28,6 +28,8 @@ class SplitFeatures:
     failures: dict[str, str]
     """Sample id -> why it could not be read."""
     extraction: Extraction
+    contents: list[str]
+    """Content id of every sample of the list, readable or not; empty for a file that is not there."""
     space: str
     """Key of the feature space in the cache."""
 
@@ -64,7 +66,8 @@ def extract_split(
     _refuse_too_many(plan, split, samples, failures)
     readable = [sample for sample in samples if sample.id not in failures]
     keys = [[item_key(item) for item in items[sample.id]] for sample in readable]
-    return SplitFeatures(readable, FeatureSet(store, keys), keys, failures, done, store.key)
+    identities = [contents.get(sample.path, "") for sample in samples]
+    return SplitFeatures(readable, FeatureSet(store, keys), keys, failures, done, identities, store.key)
 
 
 def _items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[VideoItem]:

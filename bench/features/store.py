@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +87,7 @@ class Store:
                 tokens = self._map(name)
                 if len(tokens) != len(keys) or _digest(tokens) != digest:
                     raise ValueError("checksum differs")
-            except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
+            except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
                 damaged.append(f"damaged shard {name} of the feature cache ({error}): encoded again")
                 self._forget(name)
                 continue
@@ -114,8 +115,7 @@ class Store:
 
     def _map(self, name: str) -> Array:
         if name not in self._tokens:
-            # Plain ndarrays over the map: indexing np.memmap itself costs several microseconds a row.
-            self._tokens[name] = np.asarray(np.load(self.folder / f"{name}.npy", mmap_mode="r"))
+            self._tokens[name] = map_array(self.folder / f"{name}.npy")
         return self._tokens[name]
 
     def _forget(self, name: str) -> None:
@@ -153,6 +153,25 @@ class FeatureSet:
         # One call for the whole batch: with small items, a Python statement for each costs more than its copy.
         batch = np.concatenate([items[row] for row in rows.tolist()])
         return torch.from_numpy(batch.reshape(len(rows), self.num_tokens, self.embed_dim))
+
+
+def map_array(path: Path) -> Array:
+    """The fp16 array of a `.npy` file, memory-mapped.
+
+    numpy's own maps hold a file descriptor each, and a large set has more shards than a process may hold; torch's do
+    not. Raises ValueError where the file is not such an array, or is cut off.
+    """
+    with path.open("rb") as file:
+        version = np.lib.format.read_magic(file)
+        if version != (1, 0):
+            raise ValueError(f"format {version}")
+        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        start = file.tell()
+    num_bytes = path.stat().st_size
+    if dtype != np.float16 or num_bytes != start + 2 * math.prod(shape):
+        raise ValueError("not the array that its header describes")
+    content = torch.from_file(str(path), shared=False, size=num_bytes, dtype=torch.uint8)
+    return content.numpy()[start:].view(np.float16).reshape(shape)
 
 
 def _digest(tokens: Array) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from bench.encoders.contract import weights_digest
 from bench.errors import BenchError
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
@@ -37,7 +38,8 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
     fitted = train()
     if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
         path.parent.mkdir(parents=True, exist_ok=True)
-        save_probe(path, fitted.probe, {"fitted": json.dumps(_history(fitted))})
+        facts = {"fitted": json.dumps(_history(fitted)), "sha256": weights_digest(fitted.probe, {})}
+        save_probe(path, fitted.probe, facts)
     return fitted, False
 
 
@@ -60,6 +62,9 @@ def _history(fitted: FittedProbe) -> dict[str, Any]:
 
 
 def _read(path: Path) -> FittedProbe:
-    history = json.loads(read_metadata(path)["fitted"])
+    metadata, probe = read_metadata(path), load_probe(path)
+    if weights_digest(probe, {}) != metadata["sha256"]:
+        raise ValueError("checksum differs")
+    history = json.loads(metadata["fitted"])
     heads = [Head(**head) for head in history.pop("heads")]
-    return FittedProbe(**history, heads=heads, probe=load_probe(path))
+    return FittedProbe(**history, heads=heads, probe=probe)

@@ -6,7 +6,6 @@ Records are the truth; every table is derived from them.
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
 from bench.files import writable_folder
@@ -61,6 +60,14 @@ class Score(_Part):
     interval: str
     """How the interval was made."""
 
+    @model_validator(mode="after")
+    def _adds_up(self) -> Score:
+        if self.correct > self.n or abs(self.value - 100 * self.correct / max(1, self.n)) > 1e-6:
+            raise ValueError("value is not 100 * correct / n")
+        if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
+            raise ValueError("value lies outside its interval")
+        return self
+
 
 class Failure(_Part):
     """A sample that could not be read, and why."""
@@ -79,6 +86,7 @@ class Head(_Part):
     held_out_accuracy: float | None = None
     """0 to 100, on the held-out training samples; empty where nothing was chosen."""
     held_out_loss: float | None = None
+    train_loss: float | None = None
     diverged: bool = False
     chosen: bool = False
 
@@ -166,7 +174,6 @@ def write_record(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    writable_folder(results, option="--results")
     table = pa.table(
         {
             "sample": pa.array(predictions.samples, pa.string()),
@@ -175,16 +182,15 @@ def write_record(
             "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float32())),
         }
     )
-    temporary = Path(tempfile.mkdtemp(prefix=".run.", dir=results))
-    pq.write_table(table, temporary / "predictions.parquet")
-    (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-    if save_probe:
-        save_probe(temporary / "probe.safetensors")
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)
-    folder = results / record.run_id
-    temporary.replace(folder)
+    folder = writable_folder(results, option="--results") / record.run_id
+    with tempfile.TemporaryDirectory(prefix=".run.", dir=results, ignore_cleanup_errors=True) as name:
+        temporary = Path(name) / "run"
+        temporary.mkdir()
+        pq.write_table(table, temporary / "predictions.parquet")
+        (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        if save_probe:
+            save_probe(temporary / "probe.safetensors")
+        temporary.replace(folder)
     return folder
 
 

@@ -32,8 +32,12 @@ Frames = npt.NDArray[np.uint8]
 
 # decord takes the padding of a row for pixels where it is as wide as the row; it is below 64 bytes.
 _DECORD_MIN_WIDTH = 64
-# Elsewhere (AVI, MPEG-TS) times are guessed, and decord loses its place when it jumps to a key frame.
-_DECORD_JUMPS_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+# Elsewhere (AVI, MPEG-TS) times are guessed, and decord loses its place, on some reads of a file and not on others.
+_DECORD_KEEPS_PLACE_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
+
+
+# What FFmpeg also opens: text drawn as pictures, and lists that lead to other files.
+_NOT_VIDEO_FILES = {"tty", "hls", "concat", "dash", "image2", "sdp", "rtsp", "imf", "lavfi"}
 
 
 class DecodeError(BenchError):
@@ -120,15 +124,20 @@ def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto") -> Itera
     where "decord" is asked for a file that it misreads; BenchError for a decoder that is unknown or not
     installed. Damaged data inside a complete file is concealed where the codec can, as in the official code.
     """
-    if decoder not in get_args(Decoder):
-        raise BenchError(f"unknown decoder '{decoder}'", fix="known: " + ", ".join(get_args(Decoder)))
-    if decoder == "decord" and not _has_decord():
-        raise BenchError("decord is not installed", fix="install it or use the decoder 'pyav'")
+    check_decoder(decoder)
     video = Video(os.fspath(path), decoder)
     try:
         yield video
     finally:
         video.close()
+
+
+def check_decoder(decoder: str) -> None:
+    """Raise BenchError for a decoder that is unknown or not installed."""
+    if decoder not in get_args(Decoder):
+        raise BenchError(f"unknown decoder '{decoder}'", fix="known: " + ", ".join(get_args(Decoder)))
+    if decoder == "decord" and not _has_decord():
+        raise BenchError("decord is not installed", fix="install it or use the decoder 'pyav'")
 
 
 def read_frames(path: str | os.PathLike[str], indices: Sequence[int], decoder: Decoder = "auto") -> Frames:
@@ -268,11 +277,14 @@ def _open_container(path: str) -> tuple[InputContainer, VideoStream]:
     if _is_cut_off(file):
         raise DecodeError("the file is cut off", where=path, fix="copy or download it again")
     try:
-        container = av.open(path)
+        container = av.open(path, container_options={"protocol_whitelist": "file"})
     except (FFmpegError, OSError) as error:
         raise DecodeError(f"not a video, or damaged ({error.strerror})", where=path) from error
+    if any(name in _NOT_VIDEO_FILES for name in container.format.name.split(",")):
+        container.close()
+        raise DecodeError(f"not a video file, but {container.format.name}", where=path)
     stream = container.streams.best("video")
-    if not isinstance(stream, VideoStream):
+    if not isinstance(stream, VideoStream) or stream.codec_context is None:
         container.close()
         raise DecodeError("the file holds no video stream", where=path)
     stream.codec_context.thread_count = 1
@@ -326,7 +338,7 @@ def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> 
         problem = f"it misreads videos narrower than {_DECORD_MIN_WIDTH} pixels"
     elif discards or len(shown_at) < len(times):
         problem = "it miscounts frames without a time of their own"
-    elif len(keys) > 1 and container.format.name not in _DECORD_JUMPS_IN:
+    elif container.format.name not in _DECORD_KEEPS_PLACE_IN:
         problem = f"it misplaces frames of {container.format.name} files"
     elif any(number != shown for number, shown, _ in keys):
         problem = "it misplaces frames around key frames that later frames are shown before"

@@ -131,6 +131,8 @@ def _load_or_explain(item: VideoItem, plan: ClipPlan, out: npt.NDArray[np.uint8]
             return _decode_views(item, plan, video, out)
     except BenchError as error:
         return str(error)
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
+        return f"{item.path}: {type(error).__name__}: {error}"
 
 
 def _decode_views(item: VideoItem, plan: ClipPlan, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:

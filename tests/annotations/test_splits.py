@@ -22,9 +22,9 @@ def lists(folder: Path, train: str, val: str) -> ListOptions:
 
 
 def test_classes_come_from_the_training_list(tmp_path: Path) -> None:
-    splits = load_splits(CUSTOM, lists(tmp_path, "a.mp4 0\nb.mp4 4\n", "c.mp4 1\n"), tmp_path)
-    assert splits.class_names == ("0", "1", "2", "3", "4")
-    assert [s.id for s in splits.train] == ["a.mp4", "b.mp4"] and splits.test[0].label == 1
+    splits = load_splits(CUSTOM, lists(tmp_path, "a.mp4 0\nb.mp4 2\nd.mp4 2\n", "c.mp4 1\n"), tmp_path)
+    assert splits.class_names == ("0", "1", "2")
+    assert [s.id for s in splits.train] == ["a.mp4", "b.mp4", "d.mp4"] and splits.test[0].label == 1
 
 
 def test_the_data_folder_holds_the_lists_of_the_card(tmp_path: Path) -> None:
@@ -38,6 +38,7 @@ def test_the_data_folder_holds_the_lists_of_the_card(tmp_path: Path) -> None:
         (THREE, "a.mp4 0\nb.mp4 3\n", "c.mp4 1\n", ["label 3", "classes 0 to 2", "train.csv"]),
         (CUSTOM, "a.mp4 0\nb.mp4 1\n", "c.mp4 2\n", ["label 2", "'c.mp4'", "val.csv"]),
         (CUSTOM, "a.mp4 0\nb.mp4 0\n", "c.mp4 0\n", ["two classes"]),
+        (CUSTOM, "a.mp4 0\nb.mp4 100000000\n", "c.mp4 0\n", ["100000001 classes", "b.mp4"]),
         (CUSTOM, "a.mp4 0\nb.mp4 1\n", "a.mp4 0\n", ["in both lists", "a.mp4"]),
     ],
 )

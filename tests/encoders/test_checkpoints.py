@@ -32,7 +32,10 @@ def test_the_report_says_what_was_read() -> None:
     model, report = load_vjepa(OFFICIAL)
     assert report["key"] == "target_encoder" and report["epoch"] == 300
     assert report["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert "num_heads 2 assumed" in report["notes"][0]
+    assert any("num_heads 2 assumed" in note for note in report["notes"])
+    assert not any("moving average" in note for note in report["notes"])
+    _, online = load_vjepa(OFFICIAL, key="encoder")
+    assert any("not the moving average" in note for note in online["notes"])
     assert (model.config.num_frames, model.config.resolution) == (8, 64)
 
 
@@ -50,8 +53,9 @@ def test_every_layout_gives_the_same_weights(tmp_path: Path, prefix: str, layout
         assert torch.equal(tensor, plain()[name])
 
 
-def test_half_precision_weights_are_read_as_float32(tmp_path: Path) -> None:
-    torch.save({"target_encoder": {n: t.half() for n, t in plain().items()}}, tmp_path / "half.pt")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_of_any_precision_are_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
+    torch.save({"target_encoder": {n: t.to(dtype) for n, t in plain().items()}}, tmp_path / "half.pt")
     model, _ = load_vjepa(tmp_path / "half.pt")
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 

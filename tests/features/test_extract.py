@@ -132,6 +132,19 @@ def test_two_extractions_at_once_do_not_harm_each_other(tmp_path: Path, videos: 
     assert done.cached_clips == 5 and done.notes == []
 
 
+def test_the_encoder_sees_at_most_a_batch_of_clips(tmp_path: Path, videos: list[VideoItem]) -> None:
+    encoder = load_encoder("random")
+    forward, sizes = encoder.module.forward, []
+
+    def count(clips: torch.Tensor) -> torch.Tensor:
+        sizes.append(len(clips))
+        return forward(clips)  # type: ignore[no-any-return]
+
+    encoder.module.forward = count
+    _, done = run(tmp_path, videos, change(num_segments=2, views=3), encoder, batch_size=4)
+    assert max(sizes) == 4 and sum(sizes) == done.encoded_clips == 30
+
+
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"num_workers": 2}])
 def test_batches_and_workers_do_not_change_the_tokens(
     tmp_path: Path, videos: list[VideoItem], options: dict[str, int]

@@ -30,11 +30,31 @@ def test_what_is_written_is_read_by_another_process(tmp_path: Path) -> None:
         assert np.array_equal(store.item(key), tokens)
 
 
-def test_tokens_are_mapped_not_loaded(tmp_path: Path) -> None:
-    item = filled(tmp_path).item(KEYS[0])
-    while isinstance(item.base, np.ndarray):
-        item = item.base
-    assert type(item.base).__name__ == "mmap" or isinstance(item, np.memmap)
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs the Linux list of maps")
+def test_tokens_are_mapped_not_loaded_and_hold_no_file_open(tmp_path: Path) -> None:
+    store = Store(tmp_path, FIELDS)
+    for key in KEYS:
+        store.add([key], TOKENS[:1])
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    store = Store(tmp_path, FIELDS)
+    store.open(KEYS)
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    maps = Path("/proc/self/maps").read_text()
+    assert all(path.name in maps for path in store.folder.glob("*.npy"))
+
+
+def test_a_file_that_cannot_be_opened_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(tmp_path)
+
+    def too_many(path: Path) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr("bench.features.store.map_array", too_many)
+    with pytest.raises(OSError, match="Too many"):
+        Store(tmp_path, FIELDS).open(KEYS)
+    assert len(list(Store(tmp_path, FIELDS).folder.glob("*.npy"))) == 2
 
 
 def test_every_field_gives_a_space_of_its_own() -> None:

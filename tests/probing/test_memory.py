@@ -56,6 +56,15 @@ def test_a_damaged_file_is_trained_again(tmp_path: Path) -> None:
     assert remember(tmp_path, FACTS, train)[1]
 
 
+def test_a_changed_weight_is_noticed(tmp_path: Path) -> None:
+    remember(tmp_path, FACTS, train)
+    path = next((tmp_path / "probes").iterdir())
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 0x80
+    path.write_bytes(content)
+    assert not remember(tmp_path, FACTS, train)[1]
+
+
 @pytest.mark.parametrize("change", [{"features": "c"}, {"items": "c"}, {"recipe": {"lr": 2}}, {"seed": 1}])
 def test_whatever_training_depends_on_is_in_the_key(change: dict[str, Any]) -> None:
     assert memory_key({**FACTS, **change}) != memory_key(FACTS)

@@ -73,7 +73,11 @@ def test_decoders_agree_on_real_clips(name: str) -> None:
     count = probe_video(path).num_frames
     indices = sorted(np.random.RandomState(1).choice(count, 6, replace=False).tolist())
     indices += [count - 1, 0]
-    assert np.array_equal(read_frames(path, indices, "decord"), read_frames(path, indices, "pyav"))
+    if path.suffix == ".avi":
+        with pytest.raises(DecodeError, match="misplaces frames of avi"):
+            read_frames(path, indices, "decord")
+    else:
+        assert np.array_equal(read_frames(path, indices, "decord"), read_frames(path, indices, "pyav"))
 
 
 @needs_decord

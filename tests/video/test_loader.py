@@ -184,15 +184,20 @@ def test_a_slow_consumer_is_not_mistaken_for_a_hung_decoder(items: list[VideoIte
     assert [clips.error for clips in outcome] == [None] * 6
 
 
-def test_an_error_of_the_program_is_raised_not_counted_as_a_bad_file(
+def test_an_error_that_nobody_documents_is_a_failed_sample_that_names_it(
     items: list[VideoItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def broken(path: str, decoder: str) -> None:
-        raise TypeError("a bug")
+    opened = loader.open_video
+
+    def broken(path: str, decoder: str) -> object:
+        if path == items[1].path:
+            raise TypeError("thread_count")
+        return opened(path, decoder)
 
     monkeypatch.setattr(loader, "open_video", broken)
-    with pytest.raises(RuntimeError, match="a bug"):
-        load(items)
+    errors = [clips.error for clips in load(items)]
+    assert [error is None for error in errors] == [number != 1 for number in range(6)]
+    assert "TypeError: thread_count" in (errors[1] or "")
 
 
 def test_workers_that_cannot_live_end_the_run(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
