@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest
 
 if TYPE_CHECKING:
     from bench.forecast import Forecast
@@ -36,6 +36,7 @@ app = typer.Typer(
 _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
 DEFAULT_MODELS = ("random", "pixels")
+FORMATS = ("table", "markdown", "csv", "json")
 
 Tasks = Annotated[
     list[str] | None,
@@ -180,11 +181,13 @@ def leaderboard(
     from bench.scores.leaderboard import load_board
     from bench.scores.published import published_sections
 
-    board, problems = load_board(results or [Path("results")], _names("--task", task, ()))
+    if output not in FORMATS:
+        raise BenchError(f"unknown format '{output}'", where="--format", fix=nearest(output, FORMATS))
     if published and output not in ("table", "markdown"):
         raise BenchError(
             f"published numbers are not in --format {output}", where="--published", fix="table or markdown"
         )
+    board, problems = load_board(results or [Path("results")], _names("--task", task, ()))
     sections = published_sections(column.task for column in board.columns) if published else []
     if output == "table":
         _print(tables.to_rich(board))
@@ -194,10 +197,8 @@ def leaderboard(
         print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
     elif output == "csv":
         print(export.to_csv(board), end="")
-    elif output == "json":
-        print(export.to_json(board))
     else:
-        raise BenchError(f"unknown format '{output}'", where="--format", fix="known: table, markdown, csv, json")
+        print(export.to_json(board))
     for problem in problems:
         print(f"bench: skipped {problem}", file=sys.stderr)
 

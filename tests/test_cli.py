@@ -131,7 +131,7 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["run", "--set", "colour=1"], ["unknown setting"]),
         (["run", "--device", "tpu"], ["no device 'tpu'"]),
         (["run", "--precision", "int4"], ["unknown precision"]),
-        (["run", "--decoder", "opencv"], ["unknown decoder"]),
+        (["run", "--decoder", "opencv"], ["--decoder"]),
         (["run", "--limit", "0"], ["--limit"]),
         (["run", "--max-failed", "7"], ["--max-failed"]),
         (["run", "--name", "x"], ["--task custom"]),
@@ -146,6 +146,7 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["leaderboard", "--published", "--format", "csv", "--results", "."], ["--format"]),
         (["leaderboard", "--results", "nowhere"], ["no such folder"]),
         (["leaderboard", "--results", "."], ["no records"]),
+        (["leaderboard", "--format", "markdow", "--results", "."], ["did you mean 'markdown'"]),
         (["frobnicate"], ["No such command"]),
     ],
 )

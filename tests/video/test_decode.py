@@ -92,7 +92,7 @@ def test_decoders_agree_on_every_frame(name: str, make_video: MakeVideo) -> None
 @pytest.mark.parametrize(
     ("name", "how"),
     [
-        ("odd.avi", {"codec": "mpeg4", "width": 71, "height": 49}),
+        ("odd.mp4", {"codec": "mpeg4", "width": 71, "height": 49}),
         ("ten_bit.mp4", {"pixels": "yuv420p10le"}),
     ],
 )
