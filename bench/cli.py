@@ -199,6 +199,8 @@ def leaderboard(
         print(export.to_csv(board), end="")
     else:
         print(export.to_json(board))
+    if published and not sections:
+        print("bench: no published numbers of these tasks", file=sys.stderr)
     for problem in problems:
         print(f"bench: skipped {problem}", file=sys.stderr)
 

@@ -72,8 +72,9 @@ def test_a_damaged_record_is_named_and_the_others_shown(
     bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *QUICK)
     (tmp_path / "work" / "results" / "broken").mkdir()
     (tmp_path / "work" / "results" / "broken" / "record.json").write_text("{")
-    done = bench_command("leaderboard")
+    done = bench_command("leaderboard", "--published")
     assert done.returncode == 0 and "brightness" in done.stdout
+    assert "no published numbers of these tasks" in done.stderr
     assert "skipped results/broken/record.json" in done.stderr
 
 
@@ -82,6 +83,25 @@ def test_extract_fills_the_cache_for_run(bench_command: Run, bright_and_dark: Pa
     assert json.loads(first.stdout)[0]["encoded_clips"] == 36, first.stderr
     second = bench_command("extract", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--json")
     assert json.loads(second.stdout)[0]["cached_clips"] == 36
+
+
+def test_two_processes_with_overlapping_lists_share_one_cache(
+    bench_command: Run, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    rows = (bright_and_dark / "train.csv").read_text().splitlines()
+    (bright_and_dark / "reversed.csv").write_text("\n".join(reversed(rows[4:])))
+    environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-m", "bench", "extract", "--task", "custom", "--data", str(bright_and_dark)]
+    command += ["--model", "random", "--workers", "1", "--val", str(bright_and_dark / "val.csv"), "--train"]
+    both = [
+        subprocess.Popen([*command, str(bright_and_dark / name)], env=environment, stderr=subprocess.PIPE, text=True)
+        for name in ("train.csv", "reversed.csv")
+    ]
+    for process in both:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0 and "damaged" not in errors, errors
+    after = bench_command("extract", "--task", "custom", "--data", bright_and_dark, "--model", "random", "--json")
+    assert json.loads(after.stdout)[0]["cached_clips"] == 36 and "damaged" not in after.stderr
 
 
 def test_a_dry_run_forecasts_and_writes_nothing(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:

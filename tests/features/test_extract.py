@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -120,16 +119,6 @@ def test_a_corrupted_shard_is_encoded_again(tmp_path: Path, videos: list[VideoIt
     store, done = run(tmp_path, videos)
     assert done.encoded_clips == 5 and "damaged shard" in done.notes[0]
     assert all(np.array_equal(store.item(item_key(i)), t) for i, t in zip(videos, intact, strict=True))
-
-
-def test_two_extractions_at_once_do_not_harm_each_other(tmp_path: Path, videos: list[VideoItem]) -> None:
-    threads = [threading.Thread(target=run, args=(tmp_path, videos)) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    _, done = run(tmp_path, videos)
-    assert done.cached_clips == 5 and done.notes == []
 
 
 def test_the_encoder_sees_at_most_a_batch_of_clips(tmp_path: Path, videos: list[VideoItem]) -> None:
