@@ -48,7 +48,7 @@ def sweep_and_references(
     return sweep, references
 
 
-def compare(
+def assert_like_references(
     sweep: AttentiveSweep, references: list[ReferenceProbe], tokens: torch.Tensor, labels: torch.Tensor
 ) -> None:
     logits = sweep.logits(tokens)
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_of_the_reference(num_settings: int, chunk: int, m
     monkeypatch.setattr(kernels, "_CPU_CHUNK", chunk)
     torch.manual_seed(0)
     sweep, references = sweep_and_references(num_settings, dim=12, heads=3, classes=5)
-    compare(sweep, references, torch.randn(4, 9, 12, dtype=torch.float64), torch.tensor([0, 4, 2, 2]))
+    assert_like_references(sweep, references, torch.randn(4, 9, 12, dtype=torch.float64), torch.tensor([0, 4, 2, 2]))
 
 
 @settings(max_examples=15, deadline=None)
@@ -88,7 +88,7 @@ def test_any_shape(
     torch.manual_seed(seed)
     sweep, references = sweep_and_references(num_settings, heads * width, heads, classes)
     tokens = torch.randn(batch, num_tokens, heads * width, dtype=torch.float64)
-    compare(sweep, references, tokens, torch.randint(0, classes, (batch,)))
+    assert_like_references(sweep, references, tokens, torch.randint(0, classes, (batch,)))
 
 
 def test_half_precision_tokens_are_widened() -> None:

@@ -55,7 +55,9 @@ def test_the_newest_record_of_a_seed_wins_whatever_the_order(make_record) -> Non
         assert board.rows[0].cells[board.columns[0]].value == 60
 
 
-@pytest.mark.parametrize("older", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.500000+00:00", "2026-01-02T04:04:05+02:00"])
+@pytest.mark.parametrize(
+    "older", ["2026-01-02T03:04:05Z", "2026-01-02T03:04:05.500000+00:00", "2026-01-02T04:04:05+02:00"]
+)
 def test_times_are_compared_as_times_not_as_text(make_record, older: str) -> None:
     board = build([make_record(correct=400, created="2026-01-02T03:04:06+00:00"), make_record(created=older)])
     assert board.rows[0].mean == 80
