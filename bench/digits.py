@@ -167,10 +167,11 @@ def render_clips(
     digit_images: NDArray[np.float32],
     motion_labels: NDArray[np.int64],
     config: DigitsConfig = DEFAULT,
+    num_frames: int = FILE_FRAMES,
 ) -> NDArray[np.uint8]:
-    """Clips of the images [B, 8, 8] with the motions [B]: grey uint8 [B, FILE_FRAMES, size, size]."""
+    """Clips of the images [B, 8, 8] with the motions [B]: grey uint8 [B, num_frames, size, size]."""
     count, size = len(digit_images), config.size
-    ink = _ink(digit_images, _states(rng, motion_labels, config), size)  # [B, F, P]
+    ink = _ink(digit_images, _states(rng, motion_labels, config, num_frames), size)  # [B, F, P]
     ink *= np.float32(config.contrast)
     ink += np.float32(config.ground)
     if config.texture:
@@ -180,17 +181,19 @@ def render_clips(
     ink *= 255
     np.rint(ink, out=ink)
     np.clip(ink, 0, 255, out=ink)
-    return ink.astype(np.uint8).reshape(count, FILE_FRAMES, size, size)
+    return ink.astype(np.uint8).reshape(count, num_frames, size, size)
 
 
-def _states(rng: np.random.RandomState, motion_labels: NDArray[np.int64], config: DigitsConfig) -> NDArray[np.float32]:
+def _states(
+    rng: np.random.RandomState, motion_labels: NDArray[np.int64], config: DigitsConfig, num_frames: int
+) -> NDArray[np.float32]:
     """Centre x, centre y, log-scale and angle (radians) of every frame: [B, F, 4]."""
     count = len(motion_labels)
     velocity = np.zeros((count, 4))
     velocity[np.arange(count), _COORDINATE[motion_labels]] = _DIRECTION[motion_labels]
     velocity *= config.travel / (NUM_FRAMES - 1)
     start = rng.random_sample((count, 4))
-    phase = (start[:, None] + velocity[:, None] * np.arange(FILE_FRAMES)[:, None]) % 1.0
+    phase = (start[:, None] + velocity[:, None] * np.arange(num_frames)[:, None]) % 1.0
     turn = np.deg2rad(config.angle)
     low = np.array([-config.position, -config.position, np.log(config.scale_low), -turn])
     high = np.array([config.position, config.position, np.log(config.scale_high), turn])

@@ -12,14 +12,15 @@ import torch
 
 from bench import environment
 from bench.annotations import Sample
+from bench.encoders.contract import Precision
 from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.plan import RunPlan
 from bench.video.loader import ClipPlan, VideoItem, load_clips
 
 _TIMED_FILES = 4
-# Share of the matrix-product rate that a transformer's forward pass is assumed to reach.
-_ENCODER_EFFICIENCY = 0.5
+ENCODER_EFFICIENCY = 0.5
+"""Share of the matrix-product rate that a transformer is assumed to reach."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,9 @@ def forecast(plan: RunPlan) -> Forecast:
         feature_bytes=num_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
         decode_s=seconds * (len(train) * plan.draws("train") + len(test)) / max(1, workers),
-        encode_s=clips * plan.facts.flops(plan.clip_tokens) / (_ENCODER_EFFICIENCY * _matrix_rate(plan)),
+        encode_s=clips
+        * plan.facts.flops(plan.clip_tokens)
+        / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),
     )
 
 
@@ -103,11 +106,10 @@ def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
     return (time.perf_counter() - started) / len(chosen)
 
 
-def _matrix_rate(plan: RunPlan) -> float:
-    """Floating-point operations a second of a matrix product on the chosen device and precision."""
-    device = plan.device
+def matrix_rate(device: str, precision: Precision) -> float:
+    """Floating-point operations a second of a matrix product on a device, in a precision."""
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    dtype = names[plan.precision]
+    dtype = names[precision]
     a = torch.ones(1024, 1024, device=device, dtype=dtype)
     repeats = 5 if device == "cpu" else 200
     (a @ a).sum().item()

@@ -15,8 +15,8 @@ _PLAIN_INTERVAL_S = 15.0
 class Reporter(Protocol):
     """What the engine tells: the stage it is in with a count, and lines worth reading."""
 
-    def stage(self, name: str, done: int, total: int) -> None:
-        """`done` of `total` units of the stage `name` are finished."""
+    def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
+        """`done` of `total` units of the stage `name` are finished; `detail` says how it goes."""
 
     def say(self, line: str) -> None:
         """One line for the user."""
@@ -25,7 +25,7 @@ class Reporter(Protocol):
 class Silent:
     """Tells nothing."""
 
-    def stage(self, name: str, done: int, total: int) -> None:
+    def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
         """Nothing."""
 
     def say(self, line: str) -> None:
@@ -42,6 +42,7 @@ class Live:
             BarColumn(bar_width=30),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
+            TextColumn("{task.fields[detail]}", markup=False),
             console=self._console,
             disable=not self._console.is_terminal,
         )
@@ -57,22 +58,22 @@ class Live:
     ) -> None:
         self._bars.stop()
 
-    def stage(self, name: str, done: int, total: int) -> None:
+    def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
         """Draw the stage's bar, or print a line every 15 s."""
         if not self._console.is_terminal:
-            self._plain(name, done, total)
+            self._plain(name, done, total, detail)
             return
         if name not in self._tasks:
-            self._tasks[name] = self._bars.add_task(name, total=total)
-        self._bars.update(self._tasks[name], completed=done, total=total)
+            self._tasks[name] = self._bars.add_task(name, total=total, detail=detail)
+        self._bars.update(self._tasks[name], completed=done, total=total, detail=detail)
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
         self._console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    def _plain(self, name: str, done: int, total: int) -> None:
+    def _plain(self, name: str, done: int, total: int, detail: str) -> None:
         now = time.monotonic()
         first = self._told.setdefault(name, now)
         if now - first >= _PLAIN_INTERVAL_S:
             self._told[name] = now
-            self.say(f"{name}: {done} of {total}")
+            self.say(f"{name}: {done} of {total}{f', {detail}' if detail else ''}")

@@ -60,8 +60,7 @@ class EncoderFacts:
     def flops(self, num_tokens: int) -> float:
         """Multiply-adds x 2 of one clip of N tokens: projections and attention of a transformer, 0 without one."""
         depth, mlp_dim = int(self.architecture.get("depth", 0)), int(self.architecture.get("mlp_dim", 0))
-        D, N = self.embed_dim, num_tokens
-        return 2.0 * depth * (4 * N * D * D + 2 * N * D * mlp_dim + 2 * N * N * D)
+        return transformer_flops(depth, self.embed_dim, mlp_dim, num_tokens)
 
 
 class Encoder:
@@ -120,6 +119,12 @@ class Encoder:
         with torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=enabled):
             tokens: Tensor = self.module(clips)
         return tokens.float()
+
+
+def transformer_flops(depth: int, embed_dim: int, mlp_dim: int, num_tokens: int) -> float:
+    """Multiply-adds x 2 of the forward pass of a transformer's blocks on N tokens."""
+    D, N = embed_dim, num_tokens
+    return 2.0 * depth * (4 * N * D * D + 2 * N * D * mlp_dim + 2 * N * N * D)
 
 
 def weights_digest(module: nn.Module, architecture: Mapping[str, Any]) -> str:

@@ -44,7 +44,7 @@ def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> E
         patch_size=config.patch_size,
         tubelet_size=config.tubelet_size,
         input_spec=InputSpec(num_frames=config.num_frames, resolution=config.resolution, frame_step=frame_step),
-        architecture=architecture_facts("vjepa1", config),
+        architecture=vjepa.architecture(config),
     )
 
 
@@ -64,10 +64,7 @@ class PixelPatches(nn.Module):
         self.config = config
 
     def forward(self, clips: Tensor) -> Tensor:
-        B, C, T, H, W = clips.shape
-        u, p = self.config.tubelet_size, self.config.patch_size
-        pieces = clips.view(B, C, T // u, u, H // p, p, W // p, p).permute(0, 2, 4, 6, 1, 3, 5, 7)
-        return pieces.reshape(B, (T // u) * (H // p) * (W // p), C * u * p * p)
+        return vjepa.tubelets(clips, self.config.tubelet_size, self.config.patch_size)
 
 
 def pixel_facts(patch_size: str = "4") -> EncoderFacts:

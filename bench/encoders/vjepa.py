@@ -1,17 +1,21 @@
-"""The V-JEPA video transformer (arXiv 2404.08471; protocol.md 1.1).
+"""The V-JEPA video transformer, with sin-cos or rotary positions (arXiv 2404.08471, 2506.09985; protocol.md 1.1, 1.3).
 
-Shapes: B clips, T frames, H and W pixels, N = t*h*w tokens in (t, h, w) raster order, n kept tokens, D channels.
+Shapes: B clips, T frames, H and W pixels, N = t*h*w tokens in (t, h, w) raster order, n kept tokens, D channels,
+d channels of a head.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from bench.errors import BenchError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +36,27 @@ class VitConfig:
     """Side of the square frames that the stored positions cover, pixels."""
     uniform_power: bool = True
     """Equal channels for time, height and width in the position code (all official configurations)."""
+    use_rope: bool = False
+    """Rotary positions inside attention (V-JEPA 2) in place of a stored position code."""
+
+    @property
+    def head_dim(self) -> int:
+        """Channels d of a head."""
+        return self.embed_dim // self.num_heads
 
     @property
     def native_grid(self) -> tuple[int, int, int]:
         """The (t, h, w) grid of the stored positions."""
         side = self.resolution // self.patch_size
         return self.num_frames // self.tubelet_size, side, side
+
+
+def architecture(config: VitConfig) -> dict[str, Any]:
+    """What goes into digests and records. Without rotary positions it does not name them: digests address caches and
+    records, and those of encoders with stored positions must stay what they are."""
+    if config.use_rope:
+        return {"kind": "vjepa2", **asdict(config)}
+    return {"kind": "vjepa1", **{name: value for name, value in asdict(config).items() if name != "use_rope"}}
 
 
 def _size(embed_dim: int, depth: int, num_heads: int, mlp_ratio: float = 4, patch_size: int = 16) -> VitConfig:
@@ -73,6 +92,47 @@ def sincos_positions(embed_dim: int, grid: tuple[int, int, int], *, uniform_powe
     return torch.from_numpy(table.astype(np.float32))[None]
 
 
+def rotary_channels(head_dim: int, *, where: str = "rotary positions") -> int:
+    """Channels of a head that turn with each of t, h and w (protocol.md 1.3). Raises BenchError where none."""
+    width = 2 * (head_dim // 3 // 2)
+    if width == 0 or head_dim % 2:
+        raise BenchError(
+            f"heads of {head_dim} channels have no room for rotary positions on three axes",
+            where=where,
+            fix="choose num_heads so that each head has an even number of channels, 6 or more",
+        )
+    return width
+
+
+def rotary_table(grid: tuple[int, int, int], head_dim: int, device: torch.device | None = None) -> Tensor:
+    """Cosines and signed sines that turn the heads of the tokens of a (t, h, w) grid: [2, N, d] float32.
+
+    The channels of a head are [time | height | width | rest], the rest does not turn. The frequencies of an axis are
+    tiled although adjacent channels are partners, so the two of a pair turn by different angles: the released
+    weights were trained so (protocol.md 1.3). The sine's sign is the partner's in `rotate`.
+    """
+    width = rotary_channels(head_dim)
+    axes = torch.meshgrid(*(torch.arange(n, device=device, dtype=torch.float32) for n in grid), indexing="ij")
+    omega = 10000.0 ** (-torch.arange(width // 2, device=device, dtype=torch.float32) / (width / 2))
+    angles = torch.cat([(positions.reshape(-1, 1) * omega).repeat(1, 2) for positions in axes], dim=1)
+    angles = F.pad(angles, (0, head_dim - 3 * width))
+    sign = 2 * (torch.arange(head_dim, device=device) % 2) - 1
+    return torch.stack([angles.cos(), angles.sin() * sign])
+
+
+def rotation_at(table: Tensor, mask: Tensor | None = None) -> Tensor:
+    """The rotation that `Attention` takes: of all tokens of a `rotary_table` [2, 1, 1, N, d], or of those at `mask`
+    [B, n], [2, B, 1, n, d]."""
+    return table[:, None, None] if mask is None else table[:, mask].unsqueeze(2)
+
+
+def rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Turn the heads [..., B, heads, n, d] by a `rotation` [2, 1 or B, 1, n, d], in float32; the type stays."""
+    cosines, signed_sines = rotation.unbind(0)
+    partners = x.view(*x.shape[:-1], -1, 2).flip(-1).flatten(-2)
+    return (x * cosines + partners * signed_sines).to(x.dtype)
+
+
 class PatchEmbed(nn.Module):
     """Non-overlapping tubelets to tokens: [B, 3, T, H, W] -> [B, N, D]."""
 
@@ -87,7 +147,10 @@ class PatchEmbed(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with a fused query-key-value projection, [B, n, D] -> [B, n, D]."""
+    """Multi-head self-attention with a fused query-key-value projection, [B, n, D] -> [B, n, D].
+
+    With a `rotation` (`rotation_at`) queries and keys are turned by their tokens' coordinates.
+    """
 
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
@@ -95,10 +158,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
         B, n, D = x.shape
         qkv = self.qkv(x).view(B, n, 3, self.num_heads, D // self.num_heads).permute(2, 0, 3, 1, 4)
         query, key, value = qkv.unbind(0)
+        if rotation is not None:
+            query, key = rotate(qkv[:2], rotation).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(B, n, D))
         return out
@@ -118,7 +183,7 @@ class Mlp(nn.Module):
 
 
 class Block(nn.Module):
-    """Pre-norm transformer block, [B, n, D] -> [B, n, D]."""
+    """Pre-norm transformer block, [B, n, D] -> [B, n, D]; `rotation` as in `Attention`."""
 
     def __init__(self, dim: int, num_heads: int, mlp_dim: int) -> None:
         super().__init__()
@@ -127,8 +192,8 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
         self.mlp = Mlp(dim, mlp_dim)
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attn(self.norm1(x))
+    def forward(self, x: Tensor, rotation: Tensor | None = None) -> Tensor:
+        x = x + self.attn(self.norm1(x), rotation)
         out: Tensor = x + self.mlp(self.norm2(x))
         return out
 
@@ -139,8 +204,11 @@ class VisionTransformer(nn.Module):
     def __init__(self, config: VitConfig) -> None:
         super().__init__()
         self.config = config
-        positions = sincos_positions(config.embed_dim, config.native_grid, uniform_power=config.uniform_power)
-        self.pos_embed = nn.Parameter(positions, requires_grad=False)
+        if config.use_rope:
+            rotary_channels(config.head_dim)
+        else:
+            positions = sincos_positions(config.embed_dim, config.native_grid, uniform_power=config.uniform_power)
+            self.pos_embed = nn.Parameter(positions, requires_grad=False)
         self.patch_embed = PatchEmbed(config)
         self.blocks = nn.ModuleList(
             Block(config.embed_dim, config.num_heads, config.mlp_dim) for _ in range(config.depth)
@@ -149,26 +217,56 @@ class VisionTransformer(nn.Module):
 
     def forward(self, clips: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode [B, 3, T, H, W] to [B, N, D]; with `mask` ([B, n] token indices) only those tokens are seen."""
-        size = (
-            clips.shape[2] // self.config.tubelet_size,
-            *(s // self.config.patch_size for s in clips.shape[3:]),
-        )
-        x = self.patch_embed(clips) + self.positions(size)
+        x = self.embed(clips)
         if mask is not None:
             x = gather_tokens(x, mask)
+        rotation = self.rotation(clips, mask)
         for block in self.blocks:
-            x = block(x)
+            x = block(x, rotation)
         out: Tensor = self.norm(x)
         return out
 
-    def positions(self, grid: tuple[int, ...]) -> Tensor:
+    def embed(self, clips: Tensor) -> Tensor:
+        """Patches and stored positions, what enters the first block: [B, 3, T, H, W] -> [B, N, D]."""
+        x: Tensor = self.patch_embed(clips)
+        return x if self.config.use_rope else x + self.positions(self.grid(clips))
+
+    def grid(self, clips: Tensor) -> tuple[int, int, int]:
+        """The (t, h, w) token grid of [B, 3, T, H, W]."""
+        T, H, W = clips.shape[2:]
+        p = self.config.patch_size
+        return T // self.config.tubelet_size, H // p, W // p
+
+    def rotation(self, clips: Tensor, mask: Tensor | None = None) -> Tensor | None:
+        """What turns queries and keys: the coordinates are those of the actual input; None with stored positions."""
+        if not self.config.use_rope:
+            return None
+        return rotation_at(rotary_table(self.grid(clips), self.config.head_dim, clips.device), mask)
+
+    def layer_outputs(self, clips: Tensor) -> list[Tensor]:
+        """What leaves each block, first to last, before the final norm: a list of [B, N, D]."""
+        x, rotation, outputs = self.embed(clips), self.rotation(clips), []
+        for block in self.blocks:
+            x = block(x, rotation)
+            outputs.append(x)
+        return outputs
+
+    def positions(self, grid: tuple[int, int, int]) -> Tensor:
         """The position code [1, N, D] of a (t, h, w) grid: the stored one, resized trilinearly for other grids."""
         native = self.config.native_grid
-        if tuple(grid) == native:
+        if grid == native:
             return self.pos_embed
         volume = self.pos_embed.reshape(1, *native, -1).permute(0, 4, 1, 2, 3)
-        resized = F.interpolate(volume, size=tuple(grid), mode="trilinear", align_corners=False)
+        resized = F.interpolate(volume, size=grid, mode="trilinear", align_corners=False)
         return resized.permute(0, 2, 3, 4, 1).flatten(1, 3)
+
+
+def tubelets(clips: Tensor, tubelet_size: int, patch_size: int) -> Tensor:
+    """The values of each tubelet, colours first: [B, 3, T, H, W] -> [B, N, 3 * tubelet * patch * patch]."""
+    B, C, T, H, W = clips.shape
+    u, p = tubelet_size, patch_size
+    pieces = clips.reshape(B, C, T // u, u, H // p, p, W // p, p).permute(0, 2, 4, 6, 1, 3, 5, 7)
+    return pieces.reshape(B, (T // u) * (H // p) * (W // p), C * u * p * p)
 
 
 def gather_tokens(tokens: Tensor, mask: Tensor) -> Tensor:

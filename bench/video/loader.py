@@ -3,11 +3,14 @@
 A file can hang or crash its decoder. Each worker therefore has a pipe of its own, on which it says what it
 starts, and can be killed without touching the others. (`torch.utils.data.DataLoader` shares queues between
 workers, stops as a whole, and raises from a signal handler in the middle of the caller's code.)
+
+Shapes: T frames of a clip, n frames read at once, H x W pixels of the video.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import mmap
 import multiprocessing
@@ -16,10 +19,10 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -35,9 +38,45 @@ _FRAMES_AT_ONCE = 16
 _MAX_IDLE_DEATHS = 3
 
 
+Outcome = list[list[int]] | str
+"""Of an item: the frame numbers of its clips, or the reason why it has none."""
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """A video, or the part of it between two times, that clips are drawn from."""
+
+    id: str
+    path: str
+    draw: int = 0
+    """Tells apart several random draws of the same sample."""
+    start_s: float | None = None
+    end_s: float | None = None
+    attempt: int = 0
+    """How many other videos have failed in this one's place."""
+
+
+class Plan(Protocol):
+    """What workers make of a video."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the uint8 pixels that one item gives."""
+        ...
+
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes the videos."""
+        ...
+
+    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
+        """Write the item's pixels into `out` and return the frame numbers of its clips; errors make the item fail."""
+        ...
+
+
 @dataclass(frozen=True)
 class ClipPlan:
-    """Everything that decides which pixels a sample gives, and nothing that does not."""
+    """Test views. Everything that decides which pixels a sample gives, and nothing that does not."""
 
     frames_per_clip: int
     frame_step: int
@@ -63,17 +102,17 @@ class ClipPlan:
         """Of a sample's pixels: [views, num_segments, T, size, size, 3]."""
         return (self.views, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
 
-
-@dataclass(frozen=True)
-class VideoItem:
-    """A video, or the part of it between two times, that clips are drawn from."""
-
-    id: str
-    path: str
-    draw: int = 0
-    """Tells apart several random draws of the same sample."""
-    start_s: float | None = None
-    end_s: float | None = None
+    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
+        """The views of the item's segments into `out`, of this plan's shape."""
+        first, count = _frame_range(item, video.info)
+        rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
+        within = segment_indices(count, self.frames_per_clip, self.frame_step, self.num_segments, rng=rng)
+        indices = [[first + index for index in clip] for clip in within]
+        for frames, places in read_clips(video, indices):
+            views = crop_views(frames, self.size, self.views, short_side=self.short_side).numpy()
+            for number, segment, position in places:
+                out[:, segment, position] = views[:, number]
+        return indices
 
 
 @dataclass(frozen=True)
@@ -83,22 +122,32 @@ class LoadedClips:
     id: str
     draw: int
     pixels: torch.Tensor | None
-    """uint8 [views, num_segments, T, size, size, 3], RGB; None if the item failed."""
+    """uint8 RGB of the plan's shape; None if the item failed."""
     indices: list[list[int]] | None
-    """Frame numbers in the file, one list per segment; None if the item failed."""
+    """Frame numbers in the file, one list per clip; None if the item failed."""
     error: str | None
     """Why it failed, in one line; None if it did not."""
 
 
+Replacement = Callable[[VideoItem, str], VideoItem | None]
+"""From an item that failed and the reason to the item that takes its place, or None to let it fail."""
+
+
 def load_clips(
-    items: Sequence[VideoItem], plan: ClipPlan, *, num_workers: int, timeout_s: float = 60.0
-) -> Iterator[LoadedClips]:
+    items: Iterable[VideoItem],
+    plan: Plan,
+    *,
+    num_workers: int,
+    timeout_s: float = 60.0,
+    replacement: Replacement | None = None,
+) -> Generator[LoadedClips, None, None]:
     """One `LoadedClips` per item, in the order of `items`, whatever happens to a file.
 
     An item that cannot be decoded, that takes longer than `timeout_s` seconds, or that kills its worker
-    process is given as failed and never replaced by another; the others arrive. The pixels do not depend on
-    `num_workers` or on the order of items. With `num_workers=0` videos are decoded in this process, and
-    nothing guards against a decoder that hangs or crashes. Workers end with the iterator, also if it is
+    process is given as failed, unless `replacement` names another for its place; the others arrive. The pixels do not
+    depend on `num_workers` or on the order of items. `items` may be endless: it is read a bounded number ahead.
+    `replacement` is asked in this process and in the order of items. With `num_workers=0` videos are decoded in this
+    process, and nothing guards against a decoder that hangs or crashes. Workers end with the iterator, also if it is
     dropped early.
 
     Raises BenchError for a negative `num_workers`, and if workers die before they start any sample.
@@ -107,56 +156,68 @@ def load_clips(
         raise BenchError(f"num_workers is {num_workers}", fix="it must be 0 or more")
     if num_workers == 0:
         for item in items:
-            pixels = torch.empty(plan.shape, dtype=torch.uint8)
-            outcome = _load_or_explain(item, plan, pixels.numpy())
-            yield _loaded(item, pixels, outcome)
+            yield _load_here(item, plan, replacement)
         return
-    pool = _Pool(items, plan, min(num_workers, len(items)), timeout_s)
+    pool = _Pool(plan, min(num_workers, len(items)) if isinstance(items, Sized) else num_workers, timeout_s)
     try:
-        yield from pool.run()
+        yield from pool.run(iter(items), replacement)
     finally:
         pool.stop()
 
 
-def _loaded(item: VideoItem, pixels: torch.Tensor, outcome: list[list[int]] | str) -> LoadedClips:
+def random_state(*parts: object) -> np.random.RandomState:
+    """A random stream that depends on these parts alone."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+
+
+def read_clips(
+    video: Video, indices: Sequence[Sequence[int]]
+) -> Iterator[tuple[npt.NDArray[np.uint8], list[tuple[int, int, int]]]]:
+    """A few frames at a time, uint8 [n, H, W, 3], and their places: (number among these n, clip, position in it).
+
+    Every frame is decoded once, however many clips hold it. Whole frames of a large video would fill the memory, so
+    each group is to be cropped before the next is read.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for clip, numbers in enumerate(indices):
+        for position, index in enumerate(numbers):
+            places.setdefault(index, []).append((clip, position))
+    rising = sorted(places)
+    for start in range(0, len(rising), _FRAMES_AT_ONCE):
+        group = rising[start : start + _FRAMES_AT_ONCE]
+        yield video.read(group), [(number, *place) for number, index in enumerate(group) for place in places[index]]
+
+
+def _load_here(item: VideoItem, plan: Plan, replacement: Replacement | None) -> LoadedClips:
+    pixels = torch.empty(plan.shape, dtype=torch.uint8)
+    while True:
+        outcome = _load_or_explain(item, plan, pixels.numpy())
+        other = _successor(item, outcome, replacement)
+        if other is None:
+            return _loaded(item, pixels, outcome)
+        item = other
+
+
+def _successor(item: VideoItem, outcome: Outcome, replacement: Replacement | None) -> VideoItem | None:
+    return replacement(item, outcome) if replacement is not None and isinstance(outcome, str) else None
+
+
+def _loaded(item: VideoItem, pixels: torch.Tensor, outcome: Outcome) -> LoadedClips:
     if isinstance(outcome, str):
         return LoadedClips(item.id, item.draw, None, None, outcome)
     return LoadedClips(item.id, item.draw, pixels, outcome, None)
 
 
-def _load_or_explain(item: VideoItem, plan: ClipPlan, out: npt.NDArray[np.uint8]) -> list[list[int]] | str:
-    """Fill `out` [views, num_segments, T, size, size, 3]; return the indices, or the reason why not."""
+def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) -> Outcome:
+    """Fill `out`, of the plan's shape; return the indices, or the reason why not."""
     try:
         with open_video(item.path, plan.decoder) as video:
-            return _decode_views(item, plan, video, out)
+            return plan.fill(item, video, out)
     except BenchError as error:
         return str(error)
     except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
         return f"{item.path}: {type(error).__name__}: {error}"
-
-
-def _decode_views(item: VideoItem, plan: ClipPlan, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
-    first, count = _frame_range(item, video.info)
-    rng = None
-    if plan.sampling == "random":
-        digest = hashlib.sha256(f"{plan.seed}\0{item.id}\0{item.draw}".encode()).digest()
-        rng = np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
-    within = segment_indices(count, plan.frames_per_clip, plan.frame_step, plan.num_segments, rng=rng)
-    indices = [[first + index for index in clip] for clip in within]
-
-    places: dict[int, list[tuple[int, int]]] = {}
-    for segment, clip in enumerate(indices):
-        for position, index in enumerate(clip):
-            places.setdefault(index, []).append((segment, position))
-    # Every frame is decoded once and cropped at once: whole frames of a large video would fill the memory.
-    rising = sorted(places)
-    for start in range(0, len(rising), _FRAMES_AT_ONCE):
-        batch = rising[start : start + _FRAMES_AT_ONCE]
-        views = crop_views(video.read(batch), plan.size, plan.views, short_side=plan.short_side).numpy()
-        for number, index in enumerate(batch):
-            for segment, position in places[index]:
-                out[:, segment, position] = views[:, number]
-    return indices
 
 
 def _frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
@@ -173,12 +234,20 @@ def _frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
     return first, last - first
 
 
+@dataclass(frozen=True)
+class _Task:
+    number: int
+    """Place in the order of items."""
+    item: VideoItem
+    slot: int
+
+
 @dataclass
 class _Worker:
     process: Any
     pipe: Connection
-    tasks: deque[tuple[int, int]] = field(default_factory=deque)
-    """(item number, slot), the oldest first."""
+    tasks: deque[_Task] = field(default_factory=deque)
+    """The oldest first."""
     started: float | None = None
     """When the oldest task was started, on the monotonic clock that all processes share."""
 
@@ -186,8 +255,8 @@ class _Worker:
 class _Pool:
     """Worker processes, and the slots of shared memory that carry pixels out of them."""
 
-    def __init__(self, items: Sequence[VideoItem], plan: ClipPlan, num_workers: int, timeout_s: float) -> None:
-        self._items, self._plan, self._timeout_s = items, plan, timeout_s
+    def __init__(self, plan: Plan, num_workers: int, timeout_s: float) -> None:
+        self._plan, self._timeout_s = plan, timeout_s
         size = int(np.prod(plan.shape))
         depth = min(16, max(2, _BYTES_IN_FLIGHT // (size * max(num_workers, 1))))
         forks = sys.platform == "linux"
@@ -197,20 +266,26 @@ class _Pool:
             mmap.mmap(-1, size) if forks else self._context.RawArray("B", size) for _ in range(depth * num_workers)
         ]
         self._free = list(range(len(self._slots)))
-        self._outcomes: dict[int, tuple[int, list[list[int]] | str]] = {}
+        self._outcomes: dict[int, Outcome] = {}
         self._idle_deaths = 0
         self._workers = [self._hire() for _ in range(num_workers)]
 
-    def run(self) -> Iterator[LoadedClips]:
-        waiting = iter(range(len(self._items)))
-        for number, item in enumerate(self._items):
-            self._hand_out(waiting)
-            while number not in self._outcomes:
-                self._listen()
-            slot, outcome = self._outcomes.pop(number)
-            view = np.frombuffer(self._slots[slot], dtype=np.uint8).reshape(self._plan.shape)
-            loaded = _loaded(item, torch.from_numpy(view.copy()), outcome)
-            self._free.append(slot)
+    def run(self, items: Iterator[VideoItem], replacement: Replacement | None) -> Iterator[LoadedClips]:
+        numbered = enumerate(items)
+        handed_out: deque[_Task] = deque()
+        while True:
+            while self._free and (following := next(numbered, None)) is not None:
+                handed_out.append(_Task(*following, self._free.pop()))
+                self._send(self._least_busy(), handed_out[-1])
+            if not handed_out:
+                return
+            task = handed_out.popleft()
+            while (other := _successor(task.item, outcome := self._await(task), replacement)) is not None:
+                task = dataclasses.replace(task, item=other)
+                self._send(self._least_busy(), task)
+            view = np.frombuffer(self._slots[task.slot], dtype=np.uint8).reshape(self._plan.shape)
+            loaded = _loaded(task.item, torch.from_numpy(view.copy()), outcome)
+            self._free.append(task.slot)
             yield loaded
 
     def stop(self) -> None:
@@ -232,15 +307,19 @@ class _Pool:
         worker.process.close()
         worker.pipe.close()
 
-    def _hand_out(self, waiting: Iterator[int]) -> None:
-        while self._free and (number := next(waiting, None)) is not None:
-            self._send(min(self._workers, key=lambda worker: len(worker.tasks)), number, self._free.pop())
+    def _least_busy(self) -> _Worker:
+        return min(self._workers, key=lambda worker: len(worker.tasks))
 
-    def _send(self, worker: _Worker, number: int, slot: int) -> None:
-        worker.tasks.append((number, slot))
+    def _send(self, worker: _Worker, task: _Task) -> None:
+        worker.tasks.append(task)
         # A worker that has died meanwhile is found by _listen, which hands its tasks to its successor.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            worker.pipe.send((self._items[number], slot))
+            worker.pipe.send((task.item, task.slot))
+
+    def _await(self, task: _Task) -> Outcome:
+        while task.number not in self._outcomes:
+            self._listen()
+        return self._outcomes.pop(task.number)
 
     def _listen(self) -> None:
         """Wait for the next message, death or deadline of a worker, and act on it."""
@@ -256,32 +335,31 @@ class _Pool:
             elif worker.started is not None and time.monotonic() - worker.started > self._timeout_s:
                 self._replace(number, f"the decoder hung for more than {self._timeout_s:g} s")
 
-    def _hear(self, worker: _Worker, message: float | list[list[int]] | str | _Bug) -> None:
+    def _hear(self, worker: _Worker, message: float | Outcome | _Bug) -> None:
         if isinstance(message, float):
             worker.started = message
             return
         if isinstance(message, _Bug):
             raise RuntimeError(f"a loader worker failed:\n{message.report}")
-        number, slot = worker.tasks.popleft()
         worker.started = None
         self._idle_deaths = 0
-        self._outcomes[number] = (slot, message)
+        self._outcomes[worker.tasks.popleft().number] = message
 
     def _replace(self, place: int, reason: str) -> None:
         """Fail the sample that the worker at `place` was at, and give its other tasks to a new worker."""
         worker = self._workers[place]
         tasks = list(worker.tasks)
         if worker.started is not None:
-            number, slot = tasks.pop(0)
-            self._outcomes[number] = (slot, f"{self._items[number].path}: {reason}")
+            task = tasks.pop(0)
+            self._outcomes[task.number] = f"{task.item.path}: {reason}"
         else:
             self._idle_deaths += 1
         if self._idle_deaths > _MAX_IDLE_DEATHS:
             raise BenchError("loader workers die before they decode anything", fix="use fewer workers, or 0")
         self._dismiss(worker)
         self._workers[place] = self._hire()
-        for number, slot in tasks:
-            self._send(self._workers[place], number, slot)
+        for task in tasks:
+            self._send(self._workers[place], task)
 
 
 @dataclass(frozen=True)
@@ -291,7 +369,7 @@ class _Bug:
     report: str
 
 
-def _work(pipe: Connection, slots: list[Any], plan: ClipPlan) -> None:
+def _work(pipe: Connection, slots: list[Any], plan: Plan) -> None:
     """A worker's life: take (item, slot), say when it starts, decode into the slot, say the outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(1)

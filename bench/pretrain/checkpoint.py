@@ -1,0 +1,172 @@
+"""Checkpoints of pretraining, in the official layout (protocol.md 2.2), and reading them back.
+
+One top-level key is ours: `bench`, a plain mapping with the shapes of the networks, the preset, and where the run is.
+Readers of official files ignore it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from pydantic import TypeAdapter, ValidationError
+from torch import Tensor, nn
+
+from bench.encoders.checkpoints import infer_config as infer_encoder
+from bench.encoders.checkpoints import plain_names, read_checkpoint, read_tensors
+from bench.encoders.vjepa import VisionTransformer, VitConfig
+from bench.errors import BenchError
+from bench.files import atomic_write
+from bench.pretrain.predictor import PredictorConfig
+from bench.pretrain.presets import Preset, difference, validate
+from bench.pretrain.state import ProjectorConfig, TrainState, build_head
+
+VERSION = 1
+_LARGEST = 1 << 12
+"""No width or depth of a head is larger."""
+_PREFIX = "module.backbone."
+
+
+def save_state(path: Path, state: TrainState, *, facts: Mapping[str, Any], bench: Mapping[str, Any]) -> None:
+    """Write the networks of a run, whole or not at all.
+
+    `facts` are the official top-level entries (opt, scaler, epoch, loss, batch_size, world_size, lr); `bench` is added
+    to the mapping of that name, beside the shapes of the networks.
+    """
+    content = {
+        "encoder": _prefixed(state.encoder),
+        "predictor": _prefixed(state.predictor),
+        "target_encoder": _prefixed(state.target_encoder),
+        **facts,
+        "bench": {**shapes(state), **bench},
+    }
+    with atomic_write(path) as temporary:
+        torch.save(content, temporary)
+
+
+def shapes(state: TrainState) -> dict[str, Any]:
+    """What a reader needs to rebuild the networks: plain numbers and names."""
+    kind = "predictor" if isinstance(state.predictor.config, PredictorConfig) else "projector"
+    head = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(state.predictor.config).items()}
+    return {
+        "version": VERSION,
+        "encoder": dataclasses.asdict(state.encoder.config),
+        "head": {"kind": kind, **head},
+    }
+
+
+def load_state(path: str | Path) -> TrainState:
+    """The networks of a pretraining checkpoint, ours or an official V-JEPA 1 file, strictly, on the CPU.
+
+    Raises BenchError for a file that is no complete pretraining checkpoint.
+    """
+    path = Path(path)
+    content = read_tensors(path)
+    for key in ("encoder", "predictor", "target_encoder"):
+        if not isinstance(content.get(key), Mapping):
+            raise BenchError(f"no '{key}' in the file", where=str(path), fix="give a pretraining checkpoint")
+    config, _ = infer_encoder(read_checkpoint(path))
+    head = plain_names(content["predictor"], path)
+    networks = (
+        VisionTransformer(config),
+        build_head(_head_config(content, head, config, path)),
+        VisionTransformer(config),
+    )
+    for key, network in zip(("encoder", "predictor", "target_encoder"), networks, strict=True):
+        load_strictly(network, plain_names(content[key], path), f"{path} [{key}]")
+    networks[2].requires_grad_(False)
+    return TrainState(*networks)
+
+
+def load_training(
+    path: Path, state: TrainState, optimiser: torch.optim.Optimizer, preset: Preset, data_digest: str
+) -> dict[str, int]:
+    """Fill the networks and the optimiser of a run that goes on; returns its finished `step` and `failures` so far.
+
+    Raises BenchError where the file was written under another preset or on other videos, or is damaged.
+    """
+    content = read_tensors(path)
+    ours = content.get("bench")
+    if not isinstance(ours, Mapping) or not isinstance(ours.get("preset_content"), Mapping):
+        raise BenchError("was not written by `bench pretrain`", where=str(path), fix="choose another --out")
+    before = validate(dict(ours["preset_content"]), str(path))
+    differing = difference(before, preset)
+    if differing:
+        raise BenchError(
+            f"this run was started from other settings: {', '.join(differing[:4])}",
+            where=str(path),
+            fix="give the same --preset and --set, or another --out",
+        )
+    if ours.get("data") != data_digest:
+        raise BenchError("this run was started on other videos", where=str(path), fix="give the same --data")
+    device = next(state.encoder.parameters()).device
+    for key in ("encoder", "predictor", "target_encoder"):
+        load_strictly(getattr(state, key), plain_names(content[key], path), f"{path} [{key}]")
+    optimiser.load_state_dict(content["opt"])
+    for moments in optimiser.state.values():
+        for name, value in moments.items():
+            moments[name] = value.to(device)
+    return {"step": int(ours["step"]), "failures": int(ours["failures"])}
+
+
+def load_strictly(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:
+    """Fill a network; whatever is missing, unexpected or of another shape is a BenchError that names it."""
+    expected = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    found = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    wrong = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+    if wrong:
+        name = wrong[0]
+        raise BenchError(
+            f"{len(wrong)} tensors do not fit, first '{name}': shape {found.get(name)} instead of {expected.get(name)}",
+            where=where,
+            fix="the file is of another architecture or damaged",
+        )
+    network.load_state_dict(tensors)
+
+
+def _prefixed(network: nn.Module) -> dict[str, Tensor]:
+    return {_PREFIX + name: tensor for name, tensor in network.state_dict().items()}
+
+
+def _stated_head(stated: Any, path: Path) -> PredictorConfig | ProjectorConfig:
+    """The head's shape as our own files state it. Nothing in a file is believed before it is checked."""
+    content = dict(stated) if isinstance(stated, Mapping) else {}
+    kind = PredictorConfig if content.pop("kind", None) == "predictor" else ProjectorConfig
+    try:
+        head = cast("PredictorConfig | ProjectorConfig", TypeAdapter(kind).validate_python(content))
+    except ValidationError as error:
+        raise BenchError(
+            f"its 'bench.head' entry is damaged ({error.errors()[0]['msg']})", where=str(path), fix="copy it again"
+        ) from error
+    sizes = [value for value in vars(head).values() if isinstance(value, int)]
+    if not all(0 < size <= _LARGEST for size in sizes if not isinstance(size, bool)):
+        raise BenchError("its 'bench.head' entry holds an absurd size", where=str(path), fix="copy it again")
+    return head
+
+
+def _head_config(
+    content: Mapping[str, Any], tensors: Mapping[str, Tensor], encoder: VitConfig, path: Path
+) -> PredictorConfig | ProjectorConfig:
+    """The head's shape: as our own files state it, or from the tensors of an official file."""
+    ours = content.get("bench")
+    if isinstance(ours, Mapping):
+        return _stated_head(ours.get("head"), path)
+    try:
+        out_dim, width = tensors["predictor_proj.weight"].shape
+    except KeyError as error:
+        raise BenchError("its predictor has no 'predictor_proj.weight'", where=str(path)) from error
+    blocks = {match.group(1) for name in tensors if (match := re.match(r"predictor_blocks\.(\d+)\.", name))}
+    return PredictorConfig(
+        encoder_dim=encoder.embed_dim,
+        out_dim=out_dim,
+        embed_dim=width,
+        depth=len(blocks),
+        num_heads=encoder.num_heads,
+        grid=encoder.native_grid,
+        num_mask_tokens=sum(name.startswith("mask_tokens.") for name in tensors),
+        uniform_power=encoder.uniform_power,
+    )

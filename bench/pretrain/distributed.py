@@ -1,0 +1,77 @@
+"""Several processes that train one model: started by torchrun, on one machine or many.
+
+Gradients are summed once a step, after all micro-batches of a process, in one flat buffer. This needs no wrapper
+around the networks, whose several passes a step (one for each kind of mask) DistributedDataParallel does not expect.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+_PATIENCE = timedelta(hours=6)
+"""Other processes wait while the first one scores a checkpoint."""
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that train together."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    """Number of this process on its machine: picks the GPU."""
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the process that writes files and talks to the user."""
+        return self.rank == 0
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Replace each tensor by its sum over all processes."""
+        if self.size == 1:
+            return
+        flat = torch.cat([tensor.flatten() for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+        for tensor, part in zip(tensors, parts, strict=True):
+            tensor.copy_(part.view_as(tensor))
+
+    def gather(self, value: Any) -> list[Any]:
+        """The value of every process, in order of rank, on all of them."""
+        if self.size == 1:
+            return [value]
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+
+def world_from_environment() -> World:
+    """What torchrun says of this process; a world of one without it."""
+    if "WORLD_SIZE" not in os.environ:
+        return World()
+    rank, size, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    return World(rank, size, local)
+
+
+@contextmanager
+def connected(world: World, device: str) -> Iterator[World]:
+    """Connect the processes for the block: over NCCL on CUDA, over Gloo elsewhere."""
+    if world.size == 1:
+        yield world
+        return
+    if device.startswith("cuda"):
+        torch.cuda.set_device(world.local_rank)
+    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo", timeout=_PATIENCE)
+    try:
+        yield world
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,203 @@
+"""From what the user asked to what a pretraining run will do: every choice is made and checked before it starts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydantic import TypeAdapter, ValidationError
+
+from bench import environment
+from bench.encoders.contract import Precision
+from bench.encoders.vjepa import VitConfig
+from bench.errors import BenchError, nearest
+from bench.files import writable_folder
+from bench.pretrain.distributed import World, world_from_environment
+from bench.pretrain.endless import DigitStream
+from bench.pretrain.masks import sample_masks
+from bench.pretrain.presets import MASKED, Preset, load_preset, override
+from bench.pretrain.state import encoder_config, head_config
+from bench.pretrain.stream import ClipStream
+from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
+
+LATEST = "latest.pth.tar"
+PRESET = "preset.yaml"
+_DIGIT_CLIP = (8, 16, 1)
+"""Frames, pixels and frame step of the embedded digits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainOptions:
+    """What a user can ask of a pretraining run. The names are those of the command line."""
+
+    preset: str
+    out: Path
+    data: str | None = None
+    root: Path | None = None
+    """Folder of the videos, where the list's paths do not start beside the list."""
+    resume: bool = False
+    device: str = "auto"
+    workers: int | None = None
+    timeout_s: float = 60.0
+    """A video that takes longer to decode is passed over."""
+    save_memory: bool = False
+    """Compute activations twice instead of keeping them."""
+    compile: bool = False
+    """Compile the transformer blocks."""
+    probe_every: int | None = None
+    """Epochs between two scores of the target encoder."""
+    probe_task: tuple[str, ...] = ("digits-motion", "digits-appearance")
+    probe_data: Path | None = None
+    """Folder of the probe tasks' videos."""
+    cache: Path | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Overrides of the preset."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainPlan:
+    """Everything that a pretraining run will do."""
+
+    options: PretrainOptions
+    preset: Preset
+    encoder: VitConfig
+    videos: tuple[VideoFile, ...] | None
+    """None for the embedded digits."""
+    device: str
+    precision: Precision
+    world: World
+
+    @property
+    def out(self) -> Path:
+        """Folder of the run."""
+        return self.options.out
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """Frames, height and width of a clip."""
+        return self.encoder.num_frames, self.encoder.resolution, self.encoder.resolution
+
+    @property
+    def data_digest(self) -> str:
+        """What tells one list of videos from another: SHA-256 of their ids."""
+        names = "\n".join(video.id for video in self.videos) if self.videos else "digits"
+        return hashlib.sha256(names.encode()).hexdigest()
+
+    def stream(self) -> ClipStream:
+        """The training clips."""
+        preset = self.preset
+        two_clips = preset.clips_per_video == 2
+        if self.videos is None:
+            return DigitStream(two_clips=two_clips, seed=preset.seed)
+        workers = self.options.workers
+        return VideoStream(
+            self.videos,
+            num_frames=self.encoder.num_frames,
+            frame_step=preset.data.frame_step,
+            size=self.encoder.resolution,
+            augmentation=preset.data.augmentation,
+            two_clips=two_clips,
+            seed=preset.seed,
+            num_workers=environment.default_workers() if workers is None else workers,
+            timeout_s=self.options.timeout_s,
+            max_failed=preset.data.max_failed,
+        )
+
+
+def make_options(given: Mapping[str, Any]) -> PretrainOptions:
+    """Options from keyword arguments; an unknown one is an error with the nearest name."""
+    known = {f.name for f in fields(PretrainOptions)}
+    for key in given:
+        if key not in known:
+            raise BenchError(f"unknown option '{key}'", fix=nearest(key, known))
+    try:
+        return TypeAdapter(PretrainOptions).validate_python({k: v for k, v in given.items() if v is not None})
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = str(first["loc"][0])
+        raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
+
+
+def make_plan(options: PretrainOptions) -> PretrainPlan:
+    """Resolve and check the options. Raises BenchError for whatever does not fit together."""
+    preset = override(load_preset(options.preset), dict(options.settings))
+    world = world_from_environment()
+    device = environment.choose_device(options.device)
+    if world.size > 1 and device == "cuda":
+        device = f"cuda:{world.local_rank}"
+    encoder = encoder_config(preset)
+    head_config(preset, encoder)
+    if preset.options.target_layers > encoder.depth:
+        raise BenchError(
+            f"targets from {preset.options.target_layers} layers, the encoder has {encoder.depth}",
+            where="options.target_layers",
+            fix="choose fewer",
+        )
+    check_masks(preset, encoder)
+    check_batches(preset, world)
+    if options.probe_every is not None and options.probe_every < 1:
+        raise BenchError(f"--probe-every {options.probe_every} is no number of epochs", fix="give 1 or more")
+    videos = _videos(options, preset, encoder)
+    writable_folder(options.out, option="--out")
+    return PretrainPlan(
+        options=options,
+        preset=preset,
+        encoder=encoder,
+        videos=videos,
+        device=device,
+        precision=environment.choose_precision(preset.precision, device),
+        world=world,
+    )
+
+
+def check_masks(preset: Preset, encoder: VitConfig) -> None:
+    """Draw a few batches of masks. Raises BenchError where they leave no context on the preset's grid."""
+    if preset.objective in MASKED:
+        count = preset.optimisation.micro_batch
+        for seed in range(8):
+            sample_masks(preset.masks, encoder.native_grid, count, np.random.RandomState(seed))
+
+
+def check_batches(preset: Preset, world: World) -> None:
+    """Raises BenchError where the processes cannot share the micro-batches of a step equally."""
+    recipe = preset.optimisation
+    if recipe.micro_batches % world.size:
+        raise BenchError(
+            f"{world.size} processes cannot share the {recipe.micro_batches} micro-batches of a step equally "
+            f"(global batch {recipe.global_batch}, micro-batch {recipe.micro_batch})",
+            where="world size",
+            fix="start a number of processes that divides them, or --set micro_batch=...",
+        )
+
+
+def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tuple[VideoFile, ...] | None:
+    """The videos to train on; none for the embedded digits."""
+    source = options.data or preset.data.source
+    if source is None:
+        raise BenchError(
+            f"preset {preset.name} needs videos", where="--data", fix="give a list, a folder, a card, or digits"
+        )
+    if source == "digits":
+        asked = (encoder.num_frames, encoder.resolution, preset.data.frame_step)
+        if asked != _DIGIT_CLIP:
+            raise BenchError(
+                f"the embedded digits are clips of 8 frames, 16 pixels, step 1; preset {preset.name} asks for "
+                f"{asked[0]} frames, {asked[1]} pixels, step {asked[2]}",
+                where="--data digits",
+                fix="use preset nano or demo, or name videos",
+            )
+        return None
+    videos = tuple(find_videos(Path(source).expanduser(), options.root))
+    wanted = preset.optimisation.global_batch // preset.clips_per_video
+    if wanted > len(videos):
+        raise BenchError(
+            f"a step takes {wanted} videos, the data has {len(videos)}",
+            where="--data",
+            fix="name more videos, or lower --set global_batch=... --set micro_batch=...",
+        )
+    check_first(videos, num_frames=encoder.num_frames, frame_step=preset.data.frame_step)
+    return videos

@@ -1,0 +1,359 @@
+"""The pretraining loop: clips in, an averaged encoder out, readable as a story.
+
+Everything random depends on the seed and on a count (steps, micro-batches, draws), never on a running stream: a run
+that is stopped and resumed ends with the same weights, and the number of processes changes nothing but rounding.
+
+Shapes: B clips of a micro-batch, T frames, S pixels.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from bench.encoders.contract import IMAGENET_MEAN, IMAGENET_STD
+from bench.errors import BenchError
+from bench.files import atomic_write
+from bench.pretrain import schedules
+from bench.pretrain.checkpoint import load_training, save_state
+from bench.pretrain.distributed import World, connected
+from bench.pretrain.logs import TrainLog
+from bench.pretrain.masks import sample_masks
+from bench.pretrain.memory import compile_blocks, recompute_activations
+from bench.pretrain.objectives import OBJECTIVES
+from bench.pretrain.optimiser import apply_schedules, clip_gradients, gradients, make_optimiser
+from bench.pretrain.plan import LATEST, PRESET, PretrainPlan, make_options, make_plan
+from bench.pretrain.presets import MASKED
+from bench.pretrain.series import score_checkpoint, score_curve
+from bench.pretrain.state import TrainState, new_state
+from bench.pretrain.stream import Batch, DataFailure
+from bench.pretrain.watch import Health, collapse_reason, feature_health
+from bench.probing.machine import small_steps
+from bench.progress import Reporter, Silent
+
+_WATCH_BYTES = 64 << 20
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run leaves behind."""
+
+    checkpoint: Path
+    steps: int
+    samples: int
+    """Clips seen."""
+    loss: float
+    """Mean over the last epoch."""
+    health: Health
+    failures: int
+    """Videos that were passed over."""
+    seconds: float
+
+    def facts(self) -> dict[str, Any]:
+        """The summary as plain values."""
+        values = {name: value for name, value in vars(self).items() if name != "health"}
+        return {**values, "checkpoint": str(self.checkpoint), **vars(self.health)}
+
+
+@dataclass
+class Run:
+    """A run at work."""
+
+    plan: PretrainPlan
+    world: World
+    state: TrainState
+    optimiser: torch.optim.AdamW
+    batches: Iterator[Batch]
+    step: int
+    """Finished steps."""
+    failures: list[DataFailure]
+    """Of this process, since the last epoch ended."""
+    num_failures: int = 0
+    """Of all processes, since the run began."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step did."""
+
+    loss: float
+    lr: float
+    weight_decay: float
+    momentum: float
+    encoder_norm: float
+    predictor_norm: float
+    """Gradient norms before clipping."""
+
+
+def pretrain(*, reporter: Reporter | None = None, **options: Any) -> Summary:
+    """Train an encoder; `options` are the fields of `bench.pretrain.plan.PretrainOptions`.
+
+    Raises BenchError for whatever the user can mend, for a loss that is no number, and for collapsed features.
+    """
+    return train(make_plan(make_options(options)), reporter or Silent())
+
+
+def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
+    """Carry out a plan, from the start or from the last finished epoch."""
+    started = time.perf_counter()
+    with connected(plan.world, plan.device) as world, small_steps(torch.device(plan.device), step_numbers(plan)):
+        run = begin(plan, world)
+        # A run that is resumed before its first checkpoint starts over, and so does its log.
+        resume_step = (run.step or -1) if plan.options.resume else None
+        log = TrainLog(plan.out, resume_step=resume_step) if world.first else None
+        curve = score_curve(plan, resume_step) if world.first else None
+        watched = watch_clips(plan)
+        health = feature_health(encode(run, watched))
+        loss = math.nan
+        for epoch in range(run.step // plan.preset.optimisation.steps_per_epoch, plan.preset.optimisation.epochs):
+            loss, row = train_epoch(run, epoch, reporter)
+            health = feature_health(encode(run, watched))
+            report_failures(run, reporter)
+            if log and curve:
+                log.append({**row, **vars(health), "failures": run.num_failures})
+                keep(run, epoch, loss)
+                reporter.say(epoch_line(plan, epoch, row, health))
+                if probe_due(plan, epoch + 1):
+                    score_checkpoint(plan, curve, step=run.step, epoch=epoch + 1, reporter=reporter)
+    samples = run.step * plan.preset.optimisation.global_batch
+    reason = collapse_reason(health)
+    if reason:
+        raise BenchError(
+            f"the features have collapsed: {reason}",
+            where=str(plan.out),
+            fix="try a slower target encoder (ema nearer to 1), a lower lr, or options.variance_weight",
+        )
+    seconds = time.perf_counter() - started
+    return Summary(plan.out / LATEST, run.step, samples, loss, health, run.num_failures, seconds)
+
+
+def begin(plan: PretrainPlan, world: World) -> Run:
+    """Networks and optimiser, new or as the last finished epoch left them."""
+    latest = plan.out / LATEST
+    check_folder(plan)
+    state = new_state(plan.preset).to(plan.device)
+    optimiser = make_optimiser(state, plan.preset.optimisation)
+    step = num_failures = 0
+    if plan.options.resume and latest.exists():
+        facts = load_training(latest, state, optimiser, plan.preset, plan.data_digest)
+        step, num_failures = facts["step"], facts["failures"]
+    elif world.first:
+        with atomic_write(plan.out / PRESET) as temporary:
+            temporary.write_text(yaml.safe_dump(plan.preset.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+    if plan.options.save_memory:
+        recompute_activations(state)
+    if plan.options.compile:
+        compile_blocks(state)
+    batches = plan.stream().batches(draws(plan, world, step))
+    return Run(plan, world, state, optimiser, batches, step, [], num_failures)
+
+
+def check_folder(plan: PretrainPlan) -> None:
+    """Raise BenchError where another run would be overwritten, or none can be resumed."""
+    begun = (plan.out / LATEST).exists() or (plan.out / PRESET).exists()
+    if begun and not plan.options.resume:
+        raise BenchError(
+            "holds a run already", where=str(plan.out), fix="--resume continues it; or choose another --out"
+        )
+    if plan.options.resume and not begun:
+        raise BenchError("holds no run to resume", where=str(plan.out), fix="check --out, or drop --resume")
+
+
+def draws(plan: PretrainPlan, world: World, first_step: int) -> Iterator[Sequence[int]]:
+    """The draws of every micro-batch of this process, from a step on."""
+    recipe = plan.preset.optimisation
+    videos = recipe.micro_batch // plan.preset.clips_per_video
+    for step in range(first_step, recipe.steps):
+        for number in micro_batches(plan, world):
+            start = (step * recipe.micro_batches + number) * videos
+            yield range(start, start + videos)
+
+
+def micro_batches(plan: PretrainPlan, world: World) -> range:
+    """Numbers of the micro-batches of a step that fall to this process."""
+    share = plan.preset.optimisation.micro_batches // world.size
+    return range(world.rank * share, (world.rank + 1) * share)
+
+
+def train_epoch(run: Run, epoch: int, reporter: Reporter) -> tuple[float, dict[str, float]]:
+    """All steps of an epoch: their mean loss, and the row of the log."""
+    recipe = run.plan.preset.optimisation
+    started, losses = time.perf_counter(), []
+    for _ in range(recipe.steps_per_epoch):
+        done = take_step(run, epoch)
+        losses.append(done.loss)
+        rate = len(losses) * recipe.global_batch / (time.perf_counter() - started)
+        if run.world.first:
+            detail = f"loss {done.loss:.4g}, lr {done.lr:.2g}, {rate:.0f} clips/s"
+            reporter.stage("pretraining", run.step, recipe.steps, detail)
+    loss = sum(losses) / len(losses)
+    row = {
+        "step": run.step,
+        "samples": run.step * recipe.global_batch,
+        "epoch": epoch + 1,
+        "loss": loss,
+        **{name: value for name, value in vars(done).items() if name != "loss"},
+        "clips_per_s": rate,
+    }
+    return loss, row
+
+
+def take_step(run: Run, epoch: int) -> Step:
+    """One optimiser step over the micro-batches of all processes (protocol.md 7.1)."""
+    recipe = run.plan.preset.optimisation
+    lr, decay = apply_schedules(run.optimiser, recipe, run.step + 1)
+    total = torch.zeros((), device=run.plan.device)
+    ids: list[str] = []
+    for number in micro_batches(run.plan, run.world):
+        batch = next(run.batches)
+        run.failures.extend(batch.failures)
+        ids += batch.ids
+        loss = micro_loss(run, batch, number) / recipe.micro_batches
+        loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    run.world.sum([*gradients(run.optimiser), total])
+    if not math.isfinite(total):
+        stop_at_nan(run, total.item(), ids)
+    limit = recipe.clip_norm if epoch >= recipe.clip_from_epoch else None
+    norms = clip_gradients((run.state.encoder, run.state.predictor), limit)
+    run.optimiser.step()
+    run.optimiser.zero_grad()
+    momentum = schedules.momentum(recipe, run.step)
+    run.state.average(momentum)
+    run.step += 1
+    return Step(total.item(), lr, decay, momentum, *norms)
+
+
+def micro_loss(run: Run, batch: Batch, number: int) -> Tensor:
+    """The objective on one micro-batch, the `number`-th of the step over all processes."""
+    plan, seed = run.plan, run.plan.preset.seed
+    contexts: list[Tensor] = []
+    targets: list[Tensor] = []
+    if plan.preset.objective in MASKED:
+        grid, count = plan.encoder.native_grid, len(batch.pixels)
+        sizes, places = np.random.RandomState([seed, run.step]), np.random.RandomState([seed, run.step, number])
+        masks = sample_masks(plan.preset.masks, grid, count, places, sizes)
+        contexts, targets = ([mask.to(plan.device) for mask in part] for part in masks)
+    clips = normalised(batch.pixels, plan.device)
+    with torch.autocast(torch.device(plan.device).type, _DTYPES[plan.precision], enabled=plan.precision != "fp32"):
+        result = OBJECTIVES[plan.preset.objective](run.state, clips, contexts, targets, plan.preset.options)
+    loss: Tensor = result["loss"]
+    return loss
+
+
+def normalised(pixels: Tensor, device: str) -> Tensor:
+    """uint8 RGB [B, T, S, S, 3] -> float clips [B, 3, T, S, S] as encoders take them."""
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (pixels.to(device).permute(0, 4, 1, 2, 3).float() / 255 - mean) / std
+
+
+def watch_clips(plan: PretrainPlan) -> Tensor:
+    """The clips on which the features are watched: of the first draws, up to 256 of them, uint8 [B, T, S, S, 3]."""
+    num_bytes = math.prod(plan.clip_shape) * 3
+    count = min(256, max(32, _WATCH_BYTES // num_bytes), len(plan.videos or range(256)))
+    return next(plan.stream().batches([range(count)])).pixels[:count]
+
+
+@torch.no_grad()
+def encode(run: Run, pixels: Tensor) -> Tensor:
+    """Tokens [B, N, D] of the target encoder."""
+    size = run.plan.preset.optimisation.micro_batch
+    kind = torch.device(run.plan.device).type
+    with torch.autocast(kind, _DTYPES[run.plan.precision], enabled=run.plan.precision != "fp32"):
+        parts = [
+            run.state.target_encoder(normalised(pixels[i : i + size], run.plan.device)).float()
+            for i in range(0, len(pixels), size)
+        ]
+    return torch.cat(parts)
+
+
+def step_numbers(plan: PretrainPlan) -> int:
+    """Numbers that a micro-batch handles: tokens, and the weights of the blocks."""
+    encoder = plan.encoder
+    tokens = plan.preset.optimisation.micro_batch * math.prod(encoder.native_grid) * encoder.embed_dim
+    return tokens + encoder.depth * (4 * encoder.embed_dim**2 + 2 * encoder.embed_dim * encoder.mlp_dim)
+
+
+def report_failures(run: Run, reporter: Reporter) -> None:
+    """Name the videos that were passed over in this epoch, by any process."""
+    found = {failure.id: failure for part in run.world.gather(run.failures) for failure in part}
+    run.failures.clear()
+    run.num_failures += len(found)
+    for failure in found.values() if run.world.first else ():
+        reporter.say(f"passed over {failure.error}")
+
+
+def keep(run: Run, epoch: int, loss: float) -> None:
+    """Write latest.pth.tar, and the epoch's own file where the preset keeps one."""
+    preset, recipe = run.plan.preset, run.plan.preset.optimisation
+    facts = {
+        "opt": run.optimiser.state_dict(),
+        "scaler": None,
+        "epoch": epoch + 1,
+        "loss": loss,
+        "batch_size": recipe.micro_batch,
+        "world_size": run.world.size,
+        "lr": run.optimiser.param_groups[0]["lr"],
+    }
+    last = epoch + 1 == recipe.epochs
+    paths = [run.plan.out / LATEST]
+    if preset.keep_every and ((epoch + 1) % preset.keep_every == 0 or last):
+        width = len(str(recipe.epochs))
+        paths.insert(0, run.plan.out / f"epoch{epoch + 1:0{width}}.pth.tar")
+    for path in paths:
+        save_state(path, run.state, facts=facts, bench=run_facts(run))
+
+
+def run_facts(run: Run) -> dict[str, Any]:
+    """Where a run is and what it came from: what resuming and reading need beyond the official entries."""
+    preset = run.plan.preset
+    return {
+        "objective": preset.objective,
+        "preset": preset.name,
+        "preset_content": preset.model_dump(mode="json"),
+        "input": {"frame_step": preset.data.frame_step},
+        "data": run.plan.data_digest,
+        "step": run.step,
+        "samples": run.step * preset.optimisation.global_batch,
+        "failures": run.num_failures,
+    }
+
+
+def stop_at_nan(run: Run, loss: float, ids: list[str]) -> None:
+    """Save the state as it was before this step and stop, with the step and the batch's videos."""
+    everything = [name for part in run.world.gather(ids) for name in part]
+    path = run.plan.out / f"stopped-at-step{run.step + 1}.pth.tar"
+    if run.world.first:
+        save_state(path, run.state, facts={"loss": loss, "ids": everything}, bench=run_facts(run))
+    shown = ", ".join(everything[:4]) + (", ..." if len(everything) > 4 else "")
+    raise BenchError(
+        f"the loss is {loss} at step {run.step + 1}, videos {shown}",
+        where=str(path),
+        fix="the state before this step and all ids are in that file; try a lower lr, or --set precision=fp32",
+    )
+
+
+def probe_due(plan: PretrainPlan, epoch: int) -> bool:
+    """Whether the user wants a score after this epoch, counted from 1: every N, and at the end."""
+    every = plan.options.probe_every
+    return every is not None and (epoch % every == 0 or epoch == plan.preset.optimisation.epochs)
+
+
+def epoch_line(plan: PretrainPlan, epoch: int, row: dict[str, float], health: Health) -> str:
+    """What is worth reading after an epoch."""
+    reason = collapse_reason(health)
+    return (
+        f"epoch {epoch + 1} of {plan.preset.optimisation.epochs}: loss {row['loss']:.4f}, feature std "
+        f"{health.std:.3f}, effective rank {health.rank_tokens:.1f} of {health.embed_dim}, "
+        f"{row['clips_per_s']:.0f} clips/s{f' - COLLAPSING: {reason}' if reason else ''}"
+    )

@@ -1,0 +1,199 @@
+"""The loop: what resuming, several processes, accumulation and accidents do to a run, and what must not change."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from support import ROOT
+
+from bench.encoders import load_encoder
+from bench.errors import BenchError
+from bench.pretrain import load_state, train
+from bench.pretrain.logs import read_log
+from bench.pretrain.presets import ObjectiveName
+from bench.pretrain.train import pretrain
+
+TINY = {"epochs": 4, "steps_per_epoch": 3, "global_batch": 8, "micro_batch": 8, "warmup_epochs": 1, "keep_every": 2}
+OBJECTIVES: tuple[ObjectiveName, ...] = ("features", "pixels", "contrast", "slow")
+
+
+def run_tiny(out: Path, *, resume: bool = False, options: dict[str, Any] | None = None, **settings: Any) -> Path:
+    """Train the demo preset for a dozen steps of eight clips; the folder of the run."""
+    pretrain(preset="demo", out=out, resume=resume, device="cpu", settings={**TINY, **settings}, **(options or {}))
+    return out
+
+
+def weights(path: Path) -> dict[str, torch.Tensor]:
+    content = torch.load(path, weights_only=True)
+    parts = ("encoder", "predictor", "target_encoder")
+    flat = {f"{part}.{name}": tensor for part in parts for name, tensor in content[part].items()}
+    for index, moments in content["opt"]["state"].items():
+        flat.update({f"opt.{index}.{name}": value for name, value in moments.items()})
+    return flat
+
+
+def assert_identical(one: Path, two: Path) -> None:
+    first, second = weights(one), weights(two)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+def losses(folder: Path) -> list[float]:
+    return [row["loss"] for row in read_log(folder / "log.csv")]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return run_tiny(tmp_path_factory.mktemp("runs") / "whole")
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_every_objective_lowers_its_loss_and_moves_the_averaged_encoder(objective: str, tmp_path: Path) -> None:
+    out = run_tiny(tmp_path / "run", objective=objective, steps_per_epoch=8, ema=0.9, lr=1e-3)
+    assert losses(out)[-1] < losses(out)[0]
+    first, last = (load_state(out / name) for name in ("epoch2.pth.tar", "epoch4.pth.tar"))
+    moved = (last.target_encoder.norm.weight - first.target_encoder.norm.weight).abs().max()
+    assert moved > 0
+    assert not torch.equal(last.encoder.norm.weight, last.target_encoder.norm.weight)
+
+
+def test_the_same_command_gives_the_same_weights(uninterrupted: Path, tmp_path: Path) -> None:
+    assert_identical(run_tiny(tmp_path / "again") / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+
+
+def test_another_seed_gives_other_weights(uninterrupted: Path, tmp_path: Path) -> None:
+    other = weights(run_tiny(tmp_path / "other", seed=1) / "latest.pth.tar")
+    assert not torch.equal(
+        other["encoder.module.backbone.norm.weight"],
+        weights(uninterrupted / "latest.pth.tar")["encoder.module.backbone.norm.weight"],
+    )
+
+
+def test_a_run_killed_at_any_moment_resumes_to_the_same_weights_and_log(tmp_path: Path) -> None:
+    """The process is killed as soon as its first epoch is on disk, which lies at a random place of a later step."""
+    settings = {**TINY, "steps_per_epoch": 20}
+    command = [sys.executable, "-m", "bench", "pretrain", "--preset", "demo", "--out", str(tmp_path / "killed")]
+    command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "--device", "cpu"], env=environment, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "killed" / "latest.pth.tar").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert read_log(tmp_path / "killed" / "log.csv")[-1]["epoch"] < 4
+    run_tiny(tmp_path / "killed", resume=True, steps_per_epoch=20)
+    run_tiny(tmp_path / "whole", steps_per_epoch=20)
+    assert_identical(tmp_path / "killed" / "latest.pth.tar", tmp_path / "whole" / "latest.pth.tar")
+    rows = [
+        [{k: v for k, v in row.items() if k != "clips_per_s"} for row in read_log(tmp_path / name / "log.csv")]
+        for name in ("killed", "whole")
+    ]
+    assert rows[0] == rows[1]
+
+
+def test_a_run_stopped_before_its_first_checkpoint_starts_over(tmp_path: Path, uninterrupted: Path) -> None:
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "preset.yaml").write_text((uninterrupted / "preset.yaml").read_text())
+    run_tiny(out, resume=True)
+    assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+
+
+def test_two_processes_follow_the_loss_of_one(tmp_path: Path) -> None:
+    settings = {**TINY, "micro_batch": 4}
+    words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    done = subprocess.run(
+        [
+            sys.executable,
+            *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
+            *("-m", "bench", "pretrain", "--preset", "demo", "--out", str(tmp_path / "two"), "--device", "cpu"),
+            *words,
+        ],
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    run_tiny(tmp_path / "one", micro_batch=4)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
+    assert len(losses(tmp_path / "two")) == 4
+
+
+def test_saving_memory_changes_nothing(uninterrupted: Path, tmp_path: Path) -> None:
+    out = run_tiny(tmp_path / "run", options={"save_memory": True})
+    assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+
+
+def test_bfloat16_stays_near_float32(uninterrupted: Path, tmp_path: Path) -> None:
+    assert losses(run_tiny(tmp_path / "run", precision="bf16")) == pytest.approx(losses(uninterrupted), rel=0.02)
+
+
+def test_checkpoints_have_the_official_layout_and_are_read_by_the_suite(uninterrupted: Path) -> None:
+    assert sorted(path.name for path in uninterrupted.glob("*.pth.tar")) == [
+        "epoch2.pth.tar",
+        "epoch4.pth.tar",
+        "latest.pth.tar",
+    ]
+    content = torch.load(uninterrupted / "latest.pth.tar", weights_only=True)
+    official = {
+        "encoder",
+        "predictor",
+        "opt",
+        "scaler",
+        "target_encoder",
+        "epoch",
+        "loss",
+        "batch_size",
+        "world_size",
+        "lr",
+    }
+    assert official | {"bench"} == content.keys()
+    assert all(name.startswith("module.backbone.") for name in content["encoder"])
+    assert (content["epoch"], content["batch_size"], content["world_size"]) == (4, 8, 1)
+    encoder = load_encoder(str(uninterrupted / "latest.pth.tar"))
+    clips = torch.randn(2, 3, 8, 16, 16, generator=torch.Generator().manual_seed(0))
+    expected = load_state(uninterrupted / "latest.pth.tar").target_encoder(clips)
+    assert torch.equal(encoder(clips), expected.detach())
+    assert encoder.input_spec.frame_step == 1
+
+
+def test_a_loss_that_is_no_number_stops_with_step_videos_and_the_state_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def explode(state: Any, *arguments: Any) -> dict[str, Any]:
+        calls.append(1)
+        factor = float("nan") if len(calls) == 5 else 1.0
+        return {"loss": next(state.encoder.parameters()).requires_grad_().sum() * factor}
+
+    monkeypatch.setitem(train.OBJECTIVES, "features", explode)
+    with pytest.raises(BenchError, match=r"the loss is nan at step 5, videos digits/32, digits/33") as caught:
+        run_tiny(tmp_path / "run")
+    saved = torch.load(tmp_path / "run" / "stopped-at-step5.pth.tar", weights_only=True)
+    assert saved["ids"] == [f"digits/{draw}" for draw in range(32, 40)]
+    assert saved["bench"]["step"] == 4
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_collapsed_features_end_the_run_with_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def blind(state: Any, *arguments: Any) -> dict[str, Any]:
+        for encoder in (state.encoder, state.target_encoder):
+            encoder.patch_embed.proj.weight.data.zero_()
+        return {"loss": state.encoder.norm.bias.sum()}
+
+    monkeypatch.setitem(train.OBJECTIVES, "features", blind)
+    with pytest.raises(BenchError, match="the features have collapsed"):
+        run_tiny(tmp_path / "run", epochs=1)
+    assert (tmp_path / "run" / "latest.pth.tar").exists()
