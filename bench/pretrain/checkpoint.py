@@ -136,6 +136,9 @@ def _stated_head(stated: Any, path: Path) -> PredictorConfig | ProjectorConfig:
     """The head's shape as our own files state it. Nothing in a file is believed before it is checked."""
     content = dict(stated) if isinstance(stated, Mapping) else {}
     kind = PredictorConfig if content.pop("kind", None) == "predictor" else ProjectorConfig
+    unknown = sorted(str(name) for name in content.keys() - {field.name for field in dataclasses.fields(kind)})
+    if unknown:
+        raise BenchError(f"its 'bench.head' entry is damaged (unknown '{unknown[0]}')", where=str(path))
     try:
         head = cast("PredictorConfig | ProjectorConfig", TypeAdapter(kind).validate_python(content))
     except ValidationError as error:

@@ -14,6 +14,7 @@ import torch
 from bench import environment
 from bench.encoders.contract import transformer_flops
 from bench.encoders.vjepa import VisionTransformer
+from bench.features.space import human_bytes
 from bench.forecast import ENCODER_EFFICIENCY, matrix_rate
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.optimiser import make_optimiser
@@ -25,7 +26,7 @@ from bench.pretrain.stream import Batch
 from bench.pretrain.train import Run, micro_loss, step_numbers
 from bench.probing.machine import small_steps
 
-_TIMED_FLOPS = 5e11
+_TIMED_FLOPS = 1e11
 """Micro-batches up to this size are timed; larger ones are computed from the rate of a matrix product."""
 _TIMED_CLIPS = 4
 
@@ -53,7 +54,32 @@ class PretrainForecast:
     exaflops: float
     """Floating-point operations of the whole run, 1e18."""
     compute_s: float
+    """Seconds of computing, where clips are always ready."""
     decode_s: float
+    """Seconds of decoding, done ahead by other processes: the longer of the two is what the run takes."""
+
+    def lines(self) -> dict[str, str]:
+        """The forecast for a reader."""
+        passes = f", each seen {self.passes:.3g} times" if self.passes is not None else ""
+        return {
+            "preset": f"{self.preset}, objective {self.objective}",
+            "videos": f"{self.videos}{passes}",
+            "steps": f"{self.steps:,} of {self.clips_per_step:,} clips, {self.clips:,} in all",
+            "clip": f"{self.tokens_per_clip:,} tokens",
+            "processes": f"{self.processes}, each with {self.micro_batches_per_process} micro-batches a step",
+            "parameters": f"{self.encoder_parameters_m:.3g} M encoder, {self.head_parameters_m:.3g} M predictor or head",
+            "checkpoint": f"{human_bytes(self.checkpoint_bytes)} of {human_bytes(self.free_bytes)} free",
+            "operations": f"{self.exaflops * 1e18:.3g}",
+            "time, rough": f"compute {human_seconds(self.compute_s)}, decode {human_seconds(self.decode_s)}",
+        }
+
+
+def human_seconds(seconds: float) -> str:
+    """A time for a reader: 95 s, 12 min, 3.4 h, 60 days."""
+    for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def forecast(plan: PretrainPlan) -> PretrainForecast:

@@ -12,10 +12,12 @@ import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
 from bench import environment
+from bench.annotations.splits import ListOptions, load_splits
+from bench.cards import load_task
 from bench.encoders.contract import Precision
 from bench.encoders.vjepa import VitConfig
 from bench.errors import BenchError, nearest
-from bench.files import writable_folder
+from bench.files import cache_folder, writable_folder
 from bench.pretrain.distributed import World, world_from_environment
 from bench.pretrain.endless import DigitStream
 from bench.pretrain.masks import sample_masks
@@ -139,8 +141,7 @@ def make_plan(options: PretrainOptions) -> PretrainPlan:
         )
     check_masks(preset, encoder)
     check_batches(preset, world)
-    if options.probe_every is not None and options.probe_every < 1:
-        raise BenchError(f"--probe-every {options.probe_every} is no number of epochs", fix="give 1 or more")
+    check_probes(options)
     videos = _videos(options, preset, encoder)
     writable_folder(options.out, option="--out")
     return PretrainPlan(
@@ -172,6 +173,16 @@ def check_batches(preset: Preset, world: World) -> None:
             where="world size",
             fix="start a number of processes that divides them, or --set micro_batch=...",
         )
+
+
+def check_probes(options: PretrainOptions) -> None:
+    """Raises BenchError where the encoder cannot be scored as asked: no such task, or not its data."""
+    if options.probe_every is None:
+        return
+    if options.probe_every < 1:
+        raise BenchError(f"--probe-every {options.probe_every} is no number of epochs", fix="give 1 or more")
+    for task in options.probe_task:
+        load_splits(load_task(task), ListOptions(options.probe_data, None, None), cache_folder(options.cache))
 
 
 def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tuple[VideoFile, ...] | None:

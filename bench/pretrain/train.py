@@ -64,6 +64,19 @@ class Summary:
         values = {name: value for name, value in vars(self).items() if name != "health"}
         return {**values, "checkpoint": str(self.checkpoint), **vars(self.health)}
 
+    def lines(self) -> dict[str, str]:
+        """The summary for a reader."""
+        health = self.health
+        return {
+            "checkpoint": str(self.checkpoint),
+            "steps": f"{self.steps:,}, {self.samples:,} clips seen",
+            "loss": f"{self.loss:.4f}, mean of the last epoch",
+            "features": f"standard deviation {health.std:.3f}, effective rank {health.rank_tokens:.1f} of "
+            f"{health.embed_dim} (clip means {health.rank_pooled:.1f})",
+            "passed over": f"{self.failures} videos",
+            "time": f"{self.seconds:.0f} s",
+        }
+
 
 @dataclass
 class Run:
