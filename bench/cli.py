@@ -18,6 +18,7 @@ import typer
 from bench.errors import BenchError, nearest
 
 if TYPE_CHECKING:
+    from bench.encoders.catalog import ModelCard
     from bench.forecast import Forecast
     from bench.plan import RunPlan
     from bench.progress import Reporter
@@ -44,7 +45,11 @@ Tasks = Annotated[
 ]
 Models = Annotated[
     list[str] | None,
-    typer.Option("--model", help="Encoder: a checkpoint file, or a name from `bench models`. Repeat, or a,b."),
+    typer.Option(
+        "--model",
+        help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', or a name from `bench models`. "
+        "Repeat, or a,b.",
+    ),
 ]
 Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
 Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
@@ -106,9 +111,9 @@ def run(
 
             forecasts = [forecast(plan) for plan in plans]
         else:
-            from bench.evaluate import run as run_plan
+            from bench.suite import run_all
 
-            records = [run_plan(plan, reporter) for plan in plans]
+            records = run_all(plans, reporter)
     if dry_run:
         _print_forecasts(forecasts, as_json)
     elif as_json:
@@ -118,6 +123,11 @@ def run(
         from bench.scores.tables import to_rich
 
         _print(to_rich(board.build(records)))
+    if not dry_run:
+        from bench.checkpoint_series import write_curves
+
+        for line in write_curves(model or [], records, results):
+            print(f"bench: {line}", file=sys.stderr)
 
 
 @app.command(epilog="Example: bench extract --task ssv2 --model vitl16.pth.tar --data /data/ssv2 --cache /scratch")
@@ -234,12 +244,19 @@ def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")
             "model": c.name,
             "input": f"{c.num_frames}x{c.resolution}px",
             "parameters": f"{c.parameters_m:g} M",
-            "weights": "built in" if not c.weights_path else "here" if c.weights_path.is_file() else c.url or "-",
+            "weights": _whereabouts(c),
             "pretrained on": c.pretrained_on,
         }
         for c in cards
     ]
     _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+
+
+def _whereabouts(card: ModelCard) -> str:
+    """Where the weights of an encoder are, in a word or as an address."""
+    if card.is_built_in:
+        return "built in"
+    return "here" if card.weights_path and card.weights_path.is_file() else card.url or "missing"
 
 
 @app.command(epilog="Example: bench probes")
@@ -262,6 +279,71 @@ def doctor(cache: Cache = None, as_json: Json = False) -> None:
     _print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)
     if not all(check.ok for check in checks):
         raise BenchError("something that a run needs does not work", fix="see the last column")
+
+
+@app.command(epilog="Example: bench pretrain --preset demo --out runs/demo")
+def pretrain(
+    preset: Annotated[str, typer.Option(help="Preset: vitl16, vith16, vith16-384, small, nano, demo, or a .yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, log and curve.")],
+    data: Annotated[str | None, typer.Option(help="List of videos, folder, dataset card, or digits.")] = None,
+    root: Annotated[Path | None, typer.Option(help="Folder that the paths of the list or card start from.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="Change the preset: objective=pixels, lr=1e-3. Repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last finished epoch in --out.")] = False,
+    device: Device = "auto",
+    workers: Workers = None,
+    timeout_s: Timeout = 60.0,
+    save_memory: Annotated[bool, typer.Option("--save-memory", help="Compute activations twice, keep fewer.")] = False,
+    compile_blocks: Annotated[bool, typer.Option("--compile", help="Compile the transformer blocks.")] = False,
+    probe_every: Annotated[int | None, typer.Option(help="Score the target encoder every N epochs.")] = None,
+    probe_task: Annotated[
+        list[str] | None, typer.Option("--probe-task", help="Tasks to score on. Repeat, or a,b. Default: the digits.")
+    ] = None,
+    probe_data: Annotated[Path | None, typer.Option(help="Folder of the probe tasks' videos.")] = None,
+    cache: Cache = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the forecast.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train an encoder on unlabelled video: V-JEPA, or a rival objective at the same budget. Works under torchrun."""
+    from bench.pretrain.plan import make_options, make_plan
+    from bench.progress import Live, Silent
+
+    plan = make_plan(
+        make_options(
+            {
+                "preset": preset,
+                "out": out,
+                "data": data,
+                "root": root,
+                "settings": _settings(settings),
+                "resume": resume,
+                "device": device,
+                "workers": workers,
+                "timeout_s": timeout_s,
+                "save_memory": save_memory,
+                "compile": compile_blocks,
+                "probe_every": probe_every,
+                "probe_task": tuple(_names("--probe-task", probe_task, DEFAULT_TASKS)),
+                "probe_data": probe_data,
+                "cache": cache,
+            }
+        )
+    )
+    if dry_run:
+        from bench.pretrain.forecast import forecast as forecast_pretraining
+
+        prediction = forecast_pretraining(plan)
+        _print_facts(prediction.lines(), dataclasses.asdict(prediction), as_json)
+        return
+    from bench.pretrain.train import train
+
+    if not plan.world.first:
+        train(plan, Silent())
+        return
+    with Live() as reporter:
+        summary = train(plan, reporter)
+    _print_facts(summary.lines(), summary.facts(), as_json)
 
 
 def main() -> None:
@@ -315,13 +397,20 @@ def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
 
 
 def _names(option: str, values: list[str] | None, default: tuple[str, ...]) -> list[str]:
-    """The values of a repeatable option; commas separate, except in the name of a file that exists."""
+    """The values of a repeatable option; commas separate, except in the name of a file that exists.
+
+    A model with wildcards stands for the files that match, epoch2 before epoch10.
+    """
     if values is None:
         return list(default)
     names = [part for value in values for part in ([value] if Path(value).is_file() else value.split(",")) if part]
     if not names:
         raise BenchError("no name given", where=option, fix="drop the option for the default, or name something")
-    return names
+    if option != "--model":
+        return names
+    from bench.checkpoint_series import has_wildcard, matching_files
+
+    return [file for name in names for file in (matching_files(name) if has_wildcard(name) else [name])]
 
 
 def _settings(pairs: list[str] | None) -> dict[str, Any]:
@@ -368,6 +457,19 @@ def _print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
         for item in forecasts
     ]
     _print(_table(rows))
+
+
+def _print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    else:
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None, pad_edge=False, show_header=False)
+        for name, value in lines.items():
+            table.add_row(name, Text(value))
+        _print(table)
 
 
 def _print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json: bool) -> None:

@@ -9,11 +9,14 @@ import hashlib
 import json
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 
 from bench.encoders import Encoder, load_encoder
 from bench.features.contents import content_ids
@@ -24,6 +27,7 @@ from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.linear import LinearProbe
 from bench.probing.memory import remember
+from bench.probing.source import TokenSource
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
@@ -40,20 +44,91 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     return run(make_plan(make_options(options), reporter), reporter)
 
 
+@dataclass(frozen=True)
+class ProbeJob:
+    """What is left to do of a plan when its features are in the cache. Small enough to be sent to another process."""
+
+    plan: RunPlan
+    labels: list[int]
+    """Of the readable training samples."""
+    train_items: list[list[str]]
+    """Of each readable training sample: its items in the feature space."""
+    test_items: list[list[str]]
+    train_space: str
+    """Key of the feature space of the training split."""
+    test_space: str
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan whose features are in the cache."""
+
+    plan: RunPlan
+    encoder: Encoder
+    train: SplitFeatures
+    test: SplitFeatures
+    seconds: float
+
+    @property
+    def job(self) -> ProbeJob:
+        """What is left to do."""
+        return ProbeJob(
+            plan=self.plan,
+            labels=[sample.label for sample in self.train.samples],
+            train_items=self.train.keys,
+            test_items=self.test.keys,
+            train_space=self.train.space,
+            test_space=self.test.space,
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe made of the features of a plan."""
+
+    fitted: FittedProbe
+    known: bool
+    """Whether the probe was trained before and read from the cache."""
+    probabilities: NDArray[np.float32]
+    """[n, C], of the test samples in order."""
+    seconds: float
+
+
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
+    prepared = prepare(plan, reporter)
+    measured = measure(prepared.job, prepared.train.tokens, prepared.test.tokens, reporter)
+    return keep(prepared, measured, reporter)
+
+
+def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
+    """Load the encoder and bring the features of both splits into the cache."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan)
     train, test = extract_features(plan, encoder, reporter)
-    fitted, known = fit_probe(plan, encoder, train, reporter)
+    return Prepared(plan, encoder, train, test, time.perf_counter() - started)
+
+
+def measure(job: ProbeJob, train: TokenSource, test: TokenSource, reporter: Reporter) -> Measured:
+    """Train the recipe on the training tokens, then look at the test tokens once."""
+    started = time.perf_counter()
+    fitted, known = fit_probe(job, train, reporter)
+    probabilities = predict(fitted.probe, test, device=job.plan.device)
+    return Measured(fitted, known, probabilities, time.perf_counter() - started)
+
+
+def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
+    """Score the predictions and write the record, the predictions and the probe."""
+    plan, encoder, test = prepared.plan, prepared.encoder, prepared.test
     predictions = Predictions(
         samples=[sample.id for sample in test.samples],
         labels=[sample.label for sample in test.samples],
-        probabilities=predict(fitted.probe, test.tokens, device=str(encoder.device)),
+        probabilities=measured.probabilities,
     )
-    seconds = time.perf_counter() - started
-    record = make_record(Outcome(plan, encoder, train, test, fitted, known, predictions, seconds))
+    seconds = prepared.seconds + measured.seconds
+    fitted = measured.fitted
+    record = make_record(Outcome(plan, encoder, prepared.train, test, fitted, measured.known, predictions, seconds))
     folder = write_record(plan.options.results, record, predictions, lambda path: keep_probe(path, fitted, record))
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
@@ -74,39 +149,44 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
     )
 
 
-def fit_probe(plan: RunPlan, encoder: Encoder, train: SplitFeatures, reporter: Reporter) -> tuple[FittedProbe, bool]:
+def fit_probe(job: ProbeJob, train: TokenSource, reporter: Reporter) -> tuple[FittedProbe, bool]:
     """Train the recipe on the training features, or read the probe that was trained on them before.
 
     The test split is not looked at. Returns the probe, and whether it was read.
     """
-    prefix = f"{encoder.name}, {plan.task.name}"
-    labels = [sample.label for sample in train.samples]
-    facts = {
-        "features": train.space,
-        "items": hashlib.sha256(json.dumps([train.keys, labels]).encode()).hexdigest(),
-        "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
-        "num_classes": len(plan.splits.class_names),
-        "num_heads": encoder.num_heads,
-        "seed": plan.options.seed,
-        "device": encoder.device.type,
-    }
+    plan = job.plan
+    prefix = f"{plan.facts.name}, {plan.task.name}"
 
     def train_now() -> FittedProbe:
         return fit(
             plan.recipe,
-            train.tokens,
-            np.array(labels),
+            train,
+            np.array(job.labels),
             len(plan.splits.class_names),
-            encoder.num_heads,
+            plan.facts.num_heads,
             seed=plan.options.seed,
-            device=str(encoder.device),
+            device=plan.device,
             progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
         )
 
-    fitted, known = remember(plan.cache, facts, train_now)
+    fitted, known = remember(plan.cache, probe_facts(job), train_now)
     if known:
         reporter.say(f"{prefix}: probe read from the cache")
     return fitted, known
+
+
+def probe_facts(job: ProbeJob) -> dict[str, Any]:
+    """What the trained probe depends on besides the code: its key in the cache."""
+    plan = job.plan
+    return {
+        "features": job.train_space,
+        "items": hashlib.sha256(json.dumps([job.train_items, job.labels]).encode()).hexdigest(),
+        "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
+        "num_classes": len(plan.splits.class_names),
+        "num_heads": plan.facts.num_heads,
+        "seed": plan.options.seed,
+        "device": torch.device(plan.device).type,
+    }
 
 
 def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:

@@ -10,6 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 _PLAIN_INTERVAL_S = 15.0
+_FINISHED_BARS = 6
+"""Finished bars that stay: many plans have more than a terminal has lines, and the last lines are what it cuts off."""
 
 
 class Reporter(Protocol):
@@ -47,6 +49,7 @@ class Live:
             disable=not self._console.is_terminal,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._finished: list[str] = []
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> Live:
@@ -66,6 +69,10 @@ class Live:
         if name not in self._tasks:
             self._tasks[name] = self._bars.add_task(name, total=total, detail=detail)
         self._bars.update(self._tasks[name], completed=done, total=total, detail=detail)
+        if done >= total and name not in self._finished:
+            self._finished.append(name)
+            if len(self._finished) > _FINISHED_BARS:
+                self._bars.remove_task(self._tasks.pop(self._finished.pop(0)))
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from bench.encoders import untrained
 from bench.encoders.catalog import ModelCard, model_cards
-from bench.encoders.checkpoints import describe_vjepa, load_vjepa
+from bench.encoders.checkpoints import describe_checkpoint, load_vjepa
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, Precision
 from bench.errors import BenchError, nearest
 
@@ -32,7 +32,8 @@ def load_encoder(spec: str, device: str | torch.device = "cpu") -> Encoder:
         encoder = untrained.pixel_encoder(argument) if argument else untrained.pixel_encoder()
     else:
         model, report = load_vjepa(argument)
-        encoder = Encoder(untrained.vjepa_facts(_name(spec, card), model.config), model, report=report)
+        facts = untrained.vjepa_facts(_name(spec, card), model.config, frame_step=report["frame_step"])
+        encoder = Encoder(facts, model, report=report)
     if card and card.known_answer:
         check_known_answer(encoder, card)
     return encoder.to(device)
@@ -45,7 +46,8 @@ def describe_encoder(spec: str) -> EncoderFacts:
         return untrained.random_facts(argument) if argument else untrained.random_facts()
     if kind == "pixels":
         return untrained.pixel_facts(argument) if argument else untrained.pixel_facts()
-    return untrained.vjepa_facts(_name(spec, card), describe_vjepa(argument))
+    config, frame_step = describe_checkpoint(argument)
+    return untrained.vjepa_facts(_name(spec, card), config, frame_step=frame_step)
 
 
 def _resolve(spec: str) -> tuple[str, str, ModelCard | None]:
@@ -60,7 +62,7 @@ def _resolve(spec: str) -> tuple[str, str, ModelCard | None]:
             raise BenchError(
                 f"the weights of {spec} are not here",
                 where=str(card.weights_path),
-                fix=f"put {card.url} there",
+                fix=f"put {card.url} there" if card.url else "install vjepa-bench again: they are a part of it",
             )
         return "vjepa", str(card.weights_path), card
     path = Path(spec).expanduser()

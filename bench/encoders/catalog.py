@@ -1,4 +1,7 @@
-"""The catalog of encoders with a name: one card each, in `cards/`, beside the code that reads them."""
+"""The catalog of encoders with a name: one card each, in `cards/`, beside the code that reads them.
+
+Weights that ship with the package are in `weights/`, as fp16 safetensors; others are looked for in the cache.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,28 @@ from pydantic import BaseModel, ConfigDict
 
 from bench.files import cache_path
 
-_FOLDER = Path(__file__).resolve().parent / "cards"
+_CARDS = Path(__file__).resolve().parent / "cards"
+_PACKAGED = Path(__file__).resolve().parent / "weights"
+
+
+class Training(BaseModel):
+    """How the weights of an encoder that was trained here came about."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    command: str
+    """The command line that trains it again."""
+    preset: str
+    objective: str
+    seed: int
+    samples: int
+    """Clips seen, with repetition."""
+    steps: int
+    """Optimiser steps."""
+    wall_time_s: float
+    machine: str
+    loss_curve: tuple[tuple[int, float], ...]
+    """(samples seen, loss), in the order of training."""
 
 
 class ModelCard(BaseModel):
@@ -32,18 +56,30 @@ class ModelCard(BaseModel):
     file: str | None = None
     """Name of the weights file; none where the encoder needs no file."""
     url: str | None = None
+    """Where the file can be had; none where it ships with the package."""
+    training: Training | None = None
+    """For encoders that were trained here."""
     known_answer: tuple[float, ...] | None = None
     """Mean, standard deviation, first and last token value for `known_clips`."""
 
     @property
     def weights_path(self) -> Path | None:
-        """Where the weights are looked for; none where the encoder needs no file."""
-        return cache_path() / "weights" / self.file if self.file else None
+        """Where the weights are: in the package, or else in the cache; none where the encoder needs no file."""
+        if self.file is None:
+            return None
+        packaged = _PACKAGED / self.file
+        # A card without a url has its file in the package only; a missing one is missed there.
+        return packaged if packaged.is_file() or not self.url else cache_path() / "weights" / self.file
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the encoder works without anything but the package."""
+        return self.file is None or (_PACKAGED / self.file).is_file()
 
 
 def model_cards(pattern: str = "*") -> list[ModelCard]:
     """The cards whose names match a wildcard pattern, in natural order."""
-    cards = [ModelCard.model_validate(_read(path)) for path in _FOLDER.glob("*.yaml")]
+    cards = [ModelCard.model_validate(_read(path)) for path in _CARDS.glob("*.yaml")]
     return sorted((c for c in cards if fnmatch.fnmatch(c.name, pattern)), key=lambda c: _natural(c.name))
 
 

@@ -217,6 +217,7 @@ def train_epoch(run: Run, epoch: int, reporter: Reporter) -> tuple[float, dict[s
         "loss": loss,
         **{name: value for name, value in vars(done).items() if name != "loss"},
         "clips_per_s": rate,
+        "seconds": time.perf_counter() - started,
     }
     return loss, row
 

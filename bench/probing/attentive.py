@@ -74,10 +74,13 @@ def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str,
     return weights
 
 
-def attentive_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int) -> Tensor:
+def attentive_logits(
+    weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, *, norm_eps: float | None = NORM_EPS
+) -> Tensor:
     """Logits [S, B, C] of S probes (the official tensors, each with a leading S) for tokens [B, N, D].
 
-    The backward pass fills the `.grad` of MATRICES by itself, see kernels.linear.
+    `norm_eps` is None for tokens that are normalised already (source.NormalisedTokens). The backward pass fills the
+    `.grad` of MATRICES by itself, see kernels.linear.
     """
     w = {name.removeprefix(f"{BLOCK}."): weight for name, weight in weights.items()}
     query = w[QUERY].flatten(1)
@@ -87,14 +90,14 @@ def attentive_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: i
         weight = w[f"{layer}.weight"]
         return linear(x, weight, weight.grad) + w[f"{layer}.bias"].unsqueeze(1)
 
-    y = _attend(w, project(query[:, None], "xattn.q"), tokens, num_heads)
+    y = _attend(w, project(query[:, None], "xattn.q"), tokens, num_heads, norm_eps)
     h = query[:, None] + y
     z = F.layer_norm(h, (D,), eps=NORM_EPS) * w["norm2.weight"][:, None] + w["norm2.bias"][:, None]
     h = h + project(F.gelu(project(z, "mlp.fc1")), "mlp.fc2")
     return project(h, "linear")
 
 
-def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) -> Tensor:
+def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int, norm_eps: float | None) -> Tensor:
     """Attended values [S, B, D] of the projected queries q [S, 1, D], without output projection (protocol.md 4.1)."""
     S, _, D = q.shape
     B, H, d = tokens.shape[0], num_heads, D // num_heads
@@ -103,7 +106,7 @@ def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) 
     d_keys, d_values = (None, None) if kv.grad is None else kv.grad.view(S, 2, H, d, D).unbind(1)
 
     u = linear(q.view(S, H, 1, d), keys, d_keys, transposed=True).view(S, H, D) * g / math.sqrt(d)
-    pooled = pool_tokens(u.reshape(S * H, D), tokens, eps=NORM_EPS)  # [B, S*H, D]
+    pooled = pool_tokens(u.reshape(S * H, D), tokens, eps=norm_eps)  # [B, S*H, D]
     x = torch.addcmul(b, pooled.view(B, S, H, D).permute(1, 2, 0, 3), g[:, None])  # [S, H, B, D]
     y = linear(x, values, d_values).transpose(1, 2).reshape(S, B, D)
     return y + w["xattn.kv.bias"][:, None, D:]
@@ -112,13 +115,16 @@ def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int) 
 class AttentiveSweep:
     """S probes that share their initial weights and see the same tokens."""
 
-    def __init__(self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int) -> None:
+    def __init__(
+        self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int, *, norm_eps: float | None = NORM_EPS
+    ) -> None:
         self.stack = Stack(initial, num_settings, assigned=MATRICES)
         self.num_heads = num_heads
+        self.norm_eps = norm_eps
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C]."""
-        return attentive_logits(self.stack.weights, tokens, self.num_heads)
+        return attentive_logits(self.stack.weights, tokens, self.num_heads, norm_eps=self.norm_eps)
 
     def probe(self, index: int) -> AttentiveProbe:
         """One setting as a probe of its own."""

@@ -33,10 +33,11 @@ def linear(x: Tensor, weight: Tensor, gradient: Tensor | None, *, transposed: bo
     return out if grouped else out.squeeze(1)
 
 
-def pool_tokens(queries: Tensor, tokens: Tensor, *, eps: float) -> Tensor:
+def pool_tokens(queries: Tensor, tokens: Tensor, *, eps: float | None) -> Tensor:
     """Softmax-weighted means [B, K, D] of the normalised tokens [B, N, D], scored by `queries` [K, D].
 
-    The gradient goes to the queries only: the tokens are data.
+    `eps` is the norm's; None for tokens that are normalised already, of the queries' type. The gradient goes to the
+    queries only: the tokens are data.
     """
     out: Tensor = _Pool.apply(queries, tokens, eps)
     return out
@@ -72,7 +73,7 @@ class _Linear(torch.autograd.Function):
 
 class _Pool(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, queries: Tensor, tokens: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, queries: Tensor, tokens: Tensor, eps: float | None) -> Tensor:
         pooled = queries.new_empty(len(tokens), *queries.shape)
         attention = []
         for rows in _chunks(tokens):
@@ -107,5 +108,7 @@ def _chunks(tokens: Tensor) -> list[slice]:
     return [slice(start, start + size) for start in range(0, len(tokens), size)]
 
 
-def _normalised(tokens: Tensor, dtype: torch.dtype, eps: float) -> Tensor:
+def _normalised(tokens: Tensor, dtype: torch.dtype, eps: float | None) -> Tensor:
+    if eps is None:
+        return tokens
     return F.layer_norm(tokens.to(dtype), tokens.shape[-1:], eps=eps)

@@ -29,7 +29,7 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
 
     `facts` is what the training depends on besides the code: features, labels, recipe, seed, device.
     """
-    path = cache / "probes" / f"{memory_key(facts)}.safetensors"
+    path = memory_path(cache, facts)
     if path.is_file():
         try:
             return _read(path), True
@@ -41,6 +41,11 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
         facts = {"fitted": json.dumps(_history(fitted)), "sha256": weights_digest(fitted.probe, {})}
         save_probe(path, fitted.probe, facts)
     return fitted, False
+
+
+def memory_path(cache: Path, facts: Mapping[str, Any]) -> Path:
+    """Where a trained probe is kept, whether it is there or not."""
+    return cache / "probes" / f"{memory_key(facts)}.safetensors"
 
 
 def memory_key(facts: Mapping[str, Any]) -> str:

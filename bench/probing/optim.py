@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import torch
+from torch.optim.adamw import adamw
 
 from bench.cards import Optimisation
 from bench.probing.stack import Stack
@@ -59,25 +61,64 @@ class SweepOptimiser:
         self.total_steps = epochs * steps_per_epoch
         self.warmup_steps = int(recipe.warmup_epochs * steps_per_epoch)
         self.num_steps = 0
-        groups = []
-        for values, gradients in zip(stack.values, stack.gradients, strict=True):
-            for part in (slice(None, stack.num_decayed), slice(stack.num_decayed, None)):
-                row = values[part].detach()
-                row.grad = gradients[part]
-                groups.append({"params": [row]})
-        fused = stack.values.device.type in ("cpu", "cuda")
-        self._adamw = torch.optim.AdamW(groups, fused=fused)
+        self._groups = self._make_groups()
+
+    def _make_groups(self) -> list[_Group]:
+        """Parts of the stack by learning rate and decay: a call for each costs as much as its arithmetic."""
+        values, gradients = self.stack.values.detach(), self.stack.gradients
+        means, squares = torch.zeros_like(values), torch.zeros_like(values)
+        groups: dict[tuple[float, float | None], _Group] = {}
+        for row, (lr, decay) in enumerate(self.settings):
+            for part, value in (
+                (slice(None, self.stack.num_decayed), decay),
+                (slice(self.stack.num_decayed, None), decay if self.recipe.decay_biases else None),
+            ):
+                group = groups.setdefault((lr, value), _Group(lr, value))
+                group.values.append(values[row, part])
+                group.gradients.append(gradients[row, part])
+                group.means.append(means[row, part])
+                group.squares.append(squares[row, part])
+                group.steps.append(torch.zeros((), device=values.device))
+        return list(groups.values())
 
     def step(self) -> None:
         """Advance the schedules, clip, and update every setting."""
         self.num_steps += 1
         if self.recipe.clip_norm is not None:
             clip_gradients(self.stack, self.recipe.clip_norm)
-        groups = self._adamw.param_groups
-        for (lr, decay), decayed, rest in zip(self.settings, groups[::2], groups[1::2], strict=True):
-            decayed["lr"] = rest["lr"] = learning_rate(
-                self.recipe, lr, self.num_steps, total_steps=self.total_steps, warmup_steps=self.warmup_steps
+        for group in self._groups:
+            adamw(
+                group.values,
+                group.gradients,
+                group.means,
+                group.squares,
+                [],
+                group.steps,
+                fused=self.stack.values.device.type in ("cpu", "cuda") or None,
+                amsgrad=False,
+                beta1=0.9,
+                beta2=0.999,
+                lr=learning_rate(
+                    self.recipe, group.lr, self.num_steps, total_steps=self.total_steps, warmup_steps=self.warmup_steps
+                ),
+                weight_decay=self._decay(group.decay),
+                eps=1e-8,
+                maximize=False,
             )
-            decayed["weight_decay"] = weight_decay(self.recipe, decay, self.num_steps, total_steps=self.total_steps)
-            rest["weight_decay"] = decayed["weight_decay"] if self.recipe.decay_biases else 0.0
-        self._adamw.step()
+
+    def _decay(self, value: float | None) -> float:
+        return 0.0 if value is None else weight_decay(self.recipe, value, self.num_steps, total_steps=self.total_steps)
+
+
+@dataclass
+class _Group:
+    """Parts of settings that are updated alike, and AdamW's memory of them."""
+
+    lr: float
+    decay: float | None
+    """None where the recipe decays nothing."""
+    values: list[torch.Tensor] = field(default_factory=list)
+    gradients: list[torch.Tensor] = field(default_factory=list)
+    means: list[torch.Tensor] = field(default_factory=list)
+    squares: list[torch.Tensor] = field(default_factory=list)
+    steps: list[torch.Tensor] = field(default_factory=list)

@@ -1,4 +1,7 @@
-"""What a probe learns from: the tokens of one split, row by row, or their means."""
+"""What a probe learns from: the tokens of one split, row by row, normalised, or their means.
+
+Shapes: b samples, N tokens, D channels.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.probing.split import Rows
@@ -25,6 +29,27 @@ class TokenSource(Protocol):
     def read(self, rows: Rows, view: int) -> Tensor:
         """Tokens [b, N, D] of these samples, float16 or float32, on the CPU."""
         ...
+
+
+class NormalisedTokens:
+    """The tokens of a small split with zero mean and unit variance, read once and kept: [views, samples, N, D] float32.
+
+    A TokenSource. Without it, every epoch would read, convert and normalise the same tokens again.
+    """
+
+    def __init__(self, source: TokenSource, *, eps: float) -> None:
+        self.num_samples, self.num_views = source.num_samples, source.num_views
+        self.num_tokens, self.embed_dim = source.num_tokens, source.embed_dim
+        self.values = torch.empty(self.num_views, self.num_samples, self.num_tokens, self.embed_dim)
+        rows = np.arange(self.num_samples)
+        for view, values in enumerate(self.values):
+            for start in range(0, self.num_samples, _READ):
+                tokens = source.read(rows[start : start + _READ], view).float()
+                values[start : start + _READ] = F.layer_norm(tokens, tokens.shape[-1:], eps=eps)
+
+    def read(self, rows: Rows, view: int) -> Tensor:
+        """Normalised tokens [b, N, D] of these samples."""
+        return self.values[view].index_select(0, torch.from_numpy(rows))
 
 
 class PooledTokens:

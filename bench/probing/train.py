@@ -18,11 +18,15 @@ from bench.errors import BenchError
 from bench.probing import attentive, knn, linear
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
-from bench.probing.source import PooledTokens, TokenSource
+from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
 from bench.probing.split import Rows, stratified_split
 
 Progress = Callable[[str, int, int], None]
 """Called with the phase (sweep, refit or train), the steps done and the steps in all."""
+_KEPT_BYTES = 1 << 28
+"""Size of a training split whose normalised tokens are kept in memory."""
+_MANY_EPOCHS = 10
+"""Epochs from which on that is worth a pass over all tokens beforehand."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ def fit(
 ) -> FittedProbe:
     """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's."""
     started = time.perf_counter()
-    source = train if card.kind == "attentive" else PooledTokens(train)
+    source = _attentive_source(card, train, device) if card.kind == "attentive" else PooledTokens(train)
     job = _Job(card, source, np.asarray(labels, dtype=np.int64), num_classes, num_heads, seed, device, progress)
     everything = np.arange(train.num_samples)
     settings = list(range(card.num_settings))
@@ -102,6 +106,15 @@ def fit(
         seconds=time.perf_counter() - started,
         probe=final.sweep.probe(final_index),
     )
+
+
+def _attentive_source(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:
+    """The tokens, normalised beforehand where they fit and are read often (to a GPU, float16 travels faster)."""
+    num_bytes = 4 * train.num_samples * train.num_views * train.num_tokens * train.embed_dim
+    epochs = make_plan(card.optimisation, train.num_samples).epochs if card.optimisation else 0
+    if device != "cpu" or num_bytes > _KEPT_BYTES or epochs < _MANY_EPOCHS:
+        return train
+    return NormalisedTokens(train, eps=attentive.NORM_EPS)
 
 
 def predict(
@@ -172,7 +185,8 @@ class _Job:
         attentive.check_heads(D, self.num_heads)
         initial = attentive.initial_weights(D, self.num_classes, seed=self.seed)
         on_device = {name: weight.to(self.device) for name, weight in initial.items()}
-        return attentive.AttentiveSweep(on_device, num_settings, self.num_heads)
+        norm_eps = None if isinstance(self.source, NormalisedTokens) else attentive.NORM_EPS
+        return attentive.AttentiveSweep(on_device, num_settings, self.num_heads, norm_eps=norm_eps)
 
     def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
         if max(neighbours) > len(rows) * self.source.num_views:
