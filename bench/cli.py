@@ -16,10 +16,36 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bench.errors import BenchError, nearest
+from bench.options import (
+    Axis,
+    BatchSize,
+    Cache,
+    Data,
+    Decoder,
+    Device,
+    Json,
+    Limit,
+    MaxFailed,
+    Models,
+    Name,
+    Precision,
+    Probe,
+    ResultFolders,
+    Results,
+    Seed,
+    Settings,
+    Tasks,
+    Timeout,
+    Train,
+    Val,
+    Workers,
+    parse_settings,
+    split_names,
+)
+from bench.printing import print_facts, print_forecasts, print_list, show, table
 
 if TYPE_CHECKING:
     from bench.encoders.catalog import ModelCard
-    from bench.forecast import Forecast
     from bench.plan import RunPlan
     from bench.progress import Reporter
 
@@ -38,41 +64,6 @@ _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
 DEFAULT_MODELS = ("random", "pixels")
 FORMATS = ("table", "markdown", "csv", "json")
-
-Tasks = Annotated[
-    list[str] | None,
-    typer.Option("--task", help="Task: a name from `bench tasks`, the path of a card, or custom. Repeat, or a,b."),
-]
-Models = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--model",
-        help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', or a name from `bench models`. "
-        "Repeat, or a,b.",
-    ),
-]
-Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
-Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
-Train = Annotated[Path | None, typer.Option(help="Training list of `path label` lines.")]
-Val = Annotated[Path | None, typer.Option(help="Test list of `path label` lines.")]
-Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
-Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
-Cache = Annotated[Path | None, typer.Option(help="Where features are kept. Default: BENCH_CACHE, or the user cache.")]
-Results = Annotated[Path, typer.Option(help="Where records go.")]
-ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
-Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
-Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
-Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
-BatchSize = Annotated[int | None, typer.Option(help="Clips in one encoder batch. Default: by token count.")]
-Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
-Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]
-Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]
-MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samples before the run is refused.")]
-Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a card: probe.lr=1e-3, clip.segments=2. Repeatable.")
-]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 
 @app.command(epilog="Example: bench run --task ssv2 --model vitl16.pth.tar --data /data/ssv2")
@@ -115,14 +106,14 @@ def run(
 
             records = run_all(plans, reporter)
     if dry_run:
-        _print_forecasts(forecasts, as_json)
+        print_forecasts(forecasts, as_json)
     elif as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     else:
         from bench.scores import leaderboard as board
         from bench.scores.tables import to_rich
 
-        _print(to_rich(board.build(records)))
+        show(to_rich(board.build(records)))
     if not dry_run:
         from bench.checkpoint_series import write_curves
 
@@ -176,7 +167,7 @@ def extract(
     if as_json:
         print(json.dumps(summary, indent=1))
     else:
-        _print(_table(summary))
+        show(table(summary))
 
 
 @app.command(epilog="Example: bench leaderboard --results results --format markdown")
@@ -197,12 +188,12 @@ def leaderboard(
         raise BenchError(
             f"published numbers are not in --format {output}", where="--published", fix="table or markdown"
         )
-    board, problems = load_board(results or [Path("results")], _names("--task", task, ()))
+    board, problems = load_board(results or [Path("results")], split_names("--task", task, ()))
     sections = published_sections(column.task for column in board.columns) if published else []
     if output == "table":
-        _print(tables.to_rich(board))
+        show(tables.to_rich(board))
         if sections:
-            _print(tables.published_to_rich(sections))
+            show(tables.published_to_rich(sections))
     elif output == "markdown":
         print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
     elif output == "csv":
@@ -230,7 +221,7 @@ def tasks(as_json: Json = False) -> None:
         }
         for c in cards
     ]
-    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+    print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
 @app.command(epilog="Example: bench models 'vjepa-*'")
@@ -249,7 +240,7 @@ def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")
         }
         for c in cards
     ]
-    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+    print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
 def _whereabouts(card: ModelCard) -> str:
@@ -266,7 +257,7 @@ def probes(as_json: Json = False) -> None:
 
     cards = [load_probe_card(name) for name in probe_names()]
     rows = [{"probe": c.name, "kind": c.kind, "settings": c.num_settings, "title": c.title} for c in cards]
-    _print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+    print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
 @app.command(epilog="Example: bench doctor")
@@ -276,7 +267,7 @@ def doctor(cache: Cache = None, as_json: Json = False) -> None:
 
     checks = examine(cache)
     rows = [{"check": c.name, "": "ok" if c.ok else "BROKEN", "found": c.found, "to do": c.fix} for c in checks]
-    _print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)
+    print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)
     if not all(check.ok for check in checks):
         raise BenchError("something that a run needs does not work", fix="see the last column")
 
@@ -316,7 +307,7 @@ def pretrain(
                 "out": out,
                 "data": data,
                 "root": root,
-                "settings": _settings(settings),
+                "settings": parse_settings(settings),
                 "resume": resume,
                 "device": device,
                 "workers": workers,
@@ -324,7 +315,7 @@ def pretrain(
                 "save_memory": save_memory,
                 "compile": compile_blocks,
                 "probe_every": probe_every,
-                "probe_task": tuple(_names("--probe-task", probe_task, DEFAULT_TASKS)),
+                "probe_task": tuple(split_names("--probe-task", probe_task, DEFAULT_TASKS)),
                 "probe_data": probe_data,
                 "cache": cache,
             }
@@ -334,7 +325,7 @@ def pretrain(
         from bench.pretrain.forecast import forecast as forecast_pretraining
 
         prediction = forecast_pretraining(plan)
-        _print_facts(prediction.lines(), dataclasses.asdict(prediction), as_json)
+        print_facts(prediction.lines(), dataclasses.asdict(prediction), as_json)
         return
     from bench.pretrain.train import train
 
@@ -343,7 +334,7 @@ def pretrain(
         return
     with Live() as reporter:
         summary = train(plan, reporter)
-    _print_facts(summary.lines(), summary.facts(), as_json)
+    print_facts(summary.lines(), summary.facts(), as_json)
 
 
 def main() -> None:
@@ -388,110 +379,9 @@ def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
     options = {name: value for name, value in arguments.items() if name in names}
-    options["settings"] = _settings(arguments["settings"])
+    options["settings"] = parse_settings(arguments["settings"])
     return [
         make_plan(make_options({**options, "task": task, "model": model}), reporter)
-        for model in _names("--model", arguments["model"], DEFAULT_MODELS)
-        for task in _names("--task", arguments["task"], DEFAULT_TASKS)
+        for model in split_names("--model", arguments["model"], DEFAULT_MODELS)
+        for task in split_names("--task", arguments["task"], DEFAULT_TASKS)
     ]
-
-
-def _names(option: str, values: list[str] | None, default: tuple[str, ...]) -> list[str]:
-    """The values of a repeatable option; commas separate, except in the name of a file that exists.
-
-    A model with wildcards stands for the files that match, epoch2 before epoch10.
-    """
-    if values is None:
-        return list(default)
-    names = [part for value in values for part in ([value] if Path(value).is_file() else value.split(",")) if part]
-    if not names:
-        raise BenchError("no name given", where=option, fix="drop the option for the default, or name something")
-    if option != "--model":
-        return names
-    from bench.checkpoint_series import has_wildcard, matching_files
-
-    return [file for name in names for file in (matching_files(name) if has_wildcard(name) else [name])]
-
-
-def _settings(pairs: list[str] | None) -> dict[str, Any]:
-    import yaml
-
-    settings = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise BenchError(f"'{pair}' is not key=value", where="--set", fix="such as --set probe.lr=1e-3")
-        try:
-            parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
-        # YAML 1.1 takes 1e-3 for text.
-        settings[key] = _number(parsed) if isinstance(parsed, str) else parsed
-    return settings
-
-
-def _number(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
-
-
-def _print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([dataclasses.asdict(item) for item in forecasts], indent=1))
-        return
-    from bench.features.space import human_bytes
-
-    rows = [
-        {
-            "task": item.task,
-            "model": item.model,
-            "samples": f"{item.train_samples:,} + {item.test_samples:,}",
-            "unreadable": f"{item.missing_files} missing, {item.empty_files} empty",
-            "clips": f"{item.clips:,}",
-            "tokens": f"{item.tokens:,}",
-            "features": f"{human_bytes(item.feature_bytes)} of {human_bytes(item.free_bytes)} free",
-            "time, rough": f"decode {item.decode_s:.0f} s, encode {item.encode_s:.0f} s",
-        }
-        for item in forecasts
-    ]
-    _print(_table(rows))
-
-
-def _print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(facts, indent=1))
-    else:
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, show_header=False)
-        for name, value in lines.items():
-            table.add_row(name, Text(value))
-        _print(table)
-
-
-def _print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(cards, indent=1))
-    else:
-        _print(_table(rows))
-
-
-def _table(rows: list[dict[str, Any]]) -> Any:
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for index, column in enumerate(rows[0] if rows else ["(none)"]):
-        table.add_column(column, no_wrap=index == 0, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
-    return table
-
-
-def _print(renderable: Any) -> None:
-    from rich.console import Console
-
-    Console(highlight=False).print(renderable)

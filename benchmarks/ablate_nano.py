@@ -29,7 +29,8 @@ from bench.cards import load_probe_card, override
 from bench.digits import MOTIONS, NUM_DIGITS, NUM_FRAMES, ImagePool, image_pool, render_clips
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
-from bench.pretrain.train import normalised, pretrain
+from bench.pretrain.step import normalised
+from bench.pretrain.train import pretrain
 from bench.probing.split import Rows
 from bench.probing.train import fit, predict
 

@@ -1,8 +1,8 @@
 """From a finished run to an encoder with a name: fp16 weights in safetensors, and its model card.
 
-    python -m bench.pretrain.export runs/vjepa-nano --name vjepa-nano --title "V-JEPA, nano" --command "bench pretrain ..."
+    python -m bench.pretrain.export runs/mine --name mine --title "V-JEPA, nano" --command "bench pretrain ..."
 
-writes vjepa-nano.safetensors and vjepa-nano.yaml into the current folder, or `--to`.
+writes mine.safetensors and mine.yaml into the current folder, or `--to`.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def export(run: Path, *, name: str, title: str, command: str, pretrained_on: str
         "known_answer": [round(value, 5) for value in known_answer(encoder)],
     }
     with atomic_write(to / f"{name}.yaml") as temporary:
-        temporary.write_text(yaml.safe_dump(card, sort_keys=False, width=120, default_flow_style=None), encoding="utf-8")
+        text = yaml.safe_dump(card, sort_keys=False, width=120, default_flow_style=None)
+        temporary.write_text(text, encoding="utf-8")
     return to / f"{name}.yaml"
 
 

@@ -22,8 +22,8 @@ from bench.pretrain.plan import PretrainPlan
 from bench.pretrain.predictor import PredictorConfig
 from bench.pretrain.presets import MASKED
 from bench.pretrain.state import build_head, head_config, new_state
+from bench.pretrain.step import Run, micro_loss, step_numbers
 from bench.pretrain.stream import Batch
-from bench.pretrain.train import Run, micro_loss, step_numbers
 from bench.probing.machine import small_steps
 
 _TIMED_FLOPS = 1e11
@@ -67,7 +67,7 @@ class PretrainForecast:
             "steps": f"{self.steps:,} of {self.clips_per_step:,} clips, {self.clips:,} in all",
             "clip": f"{self.tokens_per_clip:,} tokens",
             "processes": f"{self.processes}, each with {self.micro_batches_per_process} micro-batches a step",
-            "parameters": f"{self.encoder_parameters_m:.3g} M encoder, {self.head_parameters_m:.3g} M predictor or head",
+            "parameters": f"{self.encoder_parameters_m:.3g} M encoder, {self.head_parameters_m:.3g} M predictor, head",
             "checkpoint": f"{human_bytes(self.checkpoint_bytes)} of {human_bytes(self.free_bytes)} free",
             "operations": f"{self.exaflops * 1e18:.3g}",
             "time, rough": f"compute {human_seconds(self.compute_s)}, decode {human_seconds(self.decode_s)}",

@@ -16,7 +16,7 @@ from support import ROOT
 
 from bench.encoders import load_encoder
 from bench.errors import BenchError
-from bench.pretrain import load_state, train
+from bench.pretrain import load_state, step
 from bench.pretrain.logs import read_log
 from bench.pretrain.presets import ObjectiveName
 from bench.pretrain.train import pretrain
@@ -95,7 +95,10 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights_and_log(tmp_path
     run_tiny(tmp_path / "whole", steps_per_epoch=20)
     assert_identical(tmp_path / "killed" / "latest.pth.tar", tmp_path / "whole" / "latest.pth.tar")
     rows = [
-        [{k: v for k, v in row.items() if k not in ("clips_per_s", "seconds")} for row in read_log(tmp_path / name / "log.csv")]
+        [
+            {k: v for k, v in row.items() if k not in ("clips_per_s", "seconds")}
+            for row in read_log(tmp_path / name / "log.csv")
+        ]
         for name in ("killed", "whole")
     ]
     assert rows[0] == rows[1]
@@ -178,7 +181,7 @@ def test_a_loss_that_is_no_number_stops_with_step_videos_and_the_state_before_it
         factor = float("nan") if len(calls) == 5 else 1.0
         return {"loss": next(state.encoder.parameters()).requires_grad_().sum() * factor}
 
-    monkeypatch.setitem(train.OBJECTIVES, "features", explode)
+    monkeypatch.setitem(step.OBJECTIVES, "features", explode)
     with pytest.raises(BenchError, match=r"the loss is nan at step 5, videos digits/32, digits/33") as caught:
         run_tiny(tmp_path / "run")
     saved = torch.load(tmp_path / "run" / "stopped-at-step5.pth.tar", weights_only=True)
@@ -193,7 +196,7 @@ def test_collapsed_features_end_the_run_with_a_message(tmp_path: Path, monkeypat
             encoder.patch_embed.proj.weight.data.zero_()
         return {"loss": state.encoder.norm.bias.sum()}
 
-    monkeypatch.setitem(train.OBJECTIVES, "features", blind)
+    monkeypatch.setitem(step.OBJECTIVES, "features", blind)
     with pytest.raises(BenchError, match="the features have collapsed"):
         run_tiny(tmp_path / "run", epochs=1)
     assert (tmp_path / "run" / "latest.pth.tar").exists()

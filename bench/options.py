@@ -1,0 +1,86 @@
+"""The options that commands share, and how their values are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench.errors import BenchError
+
+Tasks = Annotated[
+    list[str] | None,
+    typer.Option("--task", help="Task: a name from `bench tasks`, the path of a card, or custom. Repeat, or a,b."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', or a name from `bench models`. "
+        "Repeat, or a,b.",
+    ),
+]
+Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
+Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
+Train = Annotated[Path | None, typer.Option(help="Training list of `path label` lines.")]
+Val = Annotated[Path | None, typer.Option(help="Test list of `path label` lines.")]
+Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
+Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
+Cache = Annotated[Path | None, typer.Option(help="Where features are kept. Default: BENCH_CACHE, or the user cache.")]
+Results = Annotated[Path, typer.Option(help="Where records go.")]
+ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
+Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
+Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
+Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
+BatchSize = Annotated[int | None, typer.Option(help="Clips in one encoder batch. Default: by token count.")]
+Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
+Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]
+Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]
+MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samples before the run is refused.")]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Change a card: probe.lr=1e-3, clip.segments=2. Repeatable.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+
+
+def split_names(option: str, values: list[str] | None, default: tuple[str, ...]) -> list[str]:
+    """The values of a repeatable option; commas separate, except in the name of a file that exists.
+
+    A model with wildcards stands for the files that match, epoch2 before epoch10.
+    """
+    if values is None:
+        return list(default)
+    names = [part for value in values for part in ([value] if Path(value).is_file() else value.split(",")) if part]
+    if not names:
+        raise BenchError("no name given", where=option, fix="drop the option for the default, or name something")
+    if option != "--model":
+        return names
+    from bench.checkpoint_series import has_wildcard, matching_files
+
+    return [file for name in names for file in (matching_files(name) if has_wildcard(name) else [name])]
+
+
+def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
+    import yaml
+
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise BenchError(f"'{pair}' is not key=value", where="--set", fix="such as --set probe.lr=1e-3")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
+        # YAML 1.1 takes 1e-3 for text.
+        settings[key] = _number(parsed) if isinstance(parsed, str) else parsed
+    return settings
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
