@@ -34,6 +34,7 @@ from bench.probing.machine import small_steps
 from bench.progress import Reporter, Silent
 
 _WATCH_BYTES = 64 << 20
+_LINES = 20
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,8 @@ def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
             if log and curve:
                 log.append({**row, **vars(health), "failures": run.num_failures})
                 keep(run, epoch, loss)
-                reporter.say(epoch_line(plan, epoch, row, health))
+                if worth_telling(plan, epoch + 1) or collapse_reason(health):
+                    reporter.say(epoch_line(plan, epoch, row, health))
                 if probe_due(plan, epoch + 1):
                     score_checkpoint(plan, curve, step=run.step, epoch=epoch + 1, reporter=reporter)
     samples = run.step * plan.preset.optimisation.global_batch
@@ -203,6 +205,12 @@ def keep(run: Run, epoch: int, loss: float) -> None:
         paths.insert(0, run.plan.out / f"epoch{epoch + 1:0{width}}.pth.tar")
     for path in paths:
         save_state(path, run.state, facts=facts, bench=run_facts(run))
+
+
+def worth_telling(plan: PretrainPlan, epoch: int) -> bool:
+    """Whether this epoch, counted from 1, is among the twenty or so of a run that the user hears of."""
+    epochs = plan.preset.optimisation.epochs
+    return epoch % max(1, epochs // _LINES) == 0 or epoch == epochs
 
 
 def probe_due(plan: PretrainPlan, epoch: int) -> bool:

@@ -71,8 +71,12 @@ class _EndOfEpoch(Exception):  # noqa: N818 - not an error
 
 
 class _StopAfterOneEpoch(Silent):
-    def say(self, line: str) -> None:
-        raise _EndOfEpoch
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
+        if done > self.steps:
+            raise _EndOfEpoch
 
 
 @pytest.mark.parametrize("card", TRAINED_HERE, ids=lambda card: card.name)
@@ -86,7 +90,7 @@ def test_the_command_of_shipped_weights_reproduces_the_start_of_their_loss_curve
     preset = words[words.index("--preset") + 1]
     plan = make_plan(make_options({"preset": preset, "out": tmp_path / "run", "device": "cpu", "settings": settings}))
     with pytest.raises(_EndOfEpoch):
-        train(plan, _StopAfterOneEpoch())
+        train(plan, _StopAfterOneEpoch(plan.preset.optimisation.steps_per_epoch))
     content = torch.load(tmp_path / "run" / "latest.pth.tar", weights_only=True)
     samples, loss = card.training.loss_curve[0]
     assert content["bench"]["samples"] == samples

@@ -52,7 +52,7 @@ def test_clips_shorter_than_asked_are_refused(tmp_path: Path, videos: Path) -> N
 
 def test_a_batch_larger_than_the_data_is_refused(tmp_path: Path, videos: Path) -> None:
     message = refused(tmp_path, data=str(videos), settings={"data.frame_step": 1})
-    assert "a step takes 64 videos, the data has 6" in message
+    assert "a step takes 32 videos, the data has 6" in message
 
 
 def test_masks_that_leave_no_context_are_refused(tmp_path: Path) -> None:
@@ -65,13 +65,13 @@ def test_processes_that_do_not_divide_the_global_batch_are_refused(
 ) -> None:
     for name, value in {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_RANK": "0"}.items():
         monkeypatch.setenv(name, value)
-    message = refused(tmp_path, settings={"micro_batch": 16})
-    assert "3 processes cannot share the 4 micro-batches of a step equally (global batch 64" in message
+    message = refused(tmp_path, settings={"micro_batch": 8})
+    assert "3 processes cannot share the 4 micro-batches of a step equally (global batch 32" in message
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_processes_that_divide_it_are_welcome(size: int) -> None:
-    check_batches(override(load_preset("demo"), {"micro_batch": 16}), World(0, size, 0))
+    check_batches(override(load_preset("demo"), {"micro_batch": 8}), World(0, size, 0))
 
 
 def test_objectives_without_masks_take_any(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_a_setting_is_named_by_section_or_alone() -> None:
         ({"lr": -1.0}, "optimisation.lr: "),
         ({"lr": True}, "optimisation.lr: "),
         ({"objective": "autoencoder"}, "objective: "),
-        ({"micro_batch": 7}, "global_batch 64 is not a multiple of micro_batch 7"),
+        ({"micro_batch": 7}, "global_batch 32 is not a multiple of micro_batch 7"),
         ({"objective": "slow", "micro_batch": 2}, "at least 4"),
         ({"objective": "contrast", "micro_batch": 1}, "even"),
         ({"masks": []}, "masks: "),
