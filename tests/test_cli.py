@@ -19,7 +19,7 @@ from bench.cards import probe_names, task_names
 QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
 
 
-@pytest.mark.parametrize("command", ["run", "extract", "leaderboard", "tasks", "models", "probes", "doctor"])
+@pytest.mark.parametrize("command", ["run", "extract", "pretrain", "leaderboard", "tasks", "models", "probes", "doctor"])
 def test_help_has_an_example(bench_command: Run, command: str) -> None:
     done = bench_command(command, "--help")
     assert done.returncode == 0 and f"Example: bench {command}" in done.stdout

@@ -117,7 +117,9 @@ def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
 def begin(plan: PretrainPlan, world: World) -> Run:
     """Networks and optimiser, new or as the last finished epoch left them."""
     latest = plan.out / LATEST
-    check_folder(plan)
+    if world.first:
+        check_folder(plan)
+    world.gather(None)  # the first has looked: only now may anything be written
     state = new_state(plan.preset).to(plan.device)
     optimiser = make_optimiser(state, plan.preset.optimisation)
     step = num_failures = 0
