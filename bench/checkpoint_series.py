@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -34,7 +35,8 @@ def matching_files(pattern: str) -> list[str]:
 def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Path) -> list[str]:
     """Write the score curve of each folder of checkpoints that a pattern named; say where it is, or why there is none.
 
-    The checkpoints of a folder are taken for one pretraining run. Curves go to `results/curves/<folder>-<probe>/`.
+    The checkpoints of a folder are taken for one pretraining run. Curves go to
+    `results/curves/<folder>-<hash of its path>-<probe>/`.
     """
     wildcards = [str(Path(name).expanduser()) for value in patterns for name in value.split(",") if has_wildcard(name)]
     # fnmatch's star crosses folders by itself.
@@ -54,7 +56,8 @@ def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Pa
             lines.append(f"no curve of {folder.name}: {error}")
             continue
         probe = runs[0].probe
-        target = results.expanduser() / "curves" / re.sub(r"[^\w.-]", "-", f"{folder.name}-{probe}")
+        place = hashlib.sha256(str(folder).encode()).hexdigest()[:6]  # folders of one name in different places
+        target = results.expanduser() / "curves" / re.sub(r"[^\w.-]", "-", f"{folder.name}-{place}-{probe}")
         chance = {run.task: 100 / run.num_classes for run in runs if run.scores[0].metric == "top1"}
         write_curve(target, points, title=f"{folder.name}, {probe} probe", chance=chance)
         lines.append(f"score curve of {folder.name}: {target / SVG_NAME} (and .png, .csv)")

@@ -62,7 +62,7 @@ app = typer.Typer(
 
 _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
-DEFAULT_MODELS = ("random", "pixels")
+DEFAULT_MODELS = ("random", "pixels", "vjepa-nano", "pixel-nano", "contrast-nano", "slow-nano")
 FORMATS = ("table", "markdown", "csv", "json")
 
 
@@ -315,7 +315,7 @@ def pretrain(
                 "save_memory": save_memory,
                 "compile": compile_blocks,
                 "probe_every": probe_every,
-                "probe_task": tuple(split_names("--probe-task", probe_task, DEFAULT_TASKS)),
+                "probe_task": tuple(split_names("--probe-task", probe_task, ())) or None,
                 "probe_data": probe_data,
                 "cache": cache,
             }
@@ -358,13 +358,17 @@ def main() -> None:
         if isinstance(error, OSError):
             where = f"{error.filename}: " if error.filename else ""
             _fail(f"{where}{error.strerror or error} - check the disk, --cache and --results", 2)
+        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
+            _fail("out of memory - use smaller batches (--batch-size; pretrain: --set micro_batch, --save-memory)", 2)
         # Errors in the arguments; Typer raises its own copies of click's classes.
         format_message = getattr(error, "format_message", None)
         if format_message:
             _fail(f"{format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
         _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
     if code == _INTERRUPTED:
-        _fail("interrupted; finished parts are kept, the same command goes on from there", _INTERRUPTED)
+        _fail(
+            "interrupted; finished parts are kept, the same command (pretrain: with --resume) goes on from there", 130
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -185,7 +185,10 @@ def render_clips(
 
 
 def _states(
-    rng: np.random.RandomState, motion_labels: NDArray[np.int64], config: DigitsConfig, num_frames: int
+    rng: np.random.RandomState,
+    motion_labels: NDArray[np.int64],
+    config: DigitsConfig,
+    num_frames: int = FILE_FRAMES,
 ) -> NDArray[np.float32]:
     """Centre x, centre y, log-scale and angle (radians) of every frame: [B, F, 4]."""
     count = len(motion_labels)

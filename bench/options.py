@@ -69,7 +69,11 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
         if not equals:
-            raise BenchError(f"'{pair}' is not key=value", where="--set", fix="such as --set probe.lr=1e-3")
+            raise BenchError(
+                f"'{pair}' is not key=value",
+                where="--set",
+                fix="such as --set lr=1e-3 for a preset, --set probe.lr=1e-3 for a card",
+            )
         try:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
@@ -79,8 +83,9 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     return settings
 
 
-def _number(text: str) -> float | str:
+def _number(text: str) -> float | int | str:
     try:
-        return float(text)
+        number = float(text)
+        return int(number) if number.is_integer() else number
     except ValueError:
         return text

@@ -52,7 +52,7 @@ def _run_together(plans: Sequence[RunPlan], crew: Crew) -> list[Record]:
                 crew.submit(number, prepared.job)
             else:
                 settle(number, measure(prepared.job, prepared.train.tokens, prepared.test.tokens, crew))
-        except BenchError as error:
+        except (BenchError, OSError) as error:
             waiting.pop(number, None)
             errors[number] = error
         for ended in crew.ended(wait=False):

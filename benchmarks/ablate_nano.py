@@ -47,7 +47,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ema 0.99": {"ema": 0.99},
     "ema 0.999": {"ema": 0.999},
     "last layer": {"target_layers": 1},
-    "mean of three layers": {"target_layers": 3},
     "variance term": {"variance_weight": 1.0},
     "predictor 96": {"head.embed_dim": 96},
     "batch 128": {"global_batch": 128, "micro_batch": 128},

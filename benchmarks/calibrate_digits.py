@@ -102,7 +102,7 @@ def endless_clips(config: DigitsConfig, seed: int) -> Iterator[Labelled]:
         yield Labelled(torch.from_numpy(clips), torch.from_numpy(motions), torch.from_numpy(pool.digits[chosen]))
 
 
-def symmetric_states(rng: np.random.RandomState, motions: Any, config: DigitsConfig) -> Any:
+def symmetric_states(rng: np.random.RandomState, motions: Any, config: DigitsConfig, num_frames: int) -> Any:
     """States [B, F, 4] that stand near the middle of their ranges half-way through the clip."""
     turn = math.radians(config.angle)
     spread = math.log(config.scale_high / config.scale_low) / 2
@@ -112,7 +112,7 @@ def symmetric_states(rng: np.random.RandomState, motions: Any, config: DigitsCon
     travel = np.zeros((len(motions), 4))
     travel[rows, digits._COORDINATE[motions]] = digits._DIRECTION[motions] * config.travel
     start = rng.uniform(-1 + config.travel, 1 - config.travel, travel.shape)
-    when = np.arange(digits.FILE_FRAMES) / (NUM_FRAMES - 1) * 2 - 1
+    when = np.arange(num_frames) / (NUM_FRAMES - 1) * 2 - 1
     states = middle + half * (start[:, None] + travel[:, None] * when[:, None])
     return states.astype(np.float32)
 

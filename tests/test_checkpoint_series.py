@@ -85,9 +85,10 @@ def test_a_pattern_runs_its_checkpoints_and_leaves_a_curve(
     done = bench_command(*arguments, "--model", f"{tmp_path}/nano/epoch*.pth.tar")
     assert done.returncode == 0, done.stderr
     assert "epoch2" in done.stdout and "epoch10" in done.stdout
-    said = "bench: score curve of nano: results/curves/nano-knn/curve.svg (and .png, .csv)"
+    (curve,) = (tmp_path / "work").glob("results/curves/nano-*-knn/curve.csv")
+    said = f"bench: score curve of nano: results/curves/{curve.parent.name}/curve.svg (and .png, .csv)"
     assert said in done.stderr.splitlines()
-    points = read_curve(tmp_path / "work" / "results" / "curves" / "nano-knn" / "curve.csv")
+    points = read_curve(curve)
     assert [(p.samples, p.epoch, p.step) for p in points] == [(128, 2, 2), (640, 10, 10)]
     assert {(p.task, p.axis) for p in points} == {("brightness", "motion")}
     board = json.loads(bench_command("leaderboard", "--format", "json").stdout)
@@ -102,7 +103,7 @@ def test_a_pattern_without_files_is_refused_before_anything_runs(bench_command: 
 def test_official_files_are_placed_by_epoch(tmp_path: Path) -> None:
     files = [save_facts(tmp_path / f"e{epoch}.pt", epoch=epoch) for epoch in (300, 100)]
     write_curves([f"{tmp_path}/*.pt"], [record(file) for file in files], tmp_path / "results")
-    target = tmp_path / "results" / "curves" / f"{tmp_path.name}-attentive"
+    (target,) = (tmp_path / "results" / "curves").iterdir()
     assert [(p.epoch, p.samples) for p in read_curve(target / "curve.csv")] == [(100, None), (300, None)]
     assert "epochs of pretraining" in (target / "curve.svg").read_text()
 
@@ -116,6 +117,17 @@ def test_every_folder_is_a_run_of_its_own(tmp_path: Path, pattern: str) -> None:
             records.append(record(save_facts(tmp_path / run / f"e{epoch}.pt", epoch=epoch), encoder=f"{run}{epoch}"))
     lines = write_curves([f"{tmp_path}/{pattern}"], records, tmp_path)
     assert [line.split(":")[0] for line in lines] == ["score curve of a", "score curve of b"]
+    assert len(list((tmp_path / "curves").iterdir())) == 2
+
+
+def test_two_folders_of_one_name_have_two_curves(tmp_path: Path) -> None:
+    records = []
+    for parent in ("a", "b"):
+        (tmp_path / parent / "run").mkdir(parents=True)
+        files = [save_facts(tmp_path / parent / "run" / f"e{epoch}.pt", epoch=epoch) for epoch in (1, 2)]
+        records += [record(file, encoder=str(file)) for file in files]
+    write_curves([f"{tmp_path}/*/run/e*.pt"], records, tmp_path)
+    assert len(list((tmp_path / "curves").iterdir())) == 2
 
 
 def test_the_last_epoch_under_two_names_is_one_point(tmp_path: Path) -> None:

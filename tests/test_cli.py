@@ -19,7 +19,9 @@ from bench.cards import probe_names, task_names
 QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
 
 
-@pytest.mark.parametrize("command", ["run", "extract", "pretrain", "leaderboard", "tasks", "models", "probes", "doctor"])
+@pytest.mark.parametrize(
+    "command", ["run", "extract", "pretrain", "leaderboard", "tasks", "models", "probes", "doctor"]
+)
 def test_help_has_an_example(bench_command: Run, command: str) -> None:
     done = bench_command(command, "--help")
     assert done.returncode == 0 and f"Example: bench {command}" in done.stdout
@@ -29,7 +31,12 @@ def test_lists_for_people_and_programs(bench_command: Run) -> None:
     assert [card["name"] for card in json.loads(bench_command("tasks", "--json").stdout)] == task_names()
     assert [card["name"] for card in json.loads(bench_command("probes", "--json").stdout)] == probe_names()
     models = json.loads(bench_command("models", "vjepa-*", "--json").stdout)
-    assert [card["name"] for card in models] == ["vjepa-vith16", "vjepa-vith16-384", "vjepa-vitl16"]
+    assert [card["name"] for card in models] == [
+        "vjepa-nano",
+        "vjepa-vith16",
+        "vjepa-vith16-384",
+        "vjepa-vitl16",
+    ]
     for name in task_names():
         assert name in bench_command("tasks").stdout
 

@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 from support import GOLDEN, ROOT, Run
 
-BRIEF = [word for key in ("epochs=2", "steps_per_epoch=2", "global_batch=8", "micro_batch=8") for word in ("--set", key)]
+BRIEF = [
+    word for key in ("epochs=2", "steps_per_epoch=2", "global_batch=8", "micro_batch=8") for word in ("--set", key)
+]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 

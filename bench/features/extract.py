@@ -15,7 +15,8 @@ from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
-from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.loader import ClipPlan, LoadedClips, VideoItem
+from bench.video.memory import remembered_clips
 from bench.video.views import normalise
 
 Progress = Callable[[int, int], None]
@@ -95,7 +96,7 @@ def extract(
     if batch_size is None:
         batch_size = max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
     per_shard = items_per_shard(item_bytes)
-    loaded = load_clips(list(missing.values()), plan, num_workers=num_workers, timeout_s=timeout_s)
+    loaded = remembered_clips(missing, plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
     for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):
         tokens = encode(encoder, [clips.pixels for _, clips in batch if clips.pixels is not None], batch_size)

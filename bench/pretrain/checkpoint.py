@@ -82,10 +82,22 @@ def load_state(path: str | Path) -> TrainState:
     return TrainState(*networks)
 
 
+@dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a run has come."""
+
+    step: int = 0
+    """Finished steps."""
+    loss: float | None = None
+    """Mean over the last finished epoch."""
+    failed: tuple[str, ...] = ()
+    """Videos that were passed over."""
+
+
 def load_training(
     path: Path, state: TrainState, optimiser: torch.optim.Optimizer, preset: Preset, data_digest: str
-) -> dict[str, int]:
-    """Fill the networks and the optimiser of a run that goes on; returns its finished `step` and `failures` so far.
+) -> Progress:
+    """Fill the networks and the optimiser of a run that goes on; returns how far it has come.
 
     Raises BenchError where the file was written under another preset or on other videos, or is damaged.
     """
@@ -94,7 +106,7 @@ def load_training(
     if not isinstance(ours, Mapping) or not isinstance(ours.get("preset_content"), Mapping):
         raise BenchError("was not written by `bench pretrain`", where=str(path), fix="choose another --out")
     before = validate(dict(ours["preset_content"]), str(path))
-    differing = difference(before, preset)
+    differing = [name for name in difference(before, preset) if name not in ("name", "title")]
     if differing:
         raise BenchError(
             f"this run was started from other settings: {', '.join(differing[:4])}",
@@ -110,7 +122,7 @@ def load_training(
     for moments in optimiser.state.values():
         for name, value in moments.items():
             moments[name] = value.to(device)
-    return {"step": int(ours["step"]), "failures": int(ours["failures"])}
+    return Progress(int(ours["step"]), float(content["loss"]), tuple(ours["failed"]))
 
 
 def load_strictly(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

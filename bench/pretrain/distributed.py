@@ -17,6 +17,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from bench.errors import BenchError
+
 _PATIENCE = timedelta(hours=6)
 """Other processes wait while the first one scores a checkpoint."""
 
@@ -58,7 +60,12 @@ def world_from_environment() -> World:
     """What torchrun says of this process; a world of one without it."""
     if "WORLD_SIZE" not in os.environ:
         return World()
-    rank, size, local = (int(os.environ.get(name, "0")) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+    given = [os.environ.get(name, "") for name in names]
+    if not all(given) or not all(value.isdecimal() for value in given[:3]):
+        stated = ", ".join(f"{name}={value}" for name, value in zip(names, given, strict=True))
+        raise BenchError(f"not set by torchrun: {stated}", where="environment", fix="use torchrun, or unset WORLD_SIZE")
+    rank, size, local = map(int, given[:3])
     return World(rank, size, local)
 
 

@@ -139,7 +139,7 @@ def micro_seconds(plan: PretrainPlan, flops: float) -> float:
     if count * flops > _TIMED_FLOPS:
         return count * flops / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision))
     state = new_state(plan.preset).to(plan.device)
-    run = Run(plan, plan.world, state, make_optimiser(state, plan.preset.optimisation), iter(()), 0, [])
+    run = Run(plan, plan.world, state, make_optimiser(state, plan.preset.optimisation), iter(()), 0)
     batch = Batch(torch.randint(0, 256, (count, *plan.clip_shape, 3), dtype=torch.uint8), [])
     seconds = []
     with small_steps(torch.device(plan.device), step_numbers(plan)):

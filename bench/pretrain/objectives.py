@@ -92,7 +92,8 @@ def contrast(
     """
     projections = F.normalize(_project(state, clips).float(), dim=-1)  # [2V, P]
     count = len(clips)
-    similar = projections @ projections.T / options.temperature
+    with torch.autocast(clips.device.type, enabled=False):  # the temperature magnifies rounding
+        similar = projections @ projections.T / options.temperature
     similar = similar.masked_fill(torch.eye(count, dtype=torch.bool, device=similar.device), float("-inf"))
     partner = torch.arange(count, device=similar.device).roll(count // 2)
     accuracy = (similar.argmax(dim=1) == partner).float().mean()
@@ -113,7 +114,8 @@ def slow(
     first, second = _project(state, clips).float().chunk(2)  # [V, P] each
     invariance = F.mse_loss(first, second)
     spread = torch.stack([F.relu(1 - _deviation(z)).mean() for z in (first, second)]).mean()
-    decorrelation = _covariance(first) + _covariance(second)
+    with torch.autocast(clips.device.type, enabled=False):  # small differences of squares
+        decorrelation = _covariance(first) + _covariance(second)
     loss = options.invariance * invariance + options.spread * spread + options.decorrelation * decorrelation
     return {"loss": loss, "invariance": invariance, "spread": spread, "decorrelation": decorrelation}
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_vide
 
 LATEST = "latest.pth.tar"
 PRESET = "preset.yaml"
+PROBE_TASKS = ("digits-motion", "digits-appearance")
 _DIGIT_CLIP = (8, 16, 1)
 """Frames, pixels and frame step of the embedded digits."""
 
@@ -52,7 +54,8 @@ class PretrainOptions:
     """Compile the transformer blocks."""
     probe_every: int | None = None
     """Epochs between two scores of the target encoder."""
-    probe_task: tuple[str, ...] = ("digits-motion", "digits-appearance")
+    probe_task: tuple[str, ...] | None = None
+    """Tasks to score on; the digits where empty."""
     probe_data: Path | None = None
     """Folder of the probe tasks' videos."""
     cache: Path | None = None
@@ -117,18 +120,27 @@ def make_options(given: Mapping[str, Any]) -> PretrainOptions:
         if key not in known:
             raise BenchError(f"unknown option '{key}'", fix=nearest(key, known))
     try:
-        return TypeAdapter(PretrainOptions).validate_python({k: v for k, v in given.items() if v is not None})
+        options = TypeAdapter(PretrainOptions).validate_python({k: v for k, v in given.items() if v is not None})
     except ValidationError as error:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
+    if str(given.get("out", "")) in ("", "."):
+        raise BenchError("no folder given", where="--out", fix="name a folder of its own, such as runs/mine")
+    paths = {name: getattr(options, name) for name in ("out", "root", "probe_data", "cache")}
+    return replace(options, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
 def make_plan(options: PretrainOptions) -> PretrainPlan:
     """Resolve and check the options. Raises BenchError for whatever does not fit together."""
+    check_numbers(options)
     preset = override(load_preset(options.preset), dict(options.settings))
     world = world_from_environment()
     device = environment.choose_device(options.device)
+    precision = environment.choose_precision(preset.precision, device)
+    if precision == "fp16":  # an old GPU: half precision would need its loss scaled
+        precision = "fp32"
+    preset = override(preset, {"precision": precision})
     if world.size > 1 and device == "cuda":
         device = f"cuda:{world.local_rank}"
     encoder = encoder_config(preset)
@@ -143,6 +155,8 @@ def make_plan(options: PretrainOptions) -> PretrainPlan:
     check_batches(preset, world)
     check_probes(options)
     videos = _videos(options, preset, encoder)
+    if world.first:
+        check_folder(options)
     writable_folder(options.out, option="--out")
     return PretrainPlan(
         options=options,
@@ -150,9 +164,27 @@ def make_plan(options: PretrainOptions) -> PretrainPlan:
         encoder=encoder,
         videos=videos,
         device=device,
-        precision=environment.choose_precision(preset.precision, device),
+        precision=precision,
         world=world,
     )
+
+
+def check_numbers(options: PretrainOptions) -> None:
+    """Raises BenchError for a number of workers or seconds that is none."""
+    if options.workers is not None and options.workers < 0:
+        raise BenchError(f"--workers {options.workers} is too small", fix="at least 0")
+    if not (math.isfinite(options.timeout_s) and options.timeout_s > 0):
+        raise BenchError(f"--timeout-s {options.timeout_s} is no time", fix="give seconds above 0, such as 60")
+
+
+def check_folder(options: PretrainOptions) -> None:
+    """Raises BenchError where another run would be overwritten, or none can be resumed."""
+    begun = (options.out / LATEST).exists() or (options.out / PRESET).exists()
+    if begun and not options.resume:
+        fix = "--resume continues it; or choose another --out"
+        raise BenchError("holds a run already", where=str(options.out), fix=fix)
+    if options.resume and not begun:
+        raise BenchError("holds no run to resume", where=str(options.out), fix="check --out, or drop --resume")
 
 
 def check_masks(preset: Preset, encoder: VitConfig) -> None:
@@ -178,11 +210,17 @@ def check_batches(preset: Preset, world: World) -> None:
 def check_probes(options: PretrainOptions) -> None:
     """Raises BenchError where the encoder cannot be scored as asked: no such task, or not its data."""
     if options.probe_every is None:
+        if options.probe_task or options.probe_data:
+            raise BenchError("nothing is scored without --probe-every", where="--probe-task", fix="add --probe-every N")
         return
     if options.probe_every < 1:
         raise BenchError(f"--probe-every {options.probe_every} is no number of epochs", fix="give 1 or more")
-    for task in options.probe_task:
-        load_splits(load_task(task), ListOptions(options.probe_data, None, None), cache_folder(options.cache))
+    for task in options.probe_task or PROBE_TASKS:
+        try:
+            load_splits(load_task(task), ListOptions(options.probe_data, None, None), cache_folder(options.cache))
+        except BenchError as error:
+            where = f"--probe-task {task}: {error.where}" if error.where else f"--probe-task {task}"
+            raise BenchError(error.what, where=where, fix="check --probe-task and --probe-data") from error
 
 
 def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tuple[VideoFile, ...] | None:

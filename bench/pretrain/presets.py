@@ -160,6 +160,11 @@ class Optimisation(_Section):
             raise ValueError(f"global_batch {self.global_batch} is not a multiple of micro_batch {self.micro_batch}")
         if self.stretch < 1:
             raise ValueError("stretch: at least 1")
+        if self.warmup_epochs + self.decay_epochs > self.epochs:
+            raise ValueError(
+                f"warmup_epochs {self.warmup_epochs:g} and decay_epochs {self.decay_epochs:g} are longer than the "
+                f"run, epochs {self.epochs}"
+            )
         return self
 
 
@@ -179,7 +184,7 @@ class Preset(_Section):
     """auto: bf16 on CUDA, fp32 elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 234
     keep_every: Count | None = None
-    """Epochs between the checkpoints that are kept as epochNNN.pth.tar; none but the last where empty."""
+    """Epochs between the checkpoints that are kept as epochNNN.pth.tar; only latest.pth.tar where empty."""
 
     @model_validator(mode="after")
     def _pairs_are_pairs(self) -> Preset:
@@ -248,7 +253,7 @@ def _places(content: dict[str, Any]) -> dict[str, tuple[dict[str, Any], str]]:
     sections = [(name, value) for name, value in content.items() if isinstance(value, dict)]
     sections.append(("augmentation", content["data"]["augmentation"]))
     for name, section in sections:
-        for key in section:
+        for key in (key for key in section if not isinstance(section[key], dict)):
             places[f"{name}.{key}"] = (section, key)
             short.setdefault(key, []).append((section, key))
     return {**{key: homes[0] for key, homes in short.items() if len(homes) == 1}, **places}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench import plan as run_plans
 from bench.evaluate import run
-from bench.pretrain.plan import LATEST, PretrainPlan
+from bench.pretrain.plan import LATEST, PROBE_TASKS, PretrainPlan
 from bench.progress import Reporter
 from bench.scores.curves import CurvePoint, ScoreCurve
 
@@ -23,7 +23,7 @@ def probe_plans(plan: PretrainPlan) -> list[run_plans.RunPlan]:
                 workers=plan.options.workers,
             )
         )
-        for task in plan.options.probe_task
+        for task in plan.options.probe_task or PROBE_TASKS
     ]
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -41,10 +41,12 @@ class Run:
     batches: Iterator[Batch]
     step: int
     """Finished steps."""
-    failures: list[DataFailure]
+    loss: float | None = None
+    """Mean over the last epoch; none before the first has ended."""
+    failures: list[DataFailure] = field(default_factory=list)
     """Of this process, since the last epoch ended."""
-    num_failures: int = 0
-    """Of all processes, since the run began."""
+    failed: set[str] = field(default_factory=set)
+    """Videos that were passed over by any process since the run began."""
 
 
 @dataclass(frozen=True)
@@ -90,10 +92,10 @@ def take_step(run: Run, epoch: int) -> Step:
         loss.backward()  # type: ignore[no-untyped-call]
         total += loss.detach()
     run.world.sum([*gradients(run.optimiser), total])
-    if not math.isfinite(total):
-        stop_at_nan(run, total.item(), ids)
     limit = recipe.clip_norm if epoch >= recipe.clip_from_epoch else None
     norms = clip_gradients((run.state.encoder, run.state.predictor), limit)
+    if not all(map(math.isfinite, (total.item(), *norms))):
+        stop_at_nan(run, total.item(), norms, ids)
     run.optimiser.step()
     run.optimiser.zero_grad()
     momentum = schedules.momentum(recipe, run.step)
@@ -156,19 +158,24 @@ def run_facts(run: Run) -> dict[str, Any]:
         "data": run.plan.data_digest,
         "step": run.step,
         "samples": run.step * preset.optimisation.global_batch,
-        "failures": run.num_failures,
+        "failed": sorted(run.failed),
     }
 
 
-def stop_at_nan(run: Run, loss: float, ids: list[str]) -> None:
-    """Save the state as it was before this step and stop, with the step and the batch's videos."""
+def stop_at_nan(run: Run, loss: float, norms: Sequence[float], ids: list[str]) -> None:
+    """Save the state as it was before this step and stop, with the step and the batch's videos.
+
+    The file is no checkpoint to go on from: the same step would follow.
+    """
     everything = [name for part in run.world.gather(ids) for name in part]
-    path = run.plan.out / f"stopped-at-step{run.step + 1}.pth.tar"
+    path = run.plan.out / f"stopped-at-step{run.step + 1}.state"
     if run.world.first:
-        save_state(path, run.state, facts={"loss": loss, "ids": everything}, bench=run_facts(run))
+        facts = {"loss": loss, "gradient_norms": list(norms), "ids": everything, "opt": run.optimiser.state_dict()}
+        save_state(path, run.state, facts=facts, bench=run_facts(run))
     shown = ", ".join(everything[:4]) + (", ..." if len(everything) > 4 else "")
     raise BenchError(
-        f"the loss is {loss} at step {run.step + 1}, videos {shown}",
+        f"the loss is {loss:g}, its gradient norms are {norms[0]:g} and {norms[1]:g} at step {run.step + 1}, "
+        f"videos {shown}",
         where=str(path),
-        fix="the state before this step and all ids are in that file; try a lower lr, or --set precision=fp32",
+        fix="the state before this step and all ids are in that file; start anew with a lower lr, or precision=fp32",
     )

@@ -8,8 +8,11 @@ Shapes: B clips, T frames, S pixels.
 
 from __future__ import annotations
 
+import fcntl
 import math
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +23,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.files import atomic_write
-from bench.pretrain.checkpoint import load_training, save_state
+from bench.pretrain.checkpoint import Progress, load_training, save_state
 from bench.pretrain.distributed import World, connected
 from bench.pretrain.logs import TrainLog
 from bench.pretrain.memory import compile_blocks, recompute_activations
@@ -32,6 +35,7 @@ from bench.pretrain.step import Run, draws, encode, run_facts, step_numbers, tak
 from bench.pretrain.watch import Health, collapse_reason, feature_health
 from bench.probing.machine import small_steps
 from bench.progress import Reporter, Silent
+from bench.scores.curves import ScoreCurve
 
 _WATCH_BYTES = 64 << 20
 _LINES = 20
@@ -45,7 +49,7 @@ class Summary:
     steps: int
     samples: int
     """Clips seen."""
-    loss: float
+    loss: float | None
     """Mean over the last epoch."""
     health: Health
     failures: int
@@ -55,7 +59,9 @@ class Summary:
     def facts(self) -> dict[str, Any]:
         """The summary as plain values."""
         values = {name: value for name, value in vars(self).items() if name != "health"}
-        return {**values, "checkpoint": str(self.checkpoint), **vars(self.health)}
+        values = {**values, "checkpoint": str(self.checkpoint), **vars(self.health)}
+        # JSON knows no NaN, which health uses for what a single clip cannot tell.
+        return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
 
     def lines(self) -> dict[str, str]:
         """The summary for a reader."""
@@ -63,7 +69,7 @@ class Summary:
         return {
             "checkpoint": str(self.checkpoint),
             "steps": f"{self.steps:,}, {self.samples:,} clips seen",
-            "loss": f"{self.loss:.4f}, mean of the last epoch",
+            "loss": f"{self.loss or math.nan:.4g}, mean of the last epoch",
             "features": f"standard deviation {health.std:.3f}, effective rank {health.rank_tokens:.1f} of "
             f"{health.embed_dim} (clip means {health.rank_pooled:.1f})",
             "passed over": f"{self.failures} videos",
@@ -82,70 +88,74 @@ def pretrain(*, reporter: Reporter | None = None, **options: Any) -> Summary:
 def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
     """Carry out a plan, from the start or from the last finished epoch."""
     started = time.perf_counter()
-    with connected(plan.world, plan.device) as world, small_steps(torch.device(plan.device), step_numbers(plan)):
+    with (
+        alone_in(plan),
+        connected(plan.world, plan.device) as world,
+        small_steps(torch.device(plan.device), step_numbers(plan)),
+    ):
         run = begin(plan, world)
         # A run that is resumed before its first checkpoint starts over, and so does its log.
         resume_step = (run.step or -1) if plan.options.resume else None
         log = TrainLog(plan.out, resume_step=resume_step) if world.first else None
         curve = score_curve(plan, resume_step) if world.first else None
         watched = watch_clips(plan)
-        health = feature_health(encode(run, watched))
-        loss = math.nan
-        for epoch in range(run.step // plan.preset.optimisation.steps_per_epoch, plan.preset.optimisation.epochs):
-            loss, row = train_epoch(run, epoch, reporter)
+        first_epoch = run.step // plan.preset.optimisation.steps_per_epoch
+        if curve and first_epoch and all(point.step != run.step for point in curve.points):
+            score_if_due(run, curve, first_epoch, reporter)
+        for epoch in range(first_epoch, plan.preset.optimisation.epochs):
+            run.loss, row = train_epoch(run, epoch, reporter)
             health = feature_health(encode(run, watched))
             report_failures(run, reporter)
             if log and curve:
-                log.append({**row, **vars(health), "failures": run.num_failures})
-                keep(run, epoch, loss)
+                log.append({**row, **vars(health), "failures": len(run.failed)})
+                keep(run, epoch)
                 if worth_telling(plan, epoch + 1) or collapse_reason(health):
                     reporter.say(epoch_line(plan, epoch, row, health))
-                if probe_due(plan, epoch + 1):
-                    score_checkpoint(plan, curve, step=run.step, epoch=epoch + 1, reporter=reporter)
+                score_if_due(run, curve, epoch + 1, reporter)
+        health = feature_health(encode(run, watched))
+    refuse_collapse(plan, health)
     samples = run.step * plan.preset.optimisation.global_batch
-    reason = collapse_reason(health)
-    if reason:
-        raise BenchError(
-            f"the features have collapsed: {reason}",
-            where=str(plan.out),
-            fix="try a slower target encoder (ema nearer to 1), a lower lr, or options.variance_weight",
-        )
     seconds = time.perf_counter() - started
-    return Summary(plan.out / LATEST, run.step, samples, loss, health, run.num_failures, seconds)
+    return Summary(plan.out / LATEST, run.step, samples, run.loss, health, len(run.failed), seconds)
+
+
+@contextmanager
+def alone_in(plan: PretrainPlan) -> Iterator[None]:
+    """Hold the run's folder for the block. Raises BenchError where another process trains in it."""
+    if not plan.world.first:
+        yield
+        return
+    with (plan.out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise BenchError("another process trains here", where=str(plan.out), fix="stop it, or wait") from error
+        yield
 
 
 def begin(plan: PretrainPlan, world: World) -> Run:
     """Networks and optimiser, new or as the last finished epoch left them."""
     latest = plan.out / LATEST
-    if world.first:
-        check_folder(plan)
-    world.gather(None)  # the first has looked: only now may anything be written
     state = new_state(plan.preset).to(plan.device)
     optimiser = make_optimiser(state, plan.preset.optimisation)
-    step = num_failures = 0
+    progress = Progress()
     if plan.options.resume and latest.exists():
-        facts = load_training(latest, state, optimiser, plan.preset, plan.data_digest)
-        step, num_failures = facts["step"], facts["failures"]
-    elif world.first:
+        progress = load_training(latest, state, optimiser, plan.preset, plan.data_digest)
+    if len(set(world.gather(progress.step))) > 1:
+        raise BenchError(
+            "the processes do not see the same checkpoint", where=str(plan.out), fix="put --out on a shared disk"
+        )
+    if not progress.step and world.first:
         with atomic_write(plan.out / PRESET) as temporary:
             temporary.write_text(yaml.safe_dump(plan.preset.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
     if plan.options.save_memory:
         recompute_activations(state)
     if plan.options.compile:
         compile_blocks(state)
-    batches = plan.stream().batches(draws(plan, world, step))
-    return Run(plan, world, state, optimiser, batches, step, [], num_failures)
-
-
-def check_folder(plan: PretrainPlan) -> None:
-    """Raise BenchError where another run would be overwritten, or none can be resumed."""
-    begun = (plan.out / LATEST).exists() or (plan.out / PRESET).exists()
-    if begun and not plan.options.resume:
-        raise BenchError(
-            "holds a run already", where=str(plan.out), fix="--resume continues it; or choose another --out"
-        )
-    if plan.options.resume and not begun:
-        raise BenchError("holds no run to resume", where=str(plan.out), fix="check --out, or drop --resume")
+    batches = plan.stream().batches(draws(plan, world, progress.step))
+    run = Run(plan, world, state, optimiser, batches, progress.step)
+    run.loss, run.failed = progress.loss, set(progress.failed)
+    return run
 
 
 def train_epoch(run: Run, epoch: int, reporter: Reporter) -> tuple[float, dict[str, float]]:
@@ -183,19 +193,19 @@ def report_failures(run: Run, reporter: Reporter) -> None:
     """Name the videos that were passed over in this epoch, by any process."""
     found = {failure.id: failure for part in run.world.gather(run.failures) for failure in part}
     run.failures.clear()
-    run.num_failures += len(found)
-    for failure in found.values() if run.world.first else ():
-        reporter.say(f"passed over {failure.error}")
+    for name in found.keys() - run.failed if run.world.first else ():
+        reporter.say(f"passed over {found[name].error}")
+    run.failed |= found.keys()
 
 
-def keep(run: Run, epoch: int, loss: float) -> None:
+def keep(run: Run, epoch: int) -> None:
     """Write latest.pth.tar, and the epoch's own file where the preset keeps one."""
     preset, recipe = run.plan.preset, run.plan.preset.optimisation
     facts = {
         "opt": run.optimiser.state_dict(),
         "scaler": None,
         "epoch": epoch + 1,
-        "loss": loss,
+        "loss": run.loss,
         "batch_size": recipe.micro_batch,
         "world_size": run.world.size,
         "lr": run.optimiser.param_groups[0]["lr"],
@@ -215,10 +225,21 @@ def worth_telling(plan: PretrainPlan, epoch: int) -> bool:
     return epoch % max(1, epochs // _LINES) == 0 or epoch == epochs
 
 
-def probe_due(plan: PretrainPlan, epoch: int) -> bool:
-    """Whether the user wants a score after this epoch, counted from 1: every N, and at the end."""
-    every = plan.options.probe_every
-    return every is not None and (epoch % every == 0 or epoch == plan.preset.optimisation.epochs)
+def score_if_due(run: Run, curve: ScoreCurve, epoch: int, reporter: Reporter) -> None:
+    """Score the averaged encoder where the user wants it after this epoch, counted from 1: every N, and at the end."""
+    every = run.plan.options.probe_every
+    if every is not None and (epoch % every == 0 or epoch == run.plan.preset.optimisation.epochs):
+        score_checkpoint(run.plan, curve, step=run.step, epoch=epoch, reporter=reporter)
+
+
+def refuse_collapse(plan: PretrainPlan, health: Health) -> None:
+    """Raise BenchError where the features of a finished run have collapsed."""
+    reason = collapse_reason(health)
+    if reason:
+        advice = "try a lower lr"
+        if plan.preset.objective == "features":
+            advice = "try a slower target encoder (ema nearer to 1), a lower lr, or options.variance_weight"
+        raise BenchError(f"the features have collapsed: {reason}", where=str(plan.out), fix=advice)
 
 
 def epoch_line(plan: PretrainPlan, epoch: int, row: dict[str, float], health: Health) -> str:

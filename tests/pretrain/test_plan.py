@@ -18,6 +18,9 @@ from bench.pretrain.state import encoder_config
 QUICK = {"epochs": 1, "steps_per_epoch": 1, "global_batch": 4, "micro_batch": 4}
 
 
+TORCHRUN = {"RANK": "0", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
+
+
 def refused(tmp_path: Path, **options: object) -> str:
     given = {"preset": "demo", "out": tmp_path / "run", "device": "cpu", **options}
     with pytest.raises(BenchError) as caught:
@@ -63,7 +66,7 @@ def test_masks_that_leave_no_context_are_refused(tmp_path: Path) -> None:
 def test_processes_that_do_not_divide_the_global_batch_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"WORLD_SIZE": "3", "RANK": "0", "LOCAL_RANK": "0"}.items():
+    for name, value in {**TORCHRUN, "WORLD_SIZE": "3"}.items():
         monkeypatch.setenv(name, value)
     message = refused(tmp_path, settings={"micro_batch": 8})
     assert "3 processes cannot share the 4 micro-batches of a step equally (global batch 32" in message

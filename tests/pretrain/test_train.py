@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,9 +12,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from support import ROOT
+from support import ROOT, write_video
 
 from bench.encoders import load_encoder
 from bench.errors import BenchError
@@ -20,6 +23,7 @@ from bench.pretrain import load_state, step
 from bench.pretrain.logs import read_log
 from bench.pretrain.presets import ObjectiveName
 from bench.pretrain.train import pretrain
+from bench.progress import Silent
 
 TINY = {"epochs": 4, "steps_per_epoch": 3, "global_batch": 8, "micro_batch": 8, "warmup_epochs": 1, "keep_every": 2}
 OBJECTIVES: tuple[ObjectiveName, ...] = ("features", "pixels", "contrast", "slow")
@@ -182,9 +186,9 @@ def test_a_loss_that_is_no_number_stops_with_step_videos_and_the_state_before_it
         return {"loss": next(state.encoder.parameters()).requires_grad_().sum() * factor}
 
     monkeypatch.setitem(step.OBJECTIVES, "features", explode)
-    with pytest.raises(BenchError, match=r"the loss is nan at step 5, videos digits/32, digits/33") as caught:
+    with pytest.raises(BenchError, match=r"the loss is nan, .* at step 5, videos digits/32, digits/33") as caught:
         run_tiny(tmp_path / "run")
-    saved = torch.load(tmp_path / "run" / "stopped-at-step5.pth.tar", weights_only=True)
+    saved = torch.load(tmp_path / "run" / "stopped-at-step5.state", weights_only=True)
     assert saved["ids"] == [f"digits/{draw}" for draw in range(32, 40)]
     assert saved["bench"]["step"] == 4
     assert str(tmp_path) in str(caught.value)
@@ -200,3 +204,83 @@ def test_collapsed_features_end_the_run_with_a_message(tmp_path: Path, monkeypat
     with pytest.raises(BenchError, match="the features have collapsed"):
         run_tiny(tmp_path / "run", epochs=1)
     assert (tmp_path / "run" / "latest.pth.tar").exists()
+
+
+def test_a_gradient_that_is_no_number_stops_before_it_touches_the_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def poison(state: Any, *arguments: Any) -> dict[str, Any]:
+        calls.append(1)
+        weight = state.encoder.norm.weight
+        harmful = torch.sqrt(weight.sum() * 0) if len(calls) == 2 else 0.0  # a finite value of infinite slope
+        return {"loss": weight.sum() + harmful}
+
+    monkeypatch.setitem(step.OBJECTIVES, "features", poison)
+    with pytest.raises(BenchError, match=r"gradient norms are nan and .* at step 2"):
+        run_tiny(tmp_path / "run")
+    saved = torch.load(tmp_path / "run" / "stopped-at-step2.state", weights_only=True)
+    assert all(tensor.isfinite().all() for tensor in saved["encoder"].values())
+
+
+def test_a_finished_run_that_is_resumed_does_nothing(uninterrupted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    summary = pretrain(preset="demo", out=out, resume=True, device="cpu", settings=TINY)
+    assert summary.loss == pytest.approx(losses(uninterrupted)[-1])
+    assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(BenchError, match="another process trains here"):
+            run_tiny(tmp_path / "run")
+
+
+def test_videos_that_fail_are_named_once_and_counted_the_same_after_a_resume(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for number in range(11):
+        write_video(tmp_path / "videos" / f"{number}.mp4", rng.integers(0, 255, (9, 16, 16, 3)).astype(np.uint8))
+    (tmp_path / "videos" / "bad.mp4").write_bytes(b"no video")
+    said: list[str] = []
+
+    class Stop(Exception):  # noqa: N818 - not an error
+        pass
+
+    class Listener(Silent):
+        def say(self, line: str) -> None:
+            said.append(line)
+            if stop and line.startswith("epoch 3"):
+                raise Stop
+
+    settings = {**TINY, "data.frame_step": 1, "data.max_failed": 0.5}
+    options = {"preset": "demo", "data": str(tmp_path / "videos"), "device": "cpu", "workers": 1, "settings": settings}
+    stop = True
+    with pytest.raises(Stop):
+        pretrain(**options, out=tmp_path / "stopped", reporter=Listener())
+    stop = False
+    pretrain(**options, out=tmp_path / "stopped", resume=True, reporter=Listener())
+    assert sum("bad.mp4" in line for line in said) == 1
+    summary = pretrain(**options, out=tmp_path / "whole")
+    assert summary.failures == 1
+    assert_identical(tmp_path / "stopped" / "latest.pth.tar", tmp_path / "whole" / "latest.pth.tar")
+    counts = [[row["failures"] for row in read_log(tmp_path / name / "log.csv")] for name in ("stopped", "whole")]
+    assert counts[0] == counts[1]
+
+
+def test_scores_missed_by_a_killed_run_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scored: list[int] = []
+
+    def score(plan: Any, curve: Any, *, step: int, epoch: int, reporter: Any) -> None:
+        scored.append(epoch)
+        if len(scored) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("bench.pretrain.train.score_checkpoint", score)
+    with pytest.raises(KeyboardInterrupt):
+        run_tiny(tmp_path / "run", options={"probe_every": 2})
+    run_tiny(tmp_path / "run", resume=True, options={"probe_every": 2})
+    assert scored == [2, 2, 4]
