@@ -103,6 +103,7 @@ class PretrainPlan:
             self.videos,
             num_frames=self.encoder.num_frames,
             frame_step=preset.data.frame_step,
+            pad_short=preset.data.pad_short,
             size=self.encoder.resolution,
             augmentation=preset.data.augmentation,
             two_clips=two_clips,
@@ -248,5 +249,6 @@ def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tup
             where="--data",
             fix="name more videos, or lower --set global_batch=... --set micro_batch=...",
         )
-    check_first(videos, num_frames=encoder.num_frames, frame_step=preset.data.frame_step)
+    data = preset.data
+    check_first(videos, num_frames=encoder.num_frames, frame_step=data.frame_step, pad_short=data.pad_short)
     return videos

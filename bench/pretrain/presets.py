@@ -107,6 +107,8 @@ class DataSpec(_Section):
     """`digits`: the embedded digits, generated without end, where no data is named."""
     frame_step: Count = 4
     """Frames of the video between two frames of a clip."""
+    pad_short: bool = False
+    """Whether videos shorter than a clip are padded with their last frame, as the papers do, or refused."""
     augmentation: Augmentation = Augmentation()
     max_failed: Share = 0.01
     """Largest share of the videos that may give no clip."""

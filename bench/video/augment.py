@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.errors import BenchError
-from bench.video.clips import segment_indices
+from bench.video.clips import segment_indices, whole_video
 from bench.video.decode import Decoder, Video
 from bench.video.loader import VideoItem, random_state, read_clips
 
@@ -102,6 +102,8 @@ class TrainingPlan:
     augmentation: Augmentation
     seed: int
     decoder: Decoder
+    pad_short: bool = False
+    """Whether a video shorter than a clip gives one all the same, by repeating its last frame."""
 
     def __post_init__(self) -> None:
         for name in ("num_clips", "num_frames", "frame_step", "size"):
@@ -114,18 +116,18 @@ class TrainingPlan:
         return (self.num_clips, self.num_frames, self.size, self.size, 3)
 
     def fill(self, item: VideoItem, video: Video, out: Frames) -> list[list[int]]:
-        """Windows and crops into `out`, of this plan's shape. Raises BenchError for a video shorter than a window."""
+        """Windows and crops into `out`, of this plan's shape. Raises BenchError for a video shorter than a clip."""
         span, length = self.num_frames * self.frame_step, video.info.num_frames
-        if length < span:
+        if length < span and not self.pad_short:
             raise BenchError(
                 f"has {length} frames, a clip spans {span} ({self.num_frames} frames, step {self.frame_step})",
                 where=item.path,
             )
         streams = [random_state(self.seed, item.draw, clip, item.attempt) for clip in range(self.num_clips)]
-        # The test sampler lets clips overlap and then repeats a frame of a video that is just one window long. The
-        # sampler of pretraining gives that one window: the only one of a video longer by a frame.
-        longer = max(length, span + 1)
-        indices = [segment_indices(longer, self.num_frames, self.frame_step, 1, rng=rng)[0] for rng in streams]
+        if length <= span:
+            indices = [whole_video(length, self.num_frames, self.frame_step) for _ in streams]
+        else:
+            indices = [segment_indices(length, self.num_frames, self.frame_step, 1, rng=rng)[0] for rng in streams]
         crops = [draw_crop(video.info.height, video.info.width, self.augmentation, rng) for rng in streams]
         for frames, places in read_clips(video, indices):
             for clip, crop in enumerate(crops):

@@ -59,6 +59,19 @@ def segment_indices(
     return clips
 
 
+def whole_video(num_frames: int, frames_per_clip: int, frame_step: int) -> list[int]:
+    """The clip of a video that is no longer than one: frames at the step, then the last frame again and again.
+
+    Source: protocol.md 3.2 item 4, what the official pretraining does. Raises BenchError for a count below 1.
+    """
+    _check_counts(num_frames, frames_per_clip, frame_step, 1)
+    distinct = min(frames_per_clip, num_frames // frame_step)
+    spread = np.linspace(0, num_frames, num=distinct)
+    padded = np.concatenate((spread, np.full(frames_per_clip - distinct, num_frames, dtype=np.float64)))
+    indices: list[int] = np.clip(padded, 0, num_frames - 1).astype(np.int64).tolist()
+    return indices
+
+
 def _overlapping_clips(num_frames: int, frames_per_clip: int, frame_step: int, num_segments: int) -> list[list[int]]:
     """Videos too short for disjoint windows: evenly shifted clips, padded with their last frame but one."""
     span = frames_per_clip * frame_step

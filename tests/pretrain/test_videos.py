@@ -289,3 +289,15 @@ def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(BenchError) as refused:
             find_videos(data, root)
         assert problem in str(refused.value)
+
+
+def test_short_videos_are_padded_where_the_preset_says_so(tmp_path: Path) -> None:
+    frames = np.repeat(np.arange(6, dtype=np.uint8)[:, None, None, None] * 40, 16, axis=1).repeat(16, 2).repeat(3, 3)
+    short = [VideoFile("short", str(write_video(tmp_path / "short.mp4", frames)))]
+    check_first(short, num_frames=4, frame_step=2, pad_short=True)
+    with pytest.raises(BenchError, match="has 6 frames, a clip spans 8"):
+        check_first(short, num_frames=4, frame_step=2)
+    made = stream(short, pad_short=True, num_frames=4, size=16, augmentation=WHOLE)
+    brightness = next(made.batches([[0]])).pixels[0].float().mean(dim=(1, 2, 3))
+    # Frames 0, 3, 5 and 5: linspace(0, 6, 3), then the last.
+    assert brightness.tolist() == pytest.approx([0, 120, 200, 200], abs=8)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.video.clips import segment_indices
+from bench.video.clips import segment_indices, whole_video
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "clip_indices.json").read_text())
 CENTRE_16X4 = [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]
@@ -100,3 +100,20 @@ def test_impossible_window_ends_are_refused(ends: list[int]) -> None:
 def test_window_ends_for_a_short_video_are_refused() -> None:
     with pytest.raises(ValueError, match="no window"):
         segment_indices(40, 16, 4, 2, window_ends=[64, 64])
+
+
+@pytest.mark.parametrize(
+    ("num_frames", "expected"),
+    [
+        (45, [0, 4, 9, 13, 18, 22, 27, 31, 36, 40, 44, 44, 44, 44, 44, 44]),
+        (64, [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]),
+        (4, [0] + [3] * 15),
+        (3, [2] * 16),
+        (1, [0] * 16),
+    ],
+)
+def test_a_video_no_longer_than_a_clip_is_padded_as_in_the_official_pretraining(
+    num_frames: int, expected: list[int]
+) -> None:
+    """protocol.md 3.2 item 4, by hand: linspace(0, P, P // s), then P, clipped to P - 1."""
+    assert whole_video(num_frames, 16, 4) == expected
