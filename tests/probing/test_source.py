@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sources import ArraySource, learnable
+from probing.sources import ArraySource, learnable
 
 from bench.cards import load_probe_card, override
 from bench.probing import kernels, train
