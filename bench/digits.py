@@ -168,10 +168,14 @@ def render_clips(
     motion_labels: NDArray[np.int64],
     config: DigitsConfig = DEFAULT,
     num_frames: int = FILE_FRAMES,
+    frame_step: int = 1,
 ) -> NDArray[np.uint8]:
-    """Clips of the images [B, 8, 8] with the motions [B]: grey uint8 [B, num_frames, size, size]."""
+    """Clips of the images [B, 8, 8] with the motions [B]: grey uint8 [B, num_frames, size, size].
+
+    With a `frame_step` above 1 they show every frame_step-th frame of longer clips.
+    """
     count, size = len(digit_images), config.size
-    ink = _ink(digit_images, _states(rng, motion_labels, config, num_frames), size)  # [B, F, P]
+    ink = _ink(digit_images, _states(rng, motion_labels, config, num_frames, frame_step), size)  # [B, F, P]
     ink *= np.float32(config.contrast)
     ink += np.float32(config.ground)
     if config.texture:
@@ -189,6 +193,7 @@ def _states(
     motion_labels: NDArray[np.int64],
     config: DigitsConfig,
     num_frames: int = FILE_FRAMES,
+    frame_step: int = 1,
 ) -> NDArray[np.float32]:
     """Centre x, centre y, log-scale and angle (radians) of every frame: [B, F, 4]."""
     count = len(motion_labels)
@@ -196,7 +201,8 @@ def _states(
     velocity[np.arange(count), _COORDINATE[motion_labels]] = _DIRECTION[motion_labels]
     velocity *= config.travel / (NUM_FRAMES - 1)
     start = rng.random_sample((count, 4))
-    phase = (start[:, None] + velocity[:, None] * np.arange(num_frames)[:, None]) % 1.0
+    times = frame_step * np.arange(num_frames)[:, None]
+    phase = (start[:, None] + velocity[:, None] * times) % 1.0
     turn = np.deg2rad(config.angle)
     low = np.array([-config.position, -config.position, np.log(config.scale_low), -turn])
     high = np.array([config.position, config.position, np.log(config.scale_high), turn])

@@ -17,7 +17,7 @@ from bench.pretrain.stream import Batch
 _BLOCK = 32
 """Draws that are rendered together: one after another takes four times as long."""
 _VIDEO_FRAMES = 16
-"""Length of the video that two clips of 8 frames are cut from: they may lie apart."""
+"""Shown frames of the video that two clips of 8 are cut from: they may lie apart."""
 
 
 class DigitStream:
@@ -25,9 +25,9 @@ class DigitStream:
 
     num_videos: int | None = None
 
-    def __init__(self, *, two_clips: bool, seed: int) -> None:
+    def __init__(self, *, two_clips: bool, seed: int, frame_step: int = 1) -> None:
         self._pool = image_pool("train")
-        self._two_clips, self._seed = two_clips, seed
+        self._two_clips, self._seed, self._frame_step = two_clips, seed, frame_step
 
     def batches(self, wanted: Iterable[Sequence[int]]) -> Iterator[Batch]:
         """Batches of clips uint8 [C, 8, 16, 16, 3]."""
@@ -46,8 +46,13 @@ class DigitStream:
         images = self._pool.images[rng.randint(len(self._pool.images), size=_BLOCK)]
         motions = rng.randint(len(MOTIONS), size=_BLOCK)
         if not self._two_clips:
-            return render_clips(rng, images, motions, num_frames=NUM_FRAMES)[:, None]
-        videos = render_clips(rng, images, motions, num_frames=_VIDEO_FRAMES)
+            return self._render(rng, images, motions, NUM_FRAMES)[:, None]
+        videos = self._render(rng, images, motions, _VIDEO_FRAMES)
         starts = rng.randint(_VIDEO_FRAMES - NUM_FRAMES + 1, size=(_BLOCK, 2))
         frames = starts[..., None] + np.arange(NUM_FRAMES)  # [_BLOCK, 2, T]
         return np.asarray(videos[np.arange(_BLOCK)[:, None, None], frames])
+
+    def _render(
+        self, rng: np.random.RandomState, images: NDArray[np.float32], motions: NDArray[np.int64], num_frames: int
+    ) -> NDArray[np.uint8]:
+        return render_clips(rng, images, motions, num_frames=num_frames, frame_step=self._frame_step)

@@ -97,7 +97,7 @@ class PretrainPlan:
         preset = self.preset
         two_clips = preset.clips_per_video == 2
         if self.videos is None:
-            return DigitStream(two_clips=two_clips, seed=preset.seed)
+            return DigitStream(two_clips=two_clips, seed=preset.seed, frame_step=preset.data.frame_step)
         workers = self.options.workers
         return VideoStream(
             self.videos,

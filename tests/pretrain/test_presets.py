@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
+from bench.encoders.vjepa import VisionTransformer
 from bench.errors import BenchError
 from bench.pretrain import schedules
 from bench.pretrain.plan import check_masks
 from bench.pretrain.presets import difference, load_preset, override, preset_names
-from bench.pretrain.state import encoder_config, head_config
+from bench.pretrain.state import build_head, encoder_config, head_config
 
 PAPER = ("vitl16", "vith16", "vith16-384")
 
@@ -37,6 +39,30 @@ def test_paper_presets_follow_the_official_schedules(name: str) -> None:
     assert schedules.weight_decay(recipe, 90_000) == pytest.approx(0.366, abs=5e-4)
     assert schedules.momentum(recipe, 0) == 0.998
     assert schedules.momentum(recipe, 90_000) == pytest.approx(0.9996)
+
+
+@pytest.mark.parametrize(
+    ("name", "encoder_total", "encoder_trained", "predictor_total", "predictor_trained"),
+    [
+        ("vitl16", 305_490_944, 303_885_312, 22_685_056, 22_082_944),
+        ("vith16", 633_655_040, 631_648_000, 22_881_920, 22_279_808),
+        ("vith16-384", 637_546_240, 631_648_000, 24_049_280, 22_279_808),
+    ],
+)
+def test_paper_presets_have_the_official_sizes(
+    name: str, encoder_total: int, encoder_trained: int, predictor_total: int, predictor_trained: int
+) -> None:
+    """protocol.md 1.1: every parameter, and those that are trained; built without their memory."""
+    preset = load_preset(name)
+    with torch.device("meta"):
+        config = encoder_config(preset)
+        networks = VisionTransformer(config), build_head(head_config(preset, config))
+    counts = [
+        [p.numel() for p in network.parameters() if not only or p.requires_grad]
+        for network in networks
+        for only in (False, True)
+    ]
+    assert [sum(part) for part in counts] == [encoder_total, encoder_trained, predictor_total, predictor_trained]
 
 
 def test_paper_presets_differ_in_size_resolution_and_batch_only() -> None:

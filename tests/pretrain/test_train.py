@@ -18,6 +18,7 @@ import torch
 from support import ROOT, write_video
 
 from bench.encoders import load_encoder
+from bench.encoders.vjepa import Block
 from bench.errors import BenchError
 from bench.pretrain import load_state, step
 from bench.pretrain.logs import read_log
@@ -55,6 +56,14 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in read_log(folder / "log.csv")]
 
 
+def timeless_log(folder: Path) -> list[dict[str, float]]:
+    """The log without what depends on the machine's mood."""
+    return [
+        {name: value for name, value in row.items() if name not in ("clips_per_s", "seconds")}
+        for row in read_log(folder / "log.csv")
+    ]
+
+
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run_tiny(tmp_path_factory.mktemp("runs") / "whole")
@@ -82,8 +91,33 @@ def test_another_seed_gives_other_weights(uninterrupted: Path, tmp_path: Path) -
     )
 
 
-def test_a_run_killed_at_any_moment_resumes_to_the_same_weights_and_log(tmp_path: Path) -> None:
-    """The process is killed as soon as its first epoch is on disk, which lies at a random place of a later step."""
+DIES = """
+import os, signal, sys
+import bench.pretrain.train as loop
+
+last, real = int(sys.argv[1]), loop.take_step
+def take_step(run, epoch):
+    if run.step == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(run, epoch)
+loop.take_step = take_step
+loop.pretrain(preset="demo", out=sys.argv[2], device="cpu", settings={settings})
+"""
+
+
+def test_a_run_killed_at_a_random_step_resumes_to_the_same_weights_and_log(uninterrupted: Path, tmp_path: Path) -> None:
+    step = int(np.random.default_rng().integers(1, TINY["epochs"] * TINY["steps_per_epoch"]))
+    out = tmp_path / f"killed-after-step-{step}"
+    command = [sys.executable, "-c", DIES.format(settings=TINY), str(step), str(out)]
+    killed = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=300)
+    assert killed.returncode == -signal.SIGKILL
+    run_tiny(out, resume=True)
+    assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+    assert timeless_log(out) == timeless_log(uninterrupted)
+
+
+def test_a_run_killed_at_a_random_moment_resumes_to_the_same_weights_and_log(tmp_path: Path) -> None:
+    """The process is killed a random time after its first epoch is on disk: inside a step, a save or a log line."""
     settings = {**TINY, "steps_per_epoch": 20}
     command = [sys.executable, "-m", "bench", "pretrain", "--preset", "demo", "--out", str(tmp_path / "killed")]
     command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
@@ -92,20 +126,13 @@ def test_a_run_killed_at_any_moment_resumes_to_the_same_weights_and_log(tmp_path
     deadline = time.monotonic() + 120
     while not (tmp_path / "killed" / "latest.pth.tar").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
+    time.sleep(np.random.default_rng().uniform(0, 0.5))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert read_log(tmp_path / "killed" / "log.csv")[-1]["epoch"] < 4
     run_tiny(tmp_path / "killed", resume=True, steps_per_epoch=20)
     run_tiny(tmp_path / "whole", steps_per_epoch=20)
     assert_identical(tmp_path / "killed" / "latest.pth.tar", tmp_path / "whole" / "latest.pth.tar")
-    rows = [
-        [
-            {k: v for k, v in row.items() if k not in ("clips_per_s", "seconds")}
-            for row in read_log(tmp_path / name / "log.csv")
-        ]
-        for name in ("killed", "whole")
-    ]
-    assert rows[0] == rows[1]
+    assert timeless_log(tmp_path / "killed") == timeless_log(tmp_path / "whole")
 
 
 def test_a_run_stopped_before_its_first_checkpoint_starts_over(tmp_path: Path, uninterrupted: Path) -> None:
@@ -116,14 +143,24 @@ def test_a_run_stopped_before_its_first_checkpoint_starts_over(tmp_path: Path, u
     assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
 
 
-def test_two_processes_follow_the_loss_of_one(tmp_path: Path) -> None:
-    settings = {**TINY, "micro_batch": 4}
+@pytest.mark.parametrize("objective", ["features", "contrast"])
+def test_two_processes_follow_the_loss_of_one(objective: str, tmp_path: Path) -> None:
+    """`features` on the endless digits, and `contrast`, whose negatives must not depend on it either, on videos."""
+    settings = {**TINY, "micro_batch": 4, "objective": objective}
+    data = None
+    if objective == "contrast":
+        rng = np.random.default_rng(0)
+        for number in range(9):
+            write_video(tmp_path / "videos" / f"{number}.mp4", rng.integers(0, 255, (9, 16, 16, 3)).astype(np.uint8))
+        data = str(tmp_path / "videos")
+        settings["data.frame_step"] = 1
     words = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     done = subprocess.run(
         [
             sys.executable,
             *("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
             *("-m", "bench", "pretrain", "--preset", "demo", "--out", str(tmp_path / "two"), "--device", "cpu"),
+            *(("--data", data, "--workers", "0") if data else ()),
             *words,
         ],
         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
@@ -132,7 +169,7 @@ def test_two_processes_follow_the_loss_of_one(tmp_path: Path) -> None:
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    run_tiny(tmp_path / "one", micro_batch=4)
+    run_tiny(tmp_path / "one", options={"data": data, "workers": 0}, **settings)
     assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), abs=1e-4)
     assert len(losses(tmp_path / "two")) == 4
 
@@ -140,6 +177,23 @@ def test_two_processes_follow_the_loss_of_one(tmp_path: Path) -> None:
 def test_saving_memory_changes_nothing(uninterrupted: Path, tmp_path: Path) -> None:
     out = run_tiny(tmp_path / "run", options={"save_memory": True})
     assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
+
+
+def test_compiled_blocks_train_as_others_do(
+    uninterrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Traced by torch.compile and run as traced: the code generator, which takes minutes here, is torch's to test."""
+    calls: list[Any] = []
+
+    def as_traced(block: torch.nn.Module, **how: Any) -> None:
+        calls.append(how)
+        block.forward = torch.compile(block.forward, backend="aot_eager", **how)
+
+    monkeypatch.setattr(Block, "compile", as_traced, raising=False)
+    out = run_tiny(tmp_path / "run", options={"compile": True})
+    assert calls == [{"dynamic": True}] * (3 + 2)
+    assert losses(out) == pytest.approx(losses(uninterrupted), rel=1e-5)
+    assert weights(out / "latest.pth.tar").keys() == weights(uninterrupted / "latest.pth.tar").keys()
 
 
 def test_bfloat16_stays_near_float32(uninterrupted: Path, tmp_path: Path) -> None:
