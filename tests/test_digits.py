@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -372,3 +373,11 @@ def test_frames_in_order_tell_the_motion() -> None:
 def test_shuffled_frames_leave_half() -> None:
     """A motion and its reverse hold the same frames, so the axis is all that remains."""
     assert motion_accuracy(shuffled, ALL_FRAMES_STEPS) < bound(50)
+
+
+def test_a_frame_step_shows_some_frames_of_a_longer_clip() -> None:
+    images = digits.image_pool("train").images[:8]
+    still = replace(DEFAULT, noise=0.0)
+    whole = digits.render_clips(np.random.RandomState(0), images, np.arange(8), still, num_frames=7)
+    every_third = digits.render_clips(np.random.RandomState(0), images, np.arange(8), still, num_frames=3, frame_step=3)
+    assert np.array_equal(every_third, whole[:, ::3])

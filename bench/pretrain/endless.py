@@ -18,6 +18,8 @@ _BLOCK = 32
 """Draws that are rendered together: one after another takes four times as long."""
 _VIDEO_FRAMES = 16
 """Shown frames of the video that two clips of 8 are cut from: they may lie apart."""
+_CLIPS = 0
+"""Ends the seeds of the clips: other random choices of a run, which count from the same seed, have other streams."""
 
 
 class DigitStream:
@@ -42,7 +44,7 @@ class DigitStream:
 
     def _block(self, number: int) -> NDArray[np.uint8]:
         """The clips of _BLOCK draws, which are rendered together: [_BLOCK, 1 or 2, T, S, S]."""
-        rng = np.random.RandomState([self._seed, number & 0xFFFFFFFF, number >> 32])
+        rng = np.random.RandomState([self._seed, number & 0xFFFFFFFF, number >> 32, _CLIPS])
         images = self._pool.images[rng.randint(len(self._pool.images), size=_BLOCK)]
         motions = rng.randint(len(MOTIONS), size=_BLOCK)
         if not self._two_clips:

@@ -30,8 +30,8 @@ from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_vide
 LATEST = "latest.pth.tar"
 PRESET = "preset.yaml"
 PROBE_TASKS = ("digits-motion", "digits-appearance")
-_DIGIT_CLIP = (8, 16, 1)
-"""Frames, pixels and frame step of the embedded digits."""
+_DIGIT_CLIP = (8, 16)
+"""Frames and pixels of a clip of the embedded digits."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,11 +232,11 @@ def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tup
             f"preset {preset.name} needs videos", where="--data", fix="give a list, a folder, a card, or digits"
         )
     if source == "digits":
-        asked = (encoder.num_frames, encoder.resolution, preset.data.frame_step)
+        asked = (encoder.num_frames, encoder.resolution)
         if asked != _DIGIT_CLIP:
             raise BenchError(
-                f"the embedded digits are clips of 8 frames, 16 pixels, step 1; preset {preset.name} asks for "
-                f"{asked[0]} frames, {asked[1]} pixels, step {asked[2]}",
+                f"the embedded digits are clips of 8 frames, 16 pixels; preset {preset.name} asks for "
+                f"{asked[0]} frames, {asked[1]} pixels",
                 where="--data digits",
                 fix="use preset nano or demo, or name videos",
             )

@@ -36,6 +36,8 @@ class EncoderSpec(_Section):
     num_frames: Count
     resolution: Count
     """Height and width of a clip, pixels."""
+    depth: Count | None = None
+    """Number of blocks; the size's own where empty."""
     use_rope: bool = False
     """Rotary positions (V-JEPA 2) instead of the fixed sin-cos code (V-JEPA 1)."""
     init_std: Positive = 0.02

@@ -75,6 +75,7 @@ def encoder_config(preset: Preset) -> VitConfig:
     if spec.size not in SIZES:
         raise BenchError(f"unknown size '{spec.size}'", where="encoder.size", fix=nearest(spec.size, SIZES))
     config = replace(SIZES[spec.size], num_frames=spec.num_frames, resolution=spec.resolution)
+    config = replace(config, depth=spec.depth or config.depth)
     if spec.num_frames % config.tubelet_size or spec.resolution % config.patch_size:
         raise BenchError(
             f"clips of {spec.num_frames} frames, {spec.resolution} pixels do not divide into patches of "

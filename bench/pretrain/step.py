@@ -27,6 +27,8 @@ from bench.pretrain.presets import MASKED
 from bench.pretrain.state import TrainState
 from bench.pretrain.stream import Batch, DataFailure
 
+_MASKS = 1
+"""Ends the seeds of the masks, so that their streams are none of those that draw the data."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -111,7 +113,8 @@ def micro_loss(run: Run, batch: Batch, number: int) -> Tensor:
     targets: list[Tensor] = []
     if plan.preset.objective in MASKED:
         grid, count = plan.encoder.native_grid, len(batch.pixels)
-        sizes, places = np.random.RandomState([seed, run.step]), np.random.RandomState([seed, run.step, number])
+        sizes = np.random.RandomState([seed, run.step, _MASKS])
+        places = np.random.RandomState([seed, run.step, number, _MASKS])
         masks = sample_masks(plan.preset.masks, grid, count, places, sizes)
         contexts, targets = ([mask.to(plan.device) for mask in part] for part in masks)
     clips = normalised(batch.pixels, plan.device)

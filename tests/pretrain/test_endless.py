@@ -44,3 +44,12 @@ def test_only_training_images_are_drawn() -> None:
     stream = DigitStream(two_clips=False, seed=0)
     test_images = {image.tobytes() for image in image_pool("test").images}
     assert not test_images & {image.tobytes() for image in stream._pool.images}
+
+
+def test_clips_of_a_larger_frame_step_move_faster() -> None:
+    slow, fast = (
+        next(DigitStream(two_clips=False, seed=0, frame_step=step).batches([range(256)])).pixels.float()
+        for step in (1, 2)
+    )
+    moved = [(clips[:, 3] - clips[:, 0]).square().mean() for clips in (slow, fast)]
+    assert moved[1] > 1.1 * moved[0]

@@ -33,7 +33,7 @@ def test_an_exported_run_is_an_encoder_with_a_card(tmp_path: Path) -> None:
     assert (card.training.steps, card.training.samples, card.training.seed) == (4, 32, 0)
     assert [samples for samples, _ in card.training.loss_curve] == [16, 32]
     encoder = load_encoder(str(tmp_path / "mine.safetensors"))
-    assert (encoder.num_heads, encoder.input_spec.frame_step) == (4, 1)
+    assert (encoder.num_heads, encoder.input_spec.frame_step) == (4, 2)
     clips = torch.randn(2, 3, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     trained = load_state(tmp_path / "run" / "latest.pth.tar").target_encoder(clips)
     assert (encoder(clips) - trained).abs().max() < 0.02  # half precision keeps three digits

@@ -132,7 +132,17 @@ def test_a_forecast_trains_nothing_and_leaves_no_file(bench_command: Run, tmp_pa
     assert forecast["decode_s"] == 0
     assert list((tmp_path / "run").iterdir()) == []
     done = bench_command(
-        "pretrain", "--preset", "demo", "--out", tmp_path / "run", "--dry-run", "--json", *words, "--data", videos
+        "pretrain",
+        "--preset",
+        "demo",
+        "--out",
+        tmp_path / "run",
+        "--dry-run",
+        "--json",
+        *words,
+        "--data",
+        videos,
+        *("--set", "data.frame_step=1"),
     )
     assert json.loads(done.stdout)["passes"] == pytest.approx(4 / 6)
     assert json.loads(done.stdout)["decode_s"] > 0

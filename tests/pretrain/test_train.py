@@ -105,6 +105,22 @@ loop.pretrain(preset="demo", out=sys.argv[2], device="cpu", settings={settings})
 """
 
 
+def test_no_two_kinds_of_random_choice_share_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal seeds would tie, say, the hidden frames to the digit that is shown."""
+    users: dict[tuple[int, ...], set[str]] = {}
+
+    class Recorded(np.random.RandomState):
+        def __init__(self, seed: Any = None) -> None:
+            if np.size(seed) > 1:  # drawn from once a step, not once a run
+                users.setdefault(tuple(np.atleast_1d(seed)), set()).add(sys._getframe(1).f_code.co_name)
+            super().__init__(seed)
+
+    monkeypatch.setattr(np.random, "RandomState", Recorded)
+    run_tiny(tmp_path / "run", micro_batch=4)
+    assert len(users) > 10
+    assert not {seed: names for seed, names in users.items() if len(names) > 1}
+
+
 def test_a_run_killed_at_a_random_step_resumes_to_the_same_weights_and_log(uninterrupted: Path, tmp_path: Path) -> None:
     step = int(np.random.default_rng().integers(1, TINY["epochs"] * TINY["steps_per_epoch"]))
     out = tmp_path / f"killed-after-step-{step}"
@@ -226,7 +242,7 @@ def test_checkpoints_have_the_official_layout_and_are_read_by_the_suite(uninterr
     clips = torch.randn(2, 3, 8, 16, 16, generator=torch.Generator().manual_seed(0))
     expected = load_state(uninterrupted / "latest.pth.tar").target_encoder(clips)
     assert torch.equal(encoder(clips), expected.detach())
-    assert encoder.input_spec.frame_step == 1
+    assert encoder.input_spec.frame_step == 2
 
 
 def test_a_loss_that_is_no_number_stops_with_step_videos_and_the_state_before_it(
