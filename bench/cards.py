@@ -134,6 +134,8 @@ class ProbeCard(_Card):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
     title: str
     kind: Literal["attentive", "linear", "knn"]
+    num_blocks: int = Field(default=1, ge=1, strict=True)
+    """Attentive probes: transformer blocks, the last of which pools. 1 is V-JEPA's probe, 4 that of V-JEPA 2."""
     version: int = Field(ge=1)
     """Raised with every change that changes scores; part of the protocol's name."""
     train_views: int = Field(default=1, ge=1)
@@ -149,6 +151,8 @@ class ProbeCard(_Card):
     def _fields_fit_the_kind(self) -> ProbeCard:
         if (self.optimisation is None) != (self.kind == "knn"):
             raise ValueError("optimisation: give it for attentive and linear, not for knn")
+        if self.num_blocks > 1 and self.kind != "attentive":
+            raise ValueError("num_blocks: only attentive probes have blocks")
         if bool(self.neighbours) != (self.kind == "knn"):
             raise ValueError("neighbours: give them exactly for knn")
         if self.selection is None and self.num_settings > 1:

@@ -65,19 +65,25 @@ class Prepared:
 
     plan: RunPlan
     encoder: Encoder
-    train: SplitFeatures
+    train: SplitFeatures | None
+    """None where a probe is given."""
     test: SplitFeatures
     seconds: float
+
+    @property
+    def train_tokens(self) -> TokenSource | None:
+        """What the probe is trained on; None where one is given."""
+        return self.train.tokens if self.train else None
 
     @property
     def job(self) -> ProbeJob:
         """What is left to do."""
         return ProbeJob(
             plan=self.plan,
-            labels=[sample.label for sample in self.train.samples],
-            train_items=self.train.keys,
+            labels=[sample.label for sample in self.train.samples] if self.train else [],
+            train_items=self.train.keys if self.train else [],
             test_items=self.test.keys,
-            train_space=self.train.space,
+            train_space=self.train.space if self.train else "",
             test_space=self.test.space,
         )
 
@@ -97,24 +103,36 @@ class Measured:
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     prepared = prepare(plan, reporter)
-    measured = measure(prepared.job, prepared.train.tokens, prepared.test.tokens, reporter)
+    measured = measure(prepared.job, prepared.train_tokens, prepared.test.tokens, reporter)
     return keep(prepared, measured, reporter)
 
 
 def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
-    """Load the encoder and bring the features of both splits into the cache."""
+    """Load the encoder and bring the features into the cache: of both splits, or for a given probe the test split's."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan)
-    train, test = extract_features(plan, encoder, reporter)
+    train: SplitFeatures | None = None
+    if plan.given:
+        test = extract_split(plan, "test", encoder, _contents(plan, reporter), reporter)
+    else:
+        train, test = extract_features(plan, encoder, reporter)
     return Prepared(plan, encoder, train, test, time.perf_counter() - started)
 
 
-def measure(job: ProbeJob, train: TokenSource, test: TokenSource, reporter: Reporter) -> Measured:
-    """Train the recipe on the training tokens, then look at the test tokens once."""
+def measure(job: ProbeJob, train: TokenSource | None, test: TokenSource, reporter: Reporter) -> Measured:
+    """Train the recipe on the training tokens, or take the given probe; then look at the test tokens once."""
     started = time.perf_counter()
-    fitted, known = fit_probe(job, train, reporter)
+    given = job.plan.given
+    if given is not None:
+        fitted, known = given.load(), False
+    elif train is not None:
+        fitted, known = fit_probe(job, train, reporter)
+    else:
+        raise ValueError("nothing to train a probe on, and none given")
     probabilities = predict(fitted.probe, test, device=job.plan.device)
+    if given is not None:
+        probabilities = given.in_task_order(probabilities)
     return Measured(fitted, known, probabilities, time.perf_counter() - started)
 
 
@@ -129,7 +147,8 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
     seconds = prepared.seconds + measured.seconds
     fitted = measured.fitted
     record = make_record(Outcome(plan, encoder, prepared.train, test, fitted, measured.known, predictions, seconds))
-    folder = write_record(plan.options.results, record, predictions, lambda path: keep_probe(path, fitted, record))
+    save = None if plan.given else (lambda path: keep_probe(path, fitted, record))
+    folder = write_record(plan.options.results, record, predictions, save)
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
 
@@ -141,12 +160,17 @@ def prepare_encoder(plan: RunPlan) -> Encoder:
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
     """Bring the features of the training and the test split into the cache, every sample accounted for."""
-    paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
-    contents = content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
+    contents = _contents(plan, reporter)
     return (
         extract_split(plan, "train", encoder, contents, reporter),
         extract_split(plan, "test", encoder, contents, reporter),
     )
+
+
+def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
+    """Content ids of all files of the plan, by path."""
+    paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
+    return content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
 
 
 def fit_probe(job: ProbeJob, train: TokenSource, reporter: Reporter) -> tuple[FittedProbe, bool]:
@@ -192,7 +216,8 @@ def probe_facts(job: ProbeJob) -> dict[str, Any]:
 def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:
     """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
     if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
-        facts = {"task": record.task, "protocol": record.protocol, "encoder": record.digests["encoder"]}
+        facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
+        facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
         save_probe(path, fitted.probe, {**facts, "classes": json.dumps(record.class_names)})
 
 

@@ -22,6 +22,17 @@ Models = Annotated[
     ),
 ]
 Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
+ProbeWeights = Annotated[
+    Path | None,
+    typer.Option(
+        help="Score this probe instead of training one: an official checkpoint, a Hugging Face classifier folder, or "
+        "probe.safetensors of an earlier run. Only the test list is read."
+    ),
+]
+ProbeClasses = Annotated[
+    Path | None,
+    typer.Option(help="Names of the given probe's classes in its order: one a line, or JSON or YAML (id: name)."),
+]
 Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
 Train = Annotated[Path | None, typer.Option(help="Training list of `path label` lines.")]
 Val = Annotated[Path | None, typer.Option(help="Test list of `path label` lines.")]

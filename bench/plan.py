@@ -29,6 +29,7 @@ from bench.cards import (
 from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
 from bench.files import cache_folder
+from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
 from bench.video.loader import ClipPlan
@@ -43,6 +44,10 @@ class RunOptions:
     task: str = "digits-motion"
     model: str = "random"
     probe: str = "attentive"
+    probe_weights: Path | None = None
+    """A probe that is scored as it is; none is trained."""
+    probe_classes: Path | None = None
+    """Names of that probe's classes, in its order."""
     data: Path | None = None
     train: Path | None = None
     val: Path | None = None
@@ -78,7 +83,8 @@ def make_options(given: Mapping[str, Any]) -> RunOptions:
         first = error.errors()[0]
         name = str(first["loc"][0])
         raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
-    paths = {name: getattr(options, name) for name in ("data", "train", "val", "cache", "results")}
+    names = ("probe_weights", "probe_classes", "data", "train", "val", "cache", "results")
+    paths = {name: getattr(options, name) for name in names}
     return replace_fields(options, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
@@ -96,6 +102,13 @@ class RunPlan:
     cache: Path
     device: str
     precision: Precision
+    given: GivenProbe | None = None
+    """The probe that is scored without training; the recipe and the training split then mean nothing."""
+
+    @property
+    def probe_name(self) -> str:
+        """Name of the recipe, or of the given probe."""
+        return self.given.name if self.given else self.recipe.name
 
     def draws(self, split: Literal["train", "test"]) -> int:
         """Clips (times segments) of each video of a split, each at a position of its own."""
@@ -120,8 +133,8 @@ class RunPlan:
     def protocol(self) -> str:
         """Name of the measurement: scores are compared only where it is equal."""
         clip = self.task.clip
-        parts = [f"{self.recipe.name}/{self.recipe.version}", f"{clip.segments}x{clip.views}", clip.sampling]
-        parts[0] += own_recipe_mark(load_probe_card(self.options.probe))
+        recipe = f"{self.recipe.name}/{self.recipe.version}{own_recipe_mark(load_probe_card(self.options.probe))}"
+        parts = [self.given.name if self.given else recipe, f"{clip.segments}x{clip.views}", clip.sampling]
         parts += [f"step {clip.step}"] if clip.step else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
@@ -133,6 +146,8 @@ class RunPlan:
 def flat(recipe: ProbeCard) -> dict[str, str]:
     """The fields of a recipe that decide scores, sections dissolved."""
     content = recipe.model_dump(mode="json", exclude={"name", "title", "version", "caveat"})
+    if recipe.num_blocks == 1:  # as before there was a choice, so that recipes of a user's own keep their mark
+        del content["num_blocks"]
     values: dict[str, str] = {}
     for key, value in content.items():
         for inner, setting in value.items() if isinstance(value, dict) else [(key, value)]:
@@ -151,6 +166,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     """Resolve the options: cards, encoder facts, samples, clips. Raises BenchError for whatever does not fit."""
     reporter = reporter or Silent()
     _check_numbers(options)
+    _check_given(options)
     check_decoder(options.decoder)
     device = environment.choose_device(options.device)
     precision = environment.choose_precision(options.precision, device)
@@ -163,6 +179,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         ListOptions(options.data, options.train, options.val),
         cache,
         lambda done, total: reporter.stage("making the digits", done, total),
+        test_only=options.probe_weights is not None,
     )
     splits = Splits(
         subset(splits.train, options.limit, seed=0),
@@ -171,6 +188,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     )
     test_clips = clip_plan(task.clip, facts, options)
     facts.grid(test_clips.frames_per_clip, test_clips.size, test_clips.size)
+    given = _given(options, task, splits, facts, test_clips)
     train_sampling = "random" if recipe.train_views > 1 else "center"
     train_clip = task.clip.model_copy(update={"views": 1, "sampling": train_sampling})
     return RunPlan(
@@ -184,6 +202,27 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         cache=cache,
         device=device,
         precision=precision,
+        given=given,
+    )
+
+
+def _given(
+    options: RunOptions, task: TaskCard, splits: Splits, facts: EncoderFacts, clips: ClipPlan
+) -> GivenProbe | None:
+    if options.probe_weights is None:
+        return None
+    return describe_given(
+        options.probe_weights,
+        options.probe_classes,
+        task=task.name,
+        class_names=splits.class_names,
+        embed_dim=facts.embed_dim,
+        clip={
+            "frames": clips.frames_per_clip,
+            "step": clips.frame_step,
+            "segments": clips.num_segments,
+            "resolution": clips.size,
+        },
     )
 
 
@@ -220,6 +259,19 @@ def _task(options: RunOptions) -> TaskCard:
 
 def _section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     return {k.partition(".")[2]: v for k, v in settings.items() if k.partition(".")[0] == name}
+
+
+def _check_given(options: RunOptions) -> None:
+    """A given probe is not trained: what concerns training alone is refused rather than ignored."""
+    if options.probe_weights is None:
+        if options.probe_classes is not None:
+            raise BenchError("--probe-classes is for --probe-weights", fix="drop it, or give the probe's file too")
+        return
+    useless = [f"--probe {options.probe}"] if options.probe != RunOptions.probe else []
+    useless += ["--train"] if options.train else []
+    useless += [f"--set {key}" for key in options.settings if key.partition(".")[0] == "probe"]
+    if useless:
+        raise BenchError(f"{useless[0]} means nothing with --probe-weights: nothing is trained", fix="drop one of them")
 
 
 def _check_numbers(options: RunOptions) -> None:

@@ -15,8 +15,9 @@ from bench.encoders.contract import Encoder
 from bench.features.split import SplitFeatures
 from bench.plan import RunPlan
 from bench.probing import train as probe_training
+from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
-from bench.scores.records import Cost, Failure, Head, Predictions, Record
+from bench.scores.records import Cost, Failure, Head, Predictions, Record, Split
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Outcome:
 
     plan: RunPlan
     encoder: Encoder
-    train: SplitFeatures
+    train: SplitFeatures | None
+    """None where a probe is given."""
     test: SplitFeatures
     fitted: probe_training.FittedProbe
     probe_known: bool
@@ -45,34 +47,45 @@ def make_record(done: Outcome) -> Record:
         task=plan.task.name,
         axis=plan.task.axis,
         model=encoder.name,
-        probe=plan.recipe.name,
+        probe=plan.probe_name,
         protocol=plan.protocol,
         seed=plan.options.seed,
         input=plan.input_name,
-        num_train=len(done.train.samples),
+        num_train=len(done.train.samples) if done.train else 0,
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=[score],
         heads=[_head(head) for head in fitted.heads],
         failures=[
-            *(Failure(sample=sample, split="train", reason=reason) for sample, reason in done.train.failures.items()),
-            *(Failure(sample=sample, split="test", reason=reason) for sample, reason in done.test.failures.items()),
+            Failure(sample=sample, split=split, reason=reason)
+            for split, part in _parts(done).items()
+            for sample, reason in part.failures.items()
         ],
         notes=_notes(done),
         arguments=_plain(asdict(plan.options)),
         resolved=_resolved(done),
-        digests={
-            "encoder": encoder.digest,
-            "train_features": done.train.space,
-            "test_features": done.test.space,
-            "train_list": list_digest(plan.splits.train, done.train.contents),
-            "test_list": list_digest(plan.splits.test, done.test.contents),
-        },
+        digests=_digests(done),
         versions=environment.versions(),
         hardware=environment.hardware(str(encoder.device)),
         git_revision=environment.git_revision(),
         cost=_cost(done),
     )
+
+
+def _parts(done: Outcome) -> dict[Split, SplitFeatures]:
+    """The splits that the run read."""
+    return {"train": done.train, "test": done.test} if done.train else {"test": done.test}
+
+
+def _digests(done: Outcome) -> dict[str, str]:
+    samples = {"train": done.plan.splits.train, "test": done.plan.splits.test}
+    parts = _parts(done)
+    return {
+        "encoder": done.encoder.digest,
+        **({"probe": done.plan.given.digest} if done.plan.given else {}),
+        **{f"{split}_features": part.space for split, part in parts.items()},
+        **{f"{split}_list": list_digest(samples[split], part.contents) for split, part in parts.items()},
+    }
 
 
 def list_digest(samples: list[Sample], contents: list[str]) -> str:
@@ -83,7 +96,7 @@ def list_digest(samples: list[Sample], contents: list[str]) -> str:
 
 
 def _cost(done: Outcome) -> Cost:
-    parts = (done.train.extraction, done.test.extraction)
+    parts = [part.extraction for part in _parts(done).values()]
     return Cost(
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
@@ -92,7 +105,7 @@ def _cost(done: Outcome) -> Cost:
         cached_probe=done.probe_known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),
-        feature_bytes=done.train.tokens.num_bytes + done.test.tokens.num_bytes,
+        feature_bytes=sum(part.tokens.num_bytes for part in _parts(done).values()),
     )
 
 
@@ -111,17 +124,31 @@ def _head(head: probe_training.Head) -> Head:
 
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
-    notes = [plan.recipe.caveat] if plan.recipe.caveat else []
+    notes = _notes_on_probe(done)
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
     official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}
     for split, (size, samples) in official.items():
-        if size and len(samples) != size:
+        if size and len(samples) != size and not (plan.given and split == "training"):
             notes.append(f"{len(samples)} {split} samples listed; the official split has {size}")
-    shared = len(set(done.train.contents) & set(done.test.contents) - {""})
+    shared = len(set(done.train.contents) & set(done.test.contents) - {""}) if done.train else 0
     if shared:
         notes.append(f"{shared} test videos have the same bytes as a training video")
     return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
+
+
+def _notes_on_probe(done: Outcome) -> list[str]:
+    """What a reader of the score must know of the recipe, or of the probe that was given."""
+    given = done.plan.given
+    if given is None:
+        return [done.plan.recipe.caveat] if done.plan.recipe.caveat else []
+    notes = list(given.notes)
+    if given.encoder not in (None, done.encoder.digest):
+        notes.append(f"{given.path.name} was trained on the tokens of another encoder")
+    if given.input_name not in (None, done.plan.input_name):
+        notes.append(f"{given.path.name} was trained on {given.input_name}")
+    doubt = suspicion(done.predictions.labels, done.predictions.probabilities.argmax(axis=1))
+    return [*notes, doubt] if doubt else notes
 
 
 def _resolved(done: Outcome) -> dict[str, Any]:
@@ -129,11 +156,14 @@ def _resolved(done: Outcome) -> dict[str, Any]:
     return _plain(
         {
             "task": plan.task.model_dump(),
-            "recipe": plan.recipe.model_dump(),
+            "recipe": None if plan.given else plan.recipe.model_dump(),
+            "probe_weights": asdict(plan.given) if plan.given else None,
             "encoder": {**asdict(plan.facts), "report": done.encoder.report, "precision": done.encoder.precision},
-            "train_clips": {**asdict(plan.train_clips), "draws": plan.draws("train")},
+            "train_clips": None if plan.given else {**asdict(plan.train_clips), "draws": plan.draws("train")},
             "test_clips": asdict(plan.test_clips),
-            "training": {
+            "training": None
+            if plan.given
+            else {
                 "epochs": fitted.epochs,
                 "steps": fitted.steps,
                 "batch_size": fitted.batch_size,

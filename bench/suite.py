@@ -13,7 +13,7 @@ from bench.environment import num_cores
 from bench.errors import BenchError
 from bench.evaluate import Measured, Prepared, keep, measure, prepare, probe_facts, run
 from bench.plan import RunPlan
-from bench.probing import attentive, loop
+from bench.probing import blocks, loop
 from bench.probing.machine import SMALL_STEP
 from bench.probing.memory import memory_path
 from bench.progress import Reporter
@@ -51,7 +51,7 @@ def _run_together(plans: Sequence[RunPlan], crew: Crew) -> list[Record]:
             if needs_one_core(prepared):
                 crew.submit(number, prepared.job)
             else:
-                settle(number, measure(prepared.job, prepared.train.tokens, prepared.test.tokens, crew))
+                settle(number, measure(prepared.job, prepared.train_tokens, prepared.test.tokens, crew))
         except (BenchError, OSError) as error:
             waiting.pop(number, None)
             errors[number] = error
@@ -70,12 +70,12 @@ def _run_together(plans: Sequence[RunPlan], crew: Crew) -> list[Record]:
 
 def needs_one_core(prepared: Prepared) -> bool:
     """Whether training the probe takes a while and uses one core only, so that another process may as well do it."""
-    plan, tokens = prepared.plan, prepared.train.tokens
-    if plan.recipe.kind != "attentive" or plan.recipe.optimisation is None:
+    plan, tokens = prepared.plan, prepared.train_tokens
+    if tokens is None or plan.recipe.kind != "attentive" or plan.recipe.optimisation is None:
         return False
     if memory_path(plan.cache, probe_facts(prepared.job)).is_file():
         return False
-    shapes = attentive.tensor_shapes(tokens.embed_dim, len(plan.splits.class_names)).values()
+    shapes = blocks.tensor_shapes(tokens.embed_dim, len(plan.splits.class_names), plan.recipe.num_blocks).values()
     weights = plan.recipe.num_settings * sum(math.prod(shape) for shape in shapes)
     batch_size = loop.make_plan(plan.recipe.optimisation, tokens.num_samples).batch_size
     return batch_size * tokens.num_tokens * tokens.embed_dim + weights < SMALL_STEP

@@ -47,6 +47,23 @@ def test_the_paper_recipe_has_the_papers_settings() -> None:
     assert (rules.final_weight_decay, rules.clip_norm, rules.decay_biases) == (1e-6, 1.0, False)
 
 
+def test_the_second_paper_recipe_has_the_papers_settings() -> None:
+    """protocol.md 4.2, 5.1, 5.3: four blocks, 20 settings, constant decay of all parameters, no clipping."""
+    card = load_probe_card("vjepa2-paper")
+    rules = card.optimisation
+    assert rules is not None and card.selection is not None and card.num_blocks == 4
+    assert rules.lr == (5e-3, 3e-3, 1e-3, 3e-4, 1e-4) and rules.weight_decay == (0.01, 0.1, 0.4, 0.8)
+    assert (rules.epochs, rules.batch_size, rules.final_lr, rules.warmup_epochs) == (20, 256, 0, 0)
+    assert (rules.final_weight_decay, rules.clip_norm, rules.decay_biases) == (None, None, True)
+
+
+def test_only_attentive_probes_have_blocks(tmp_path: Path) -> None:
+    card = yaml.safe_load((content_folder("probes") / "linear.yaml").read_text())
+    (tmp_path / "mine.yaml").write_text(yaml.safe_dump({**card, "num_blocks": 4}))
+    with pytest.raises(BenchError, match="num_blocks: only attentive probes"):
+        load_probe_card(str(tmp_path / "mine.yaml"))
+
+
 VALID = {"name": "mine", "title": "Mine", "classes": 3}
 
 

@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from support import GOLDEN, ROOT, Run
+
+from bench.probing.attentive import initial_weights
 
 BRIEF = [
     word for key in ("epochs=2", "steps_per_epoch=2", "global_batch=8", "micro_batch=8") for word in ("--set", key)
@@ -31,6 +34,7 @@ def users_folder(bright_and_dark: Path) -> Path:
     """What the documents assume: a checkpoint, videos with their lists, a card."""
     folder = bright_and_dark
     shutil.copy(GOLDEN / "vjepa1.pth.tar", folder / "vitl16.pth.tar")
+    torch.save({"classifier": initial_weights(48, 174, seed=0)}, folder / "ssv2-probe.pth.tar")
     (folder / "my-videos").symlink_to(folder, target_is_directory=True)
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
     card = re.search(r"<!-- card gestures.yaml -->\n```yaml\n(.*?)```", text, flags=re.S)
@@ -57,7 +61,7 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
     if arguments[0] == "leaderboard":
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         assert bench_command(*before, cwd=users_folder).returncode == 0
-    if arguments[0] == "run" and "--probe" not in arguments:
+    if arguments[0] == "run" and "--probe" not in arguments and "--probe-weights" not in arguments:
         arguments += ["--set", "probe.min_steps=40"]
     if "digits-motion" in arguments:
         arguments += ["--limit", "100", "--max-failed", "0"]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from bench import BenchError
-from bench.plan import RunPlan, make_options, make_plan
+from bench.cards import load_probe_card, override
+from bench.plan import RunPlan, flat, make_options, make_plan, own_recipe_mark
 
 
 @pytest.fixture
@@ -75,6 +76,13 @@ def test_what_does_not_change_the_measurement_does_not_change_its_name(plan_of: 
 def test_one_measurement_has_one_name(plan_of: Any, lr: Any) -> None:
     assert plan_of(settings={"probe.lr": lr}).protocol == "attentive/1 1x1 center lr=0.001"
     assert plan_of(settings={"probe.held_out": 0.2}).protocol == plan_of().protocol
+
+
+def test_recipes_of_ones_own_keep_their_mark() -> None:
+    """Records made earlier share a column with new ones; only probes of several blocks say how many."""
+    own = override(load_probe_card("attentive"), "probe", {"lr": [0.5]})
+    assert own_recipe_mark(own) == "#73624d"
+    assert "num_blocks" not in flat(own) and flat(load_probe_card("vjepa2-paper"))["num_blocks"] == "4"
 
 
 def test_frames_that_do_not_divide_are_refused_before_anything_starts(plan_of: Any) -> None:

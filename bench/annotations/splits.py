@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -38,19 +38,29 @@ def load_splits(
     where: ListOptions,
     cache: Path,
     progress: Callable[[int, int], None] | None = None,
+    *,
+    test_only: bool = False,
 ) -> Splits:
-    """The samples of a task. Raises BenchError naming file and row for anything that would mislead a score."""
+    """The samples of a task. Raises BenchError naming file and row for anything that would mislead a score.
+
+    `test_only`: without training samples, and without need of a training list; one that is there is still compared
+    with the test list, and tells the number of classes.
+    """
     if card.data == "digits":
-        return _digits(card, where, cache, progress)
-    train_list, test_list = _list_paths(card, where)
-    train, test = read_list(train_list, where.data), read_list(test_list, where.data)
-    num_classes = card.num_classes or _infer_classes(train_list, train)
-    source = f"card {card.name}" if card.num_classes else f"{train_list}"
+        splits = _digits(card, where, cache, progress)
+        return replace(splits, train=[]) if test_only else splits
+    train_list, test_list = _list_paths(card, where, test_only=test_only)
+    without = test_only and not train_list.is_file()
+    train = [] if without else read_list(train_list, where.data)
+    test = read_list(test_list, where.data)
+    counted, samples = (test_list, test) if without else (train_list, train)
+    num_classes = card.num_classes or _infer_classes(counted, samples)
+    source = f"card {card.name}" if card.num_classes else f"{counted}"
     for path, samples in ((train_list, train), (test_list, test)):
         _check_labels(path, samples, num_classes, source)
     _check_overlap(train_list, train, test_list, test)
     names = card.classes if isinstance(card.classes, tuple) else tuple(str(i) for i in range(num_classes))
-    return Splits(train, test, names)
+    return Splits([] if test_only else train, test, names)
 
 
 def subset(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
@@ -81,13 +91,15 @@ def _digits(card: TaskCard, where: ListOptions, cache: Path, progress: Callable[
     return Splits(samples("train"), samples("test"), names)
 
 
-def _list_paths(card: TaskCard, where: ListOptions) -> tuple[Path, Path]:
+def _list_paths(card: TaskCard, where: ListOptions, *, test_only: bool) -> tuple[Path, Path]:
     if where.data is not None and not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check --data")
-    if where.data is None and (where.train is None or where.val is None):
+    if where.data is None and (where.val is None or (where.train is None and not test_only)):
         raise BenchError(
             f"task {card.name} needs your data",
-            fix=f"give --train LIST --val LIST, or --data FOLDER with {card.train} and {card.test} in it",
+            fix=f"give --val LIST, or --data FOLDER with {card.test} in it"
+            if test_only
+            else f"give --train LIST --val LIST, or --data FOLDER with {card.train} and {card.test} in it",
         )
     folder = where.data or Path()
     return where.train or folder / card.train, where.val or folder / card.test

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from bench.probing.files import load_probe, save_probe
+from bench.probing.loaded import LoadedProbe
 from bench.probing.source import TokenSource
 from bench.probing.train import FittedProbe, Head, fit, predict
 
-__all__ = ["FittedProbe", "Head", "TokenSource", "fit", "load_probe", "predict", "save_probe"]
+__all__ = ["FittedProbe", "Head", "LoadedProbe", "TokenSource", "fit", "load_probe", "predict", "save_probe"]

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.probing.kernels import linear, pool_tokens
+from bench.probing.loop import setting_losses
 from bench.probing.stack import Stack
 
 QUERY = "pooler.query_tokens"
@@ -32,6 +33,8 @@ MATRICES = (
     "linear.weight",
 )
 NORM_EPS = 1e-5
+OFFICIAL_NUM_HEADS = {1024: 16, 1280: 16, 1408: 16}
+"""Heads of the official probes by width: always 16, whatever their encoder has (protocol.md 4.2)."""
 
 
 def tensor_shapes(embed_dim: int, num_classes: int) -> dict[str, tuple[int, ...]]:
@@ -56,21 +59,27 @@ def tensor_shapes(embed_dim: int, num_classes: int) -> dict[str, tuple[int, ...]
 
 
 def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights: normal with deviation 0.02, zero biases, unit norms, fc2 / sqrt(2) (protocol.md 4.1).
+    """Untrained weights: `draw_weights`, and fc2 / sqrt(2) (protocol.md 4.1)."""
+    weights = draw_weights(tensor_shapes(embed_dim, num_classes), seed=seed)
+    weights[f"{BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0)
+    return weights
+
+
+def draw_weights(shapes: Mapping[str, tuple[int, ...]], *, seed: int) -> dict[str, Tensor]:
+    """Normal weights with deviation 0.02, zero biases, unit norms (protocol.md 4.1).
 
     The official truncation at +-2 is a hundred deviations away and never acts. The stream is NumPy's legacy one,
     which is frozen, so that a seed names the same weights on every machine and version.
     """
     stream = np.random.RandomState(seed)
     weights = {}
-    for name, shape in tensor_shapes(embed_dim, num_classes).items():
+    for name, shape in shapes.items():
         if name.endswith("bias"):
             weights[name] = torch.zeros(shape)
         elif len(shape) == 1:
             weights[name] = torch.ones(shape)
         else:
             weights[name] = torch.from_numpy((stream.standard_normal(shape) * 0.02).astype(np.float32))
-    weights[f"{BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0)
     return weights
 
 
@@ -125,6 +134,12 @@ class AttentiveSweep:
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C]."""
         return attentive_logits(self.stack.weights, tokens, self.num_heads, norm_eps=self.norm_eps)
+
+    def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
+        losses = setting_losses(self.logits(tokens), targets)
+        self.stack.backward(losses)
+        return losses.detach()
 
     def probe(self, index: int) -> AttentiveProbe:
         """One setting as a probe of its own."""

@@ -1,11 +1,13 @@
-"""Probe files: the official V-JEPA 1 checkpoint (protocol.md 2.3), and safetensors of our own with the same names.
+"""Probe files: official checkpoints (protocol.md 2.3), Hugging Face folders, and safetensors of our own.
 
 A file is data, never code. Whatever is missing, unexpected or misshapen is an error that names the tensor.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,22 +19,30 @@ from bench.encoders.checkpoints import plain_names, read_tensors
 from bench.encoders.contract import default_num_heads
 from bench.errors import BenchError
 from bench.files import atomic_write
-from bench.probing import attentive, linear
+from bench.probing import attentive, blocks, huggingface, linear
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.blocks import BlockProbe
+from bench.probing.class_names import are_numbers, names_in_order
 from bench.probing.linear import LinearProbe
+from bench.probing.loaded import LoadedProbe
+from bench.probing.shapes import check_shapes, matrix_shape
 
 DEAD_PREFIX = f"{attentive.BLOCK}.xattn.proj."
-"""A projection that official files hold and the official probe never applies (protocol.md 4.1)."""
-_HEADS_OF_WIDTH = {1024: 16, 1280: 16, 1408: 16}
+"""A projection that V-JEPA 1 files hold and the official probe never applies (protocol.md 4.1)."""
 _LINEAR_NAMES = {linear.WEIGHT, linear.BIAS, "mean", "deviation"}
 
 
 def save_probe(path: str | Path, probe: AttentiveProbe | LinearProbe, metadata: Mapping[str, str]) -> None:
-    """Write a probe as safetensors, atomically. `metadata` says where it comes from: recipe, task, encoder digest."""
+    """Write a probe as safetensors, atomically. `metadata` says where it comes from: recipe, task, encoder digest.
+
+    Its key `classes`, JSON text, lists the names of the classes in order.
+    """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in probe.state_dict().items()}
     facts = dict(metadata)
     if isinstance(probe, AttentiveProbe):
         facts["num_heads"] = str(probe.num_heads)
+    if isinstance(probe, BlockProbe):
+        facts["norm_eps"] = str(probe.norm_eps)
     with atomic_write(Path(path)) as temporary:
         save_file(tensors, temporary, metadata=facts)
 
@@ -48,77 +58,129 @@ def read_metadata(path: str | Path) -> dict[str, str]:
         raise BenchError("not a readable probe file", where=str(path), fix="save the probe again") from error
 
 
-def load_probe(path: str | Path, *, num_heads: int | None = None) -> AttentiveProbe | LinearProbe:
-    """The frozen probe of a file, tokens [B, N, D] -> logits [B, C].
+def load_probe(path: str | Path, *, num_heads: int | None = None) -> LoadedProbe:
+    """The frozen probe of a file: `probe(tokens)` takes tokens [B, N, D] to logits [B, C].
 
-    Official files do not say their number of heads: it is 16 for the official widths, and for others the default of
-    the width, unless `num_heads` is given.
+    `path` is a V-JEPA 1 checkpoint (`classifier`), a V-JEPA 2 one (`classifiers`, of which `probe(tokens)` is the
+    first, and `probe(tokens, all_heads=True)` all of them, [heads, B, C]), a Hugging Face folder of an encoder with
+    its classifier, or a file that bench saved. Official files do not say their number of attention heads: it is 16 for
+    the official widths, and for others the default of the width, unless `num_heads` is given. Raises BenchError for
+    whatever is not a complete probe.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
+    if path.is_dir():
+        return huggingface.load_folder(path, num_heads=num_heads)
+    if not path.is_file():
+        raise BenchError("no such probe file", where=str(path), fix="check the path")
     content = read_tensors(path)
-    tensors = {name: t.float() for name, t in plain_names(_state_dict(content, path), path).items()}
-    if set(tensors) == _LINEAR_NAMES:
-        classes, width = _matrix(tensors, linear.WEIGHT, path)
-        shapes: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
-        _check(tensors, {**shapes, "mean": (width,), "deviation": (width,)}, path)
-        return LinearProbe(tensors)
-    if any(name.startswith("pooler.blocks.") for name in tensors):
-        raise _four_blocks(path)
-    tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(DEAD_PREFIX)}
-    classes, width = _matrix(tensors, "linear.weight", path)
-    _check(tensors, attentive.tensor_shapes(width, classes), path)
-    stated = read_metadata(path).get("num_heads", "")
-    heads = num_heads or (int(stated) if stated.isdigit() else _HEADS_OF_WIDTH.get(width, default_num_heads(width)))
-    attentive.check_heads(width, heads)
-    return AttentiveProbe(tensors, heads)
+    metadata = read_metadata(path)
+    layout, states = _state_dicts(content, path, own="protocol" in metadata)
+    heads, notes = [], []
+    for index, state in enumerate(states):
+        where = f"{path}, classifiers[{index}]" if len(states) > 1 else str(path)
+        tensors = {name: tensor.float() for name, tensor in plain_names(state, path).items()}
+        _refuse_other_probes(tensors, layout, where)
+        head, note = _build(tensors, layout, metadata, num_heads, where)
+        heads.append(head)
+        notes += [note] if note and note not in notes else []
+    loaded = LoadedProbe(heads, layout=layout, class_names=_class_names(metadata, path), metadata=metadata, notes=notes)
+    for index, head in enumerate(heads):
+        if head.get_parameter("linear.weight").shape != heads[0].get_parameter("linear.weight").shape:
+            raise BenchError(f"classifiers[{index}] differs from the first in width or classes", where=str(path))
+    if loaded.class_names is not None and len(loaded.class_names) != loaded.num_classes:
+        raise BenchError(
+            f"names {len(loaded.class_names)} classes for {loaded.num_classes} outputs",
+            where=str(path),
+            fix="save the probe again",
+        )
+    return loaded
 
 
-def _state_dict(content: Mapping[str, Any], path: Path) -> Mapping[str, Any]:
+def _state_dicts(content: Mapping[str, Any], path: Path, *, own: bool) -> tuple[str, Sequence[Mapping[str, Any]]]:
+    """The layout of a file, and the state dict of each of its heads."""
     if "classifiers" in content:
-        raise _four_blocks(path)
-    nested = content.get("classifier", content)
-    if not isinstance(nested, Mapping) or not any(isinstance(value, Tensor) for value in nested.values()):
+        states = content["classifiers"]
+        if not isinstance(states, list | tuple) or not states or not all(map(_is_state_dict, states)):
+            raise BenchError("'classifiers' is no list of state dicts", where=str(path), fix="download it again")
+        return "V-JEPA 2", states
+    if _is_state_dict(content.get("classifier")):
+        return "V-JEPA 1", [content["classifier"]]
+    if not any(isinstance(value, Tensor) for value in content.values()):
         keys = ", ".join(str(key) for key in list(content)[:6])
         raise BenchError(
-            f"no probe under the key classifier (the file's keys: {keys})",
+            f"no probe under the keys classifier or classifiers (the file's keys: {keys})",
             where=str(path),
-            fix="give a V-JEPA 1 probe checkpoint, or a probe that bench saved",
+            fix="give an official probe checkpoint, a Hugging Face classifier folder, or a probe that bench saved",
         )
-    return nested
+    return "bench" if own else "state dict", [content]
 
 
-def _four_blocks(path: Path) -> BenchError:
-    return BenchError(
-        "this is a V-JEPA 2 probe; four-block probes are not supported yet",
-        where=str(path),
-        fix="give a V-JEPA 1 probe",
-    )
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(tensor, Tensor) for tensor in value.values())
 
 
-def _matrix(tensors: Mapping[str, Tensor], name: str, path: Path) -> tuple[int, int]:
-    if name not in tensors or tensors[name].ndim != 2:
-        state = f"has shape {list(tensors[name].shape)}" if name in tensors else "is missing"
-        raise _misfit([f"'{name}' {state}"], path)
-    rows, columns = tensors[name].shape
-    return rows, columns
+def _refuse_other_probes(tensors: Mapping[str, Tensor], layout: str, where: str) -> None:
+    if any(name.startswith(("verb_classifier.", "noun_classifier.", "action_classifier.")) for name in tensors):
+        raise BenchError(
+            "this is an EPIC-KITCHENS-100 probe with verb, noun and action classifiers, which is not supported yet",
+            where=where,
+            fix="give a probe with one classifier",
+        )
+    if any(name.startswith(huggingface.PREFIXES) for name in tensors):
+        raise BenchError(
+            "these are the weights of a Hugging Face folder",
+            where=where,
+            fix="give the folder itself, which holds config.json too",
+        )
+    if layout == "V-JEPA 1" and any(name.startswith(f"{blocks.BLOCKS}.") for name in tensors):
+        raise BenchError(
+            "this is a V-JEPA 1 probe of several blocks, which attend in another order; no such probe was released",
+            where=where,
+            fix="give a one-block probe (key classifier) or a V-JEPA 2 probe (key classifiers)",
+        )
 
 
-def _check(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], path: Path) -> None:
-    problems = [f"'{name}' is missing" for name in expected if name not in tensors]
-    problems += [f"'{name}' is unexpected" for name in tensors if name not in expected]
-    problems += [
-        f"'{name}' has shape {list(tensors[name].shape)} instead of {list(shape)}"
-        for name, shape in expected.items()
-        if name in tensors and tuple(tensors[name].shape) != shape
-    ]
-    if problems:
-        raise _misfit(problems, path)
+def _build(
+    tensors: dict[str, Tensor], layout: str, metadata: Mapping[str, str], num_heads: int | None, where: str
+) -> tuple[AttentiveProbe | LinearProbe, str]:
+    """One head, and what a reader of its scores must know of it."""
+    if set(tensors) == _LINEAR_NAMES:
+        classes, width = matrix_shape(tensors, linear.WEIGHT, where)
+        shapes: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
+        check_shapes(tensors, {**shapes, "mean": (width,), "deviation": (width,)}, where)
+        return LinearProbe(tensors), ""
+    if layout != "V-JEPA 2":
+        tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(DEAD_PREFIX)}
+    classes, width = matrix_shape(tensors, "linear.weight", where)
+    # Counted, not read off the highest number: one made-up name must not ask for a billion blocks.
+    joined = [name for name in tensors if name.startswith(f"{blocks.BLOCKS}.") and name.endswith(".attn.qkv.weight")]
+    num_blocks = 1 + len(joined)
+    check_shapes(tensors, blocks.tensor_shapes(width, classes, num_blocks), where)
+    stated = metadata.get("num_heads", "")
+    heads = num_heads or (int(stated) if re.fullmatch("[1-9][0-9]{,3}", stated) else None)
+    heads = heads or attentive.OFFICIAL_NUM_HEADS.get(width)
+    note = "" if heads else f"{default_num_heads(width)} attention heads of the probe assumed: its file does not say"
+    heads = heads or default_num_heads(width)
+    attentive.check_heads(width, heads)
+    if num_blocks == 1:
+        return AttentiveProbe(tensors, heads), note
+    return BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where)), note
 
 
-def _misfit(problems: list[str], path: Path) -> BenchError:
-    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return BenchError(
-        f"the tensors do not make a probe: {', '.join(problems[:5])}{more}",
-        where=str(path),
-        fix="the file is of another architecture or damaged",
-    )
+def _norm_eps(metadata: Mapping[str, str], where: str) -> float:
+    stated = metadata.get("norm_eps", str(attentive.NORM_EPS))
+    if not re.fullmatch(r"[0-9]*[.]?[0-9]+(e-?[0-9]{1,3})?", stated) or not 0 < float(stated) < 1:
+        raise BenchError(f"norm_eps '{stated}' of the metadata is no epsilon", where=where, fix="save the probe again")
+    return float(stated)
+
+
+def _class_names(metadata: Mapping[str, str], path: Path) -> tuple[str, ...] | None:
+    """The names that a file of our own states; none where they are the labels themselves."""
+    if "classes" not in metadata:
+        return None
+    try:
+        stated = json.loads(metadata["classes"])
+    except (ValueError, RecursionError) as error:
+        raise BenchError("its class names are not JSON", where=str(path), fix="save the probe again") from error
+    names = names_in_order(stated, where=path)
+    return None if are_numbers(names) else names

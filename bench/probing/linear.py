@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.probing.loop import setting_losses
 from bench.probing.source import PooledTokens
 from bench.probing.split import Rows
 from bench.probing.stack import Stack
@@ -48,6 +49,12 @@ class LinearSweep:
         x = (tokens.float().mean(dim=1) - self.mean) / self.deviation
         weights = self.stack.weights
         return x @ weights[WEIGHT].mT + weights[BIAS][:, None]
+
+    def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
+        losses = setting_losses(self.logits(tokens), targets)
+        self.stack.backward(losses)
+        return losses.detach()
 
     def probe(self, index: int) -> LinearProbe:
         """One setting as a probe of its own."""

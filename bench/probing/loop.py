@@ -29,6 +29,10 @@ class Sweep(Protocol):
         """Tokens [B, N, D] -> logits [S, B, C]."""
         ...
 
+    def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
+        """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -94,12 +98,11 @@ def train_sweep(
     with small_steps(device, numbers):
         for step, (epoch, chosen, view) in enumerate(batches(rows, plan, source.num_views, seed=seed), start=1):
             tokens = source.read(chosen, view).to(device)
-            losses = setting_losses(sweep.logits(tokens), targets[torch.from_numpy(chosen).to(device)])
-            stack.backward(losses)
+            losses = sweep.backward(tokens, targets[torch.from_numpy(chosen).to(device)])
             optimiser.step()
-            finite &= losses.detach().isfinite()
+            finite &= losses.isfinite()
             if epoch == plan.epochs - 1:
-                total += losses.detach() * len(chosen)
+                total += losses * len(chosen)
             progress(step, plan.steps)
     finite &= stack.values.isfinite().all(dim=1)
     return TrainResult(loss=(total / len(rows)).tolist(), diverged=(~finite).tolist())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 
@@ -34,3 +36,14 @@ def keep_freed_memory() -> None:
     glibc raises its limit for returning memory to the system (at most to 32 MiB) when a block of that size is freed.
     """
     torch.empty(_ARENA_BYTES, dtype=torch.uint8)
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory of the device that nothing uses now; where the system does not say, half of what the machine has."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    try:
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
+        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
+    except (OSError, StopIteration):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2

@@ -67,7 +67,7 @@ def _history(fitted: FittedProbe) -> dict[str, Any]:
 
 
 def _read(path: Path) -> FittedProbe:
-    metadata, probe = read_metadata(path), load_probe(path)
+    metadata, probe = read_metadata(path), load_probe(path).heads[0]
     if weights_digest(probe, {}) != metadata["sha256"]:
         raise ValueError("checksum differs")
     history = json.loads(metadata["fitted"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -21,12 +22,17 @@ class Stack:
 
     A row holds the decayed tensors first, so that the optimiser sees two slices of a setting, not seventeen tensors.
     `assigned` names the tensors whose `.grad` the backward pass of the model fills by itself (kernels.linear).
+    `alignment` > 1 fills rows up with zeros to a multiple of so many numbers: matrix products may round by where their
+    operands start in memory, and so all rows round alike.
     """
 
-    def __init__(self, initial: Mapping[str, Tensor], num_settings: int, *, assigned: Collection[str] = ()) -> None:
+    def __init__(
+        self, initial: Mapping[str, Tensor], num_settings: int, *, assigned: Collection[str] = (), alignment: int = 1
+    ) -> None:
         names = sorted(initial, key=lambda name: not decays(name, initial[name]))
         self.num_decayed = sum(weight.numel() for name, weight in initial.items() if decays(name, weight))
         row = torch.cat([initial[name].detach().flatten() for name in names])
+        row = F.pad(row, (0, -len(row) % alignment))
         self.values = row.repeat(num_settings, 1)
         self.gradients = torch.zeros_like(self.values)
         self.weights: dict[str, Tensor] = {}

@@ -5,17 +5,19 @@ The choice sees training samples only; the test split enters with `predict`.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import nn
 
 from bench.cards import ProbeCard
 from bench.errors import BenchError
-from bench.probing import attentive, knn, linear
+from bench.probing import attentive, blocks, knn, linear
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
@@ -80,22 +82,18 @@ def fit(
     source = _attentive_source(card, train, device) if card.kind == "attentive" else PooledTokens(train)
     job = _Job(card, source, np.asarray(labels, dtype=np.int64), num_classes, num_heads, seed, device, progress)
     everything = np.arange(train.num_samples)
-    settings = list(range(card.num_settings))
     if card.selection is None:
-        final, final_index, held_out = job.train(settings, everything, "train"), 0, np.arange(0)
-        heads = job.heads(final, None, chosen=0)
+        chosen, held_out = 0, np.arange(0)
+        trained = job.train([chosen], everything, "train")
+        heads, final = job.heads(trained.result, None, chosen=chosen), trained.setting(0)
     else:
         rest, held_out = stratified_split(job.labels, card.selection.held_out, seed=seed)
-        final = job.train(settings, rest, "sweep")
-        scores = job.score(final, held_out)
-        final_index = choose(final.result.diverged, *scores)
-        heads = job.heads(final, scores, chosen=final_index, num_held_out=len(held_out))
-    chosen = final_index
-    if card.selection is not None and card.selection.refit:
-        final, final_index = job.train([chosen], everything, "refit"), 0
-    if final.result.diverged[final_index]:
-        raise _diverged()
-    steps, epochs, batch_size = job.schedule(len(final.rows))
+        swept = job.sweep(rest, held_out)
+        chosen, final = swept.chosen, swept.best
+        heads = job.heads(swept.result, swept.scores, chosen=chosen, num_held_out=len(held_out))
+        if card.selection.refit:
+            final = job.train([chosen], everything, "refit").setting(0)
+    steps, epochs, batch_size = job.schedule(final.num_samples)
     return FittedProbe(
         heads=heads,
         chosen=chosen,
@@ -104,7 +102,7 @@ def fit(
         batch_size=batch_size,
         num_held_out=len(held_out),
         seconds=time.perf_counter() - started,
-        probe=final.sweep.probe(final_index),
+        probe=final.probe,
     )
 
 
@@ -112,6 +110,8 @@ def _attentive_source(card: ProbeCard, train: TokenSource, device: str) -> Token
     """The tokens, normalised beforehand where they fit and are read often (to a GPU, float16 travels faster)."""
     num_bytes = 4 * train.num_samples * train.num_views * train.num_tokens * train.embed_dim
     epochs = make_plan(card.optimisation, train.num_samples).epochs if card.optimisation else 0
+    if card.num_blocks > 1:  # the first block adds to the tokens as they are
+        return train
     if device != "cpu" or num_bytes > _KEPT_BYTES or epochs < _MANY_EPOCHS:
         return train
     return NormalisedTokens(train, eps=attentive.NORM_EPS)
@@ -122,14 +122,14 @@ def predict(
 ) -> npt.NDArray[np.float32]:
     """Probabilities [n, C] float32 of all samples: the softmax averaged over the views (protocol.md 4.3)."""
     probe = probe.to(device)
-    blocks = log_probabilities(
+    parts = log_probabilities(
         lambda tokens: probe(tokens)[None],
         test,
         np.arange(test.num_samples),
         device=device,
         batch_size=batch_size,
     )
-    return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in blocks])
+    return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in parts])
 
 
 def choose(diverged: Sequence[bool], correct: Sequence[int], loss: Sequence[float]) -> int:
@@ -141,10 +141,37 @@ def choose(diverged: Sequence[bool], correct: Sequence[int], loss: Sequence[floa
 
 
 @dataclass(frozen=True)
+class _Final:
+    """The probe that a fit gives, and on how many samples it was trained."""
+
+    probe: nn.Module
+    num_samples: int
+
+
+@dataclass(frozen=True)
 class _Trained:
-    sweep: attentive.AttentiveSweep | linear.LinearSweep | knn.KnnSweep
+    """Settings that were trained together."""
+
+    sweep: attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep | knn.KnnSweep
     result: TrainResult
     rows: Rows
+
+    def setting(self, index: int) -> _Final:
+        """One of them. Raises BenchError where it diverged."""
+        if self.result.diverged[index]:
+            raise _diverged()
+        return _Final(self.sweep.probe(index), len(self.rows))
+
+
+@dataclass(frozen=True)
+class _Swept:
+    """All settings of a recipe, trained without the held-out samples and scored on them."""
+
+    result: TrainResult
+    scores: tuple[list[int], list[float]]
+    """Of every setting: correct held-out samples, and mean loss on them."""
+    chosen: int
+    best: _Final
 
 
 @dataclass(frozen=True)
@@ -175,7 +202,43 @@ class _Job:
         result = train_sweep(sweep, self.source, rows, self.labels, recipe, settings, seed=self.seed, progress=tick)
         return _Trained(sweep, result, rows)
 
-    def _sweep(self, num_settings: int, rows: Rows) -> attentive.AttentiveSweep | linear.LinearSweep:
+    def sweep(self, rows: Rows, held_out: Rows) -> _Swept:
+        """Train every setting on these rows, in groups that fit the memory, and choose one by the held-out samples."""
+        groups = self._groups()
+        loss: list[float] = []
+        diverged: list[bool] = []
+        correct: list[int] = []
+        held_out_loss: list[float] = []
+        best: _Final | None = None
+        for number, group in enumerate(groups, start=1):
+            trained = self.train(group, rows, "sweep" if len(groups) == 1 else f"sweep, part {number} of {len(groups)}")
+            scores = self.score(trained, held_out)
+            loss += trained.result.loss
+            diverged += trained.result.diverged
+            correct += scores[0]
+            held_out_loss += scores[1]
+            # Only the weights of the best so far are kept: those of all settings may not fit the memory.
+            if not all(diverged) and (chosen := choose(diverged, correct, held_out_loss)) in group:
+                best = trained.setting(chosen - group[0])
+            del trained  # the next group needs its memory
+        chosen = choose(diverged, correct, held_out_loss)
+        if best is None:
+            raise _diverged()
+        return _Swept(TrainResult(loss, diverged), (correct, held_out_loss), chosen, best)
+
+    def _groups(self) -> list[range]:
+        """The settings that are trained together; the result does not depend on it."""
+        size = self.card.num_settings
+        if self.card.num_blocks > 1:
+            shapes = blocks.tensor_shapes(self.source.embed_dim, self.num_classes, self.card.num_blocks).values()
+            size = blocks.settings_at_once(sum(map(math.prod, shapes)), torch.device(self.device))
+        return [
+            range(start, min(start + size, self.card.num_settings)) for start in range(0, self.card.num_settings, size)
+        ]
+
+    def _sweep(
+        self, num_settings: int, rows: Rows
+    ) -> attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep:
         D = self.source.embed_dim
         if isinstance(self.source, PooledTokens):
             initial = linear.initial_weights(D, self.num_classes, seed=self.seed)
@@ -183,8 +246,10 @@ class _Job:
             on_device = {name: weight.to(self.device) for name, weight in initial.items()}
             return linear.LinearSweep(on_device, num_settings, mean.to(self.device), deviation.to(self.device))
         attentive.check_heads(D, self.num_heads)
-        initial = attentive.initial_weights(D, self.num_classes, seed=self.seed)
+        initial = blocks.initial_weights(D, self.num_classes, self.card.num_blocks, seed=self.seed)
         on_device = {name: weight.to(self.device) for name, weight in initial.items()}
+        if self.card.num_blocks > 1:
+            return blocks.BlockSweep(on_device, num_settings, self.num_heads)
         norm_eps = None if isinstance(self.source, NormalisedTokens) else attentive.NORM_EPS
         return attentive.AttentiveSweep(on_device, num_settings, self.num_heads, norm_eps=norm_eps)
 
@@ -219,7 +284,7 @@ class _Job:
 
     def heads(
         self,
-        trained: _Trained,
+        result: TrainResult,
         scores: tuple[list[int], list[float]] | None,
         *,
         chosen: int,
@@ -227,7 +292,7 @@ class _Job:
     ) -> list[Head]:
         """The record of every setting."""
         heads = []
-        for index, diverged in enumerate(trained.result.diverged):
+        for index, diverged in enumerate(result.diverged):
             lr, decay = self.card.optimisation.settings[index] if self.card.optimisation else (None, None)
             scored = scores is not None and not diverged
             heads.append(
@@ -238,7 +303,7 @@ class _Job:
                     neighbours=self.card.neighbours[index] if self.card.neighbours else None,
                     held_out_accuracy=scores[0][index] / num_held_out if scores and scored else None,
                     held_out_loss=scores[1][index] if scores and scored else None,
-                    train_loss=None if diverged or self.card.kind == "knn" else trained.result.loss[index],
+                    train_loss=None if diverged or self.card.kind == "knn" else result.loss[index],
                     diverged=diverged,
                     chosen=index == chosen,
                 )

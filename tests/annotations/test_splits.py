@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from bench import BenchError
+from bench import BenchError, digits
 from bench.annotations import Sample
 from bench.annotations.splits import ListOptions, load_splits, subset
 from bench.cards import load_task, replace
@@ -60,6 +61,32 @@ def test_missing_data_says_what_to_give(tmp_path: Path) -> None:
         load_splits(CUSTOM, ListOptions(data=tmp_path), tmp_path)
     with pytest.raises(BenchError, match="brings its own data"):
         load_splits(load_task("digits-motion"), ListOptions(data=tmp_path), tmp_path)
+
+
+def test_without_training_the_training_list_may_be_absent(tmp_path: Path) -> None:
+    given = lists(tmp_path, "a.mp4 0\nb.mp4 2\nd.mp4 1\n", "c.mp4 1\ne.mp4 0\n")
+    splits = load_splits(CUSTOM, given, tmp_path, test_only=True)
+    assert (splits.train, len(splits.test), len(splits.class_names)) == ([], 2, 3)
+    (tmp_path / "train.csv").unlink()
+    for where in (ListOptions(data=tmp_path), ListOptions(val=given.val)):
+        splits = load_splits(CUSTOM, where, tmp_path, test_only=True)
+        assert (splits.train, len(splits.test), len(splits.class_names)) == ([], 2, 2)
+    assert len(load_splits(THREE, ListOptions(val=given.val), tmp_path, test_only=True).class_names) == 3
+    with pytest.raises(BenchError, match="give --val LIST, or --data"):
+        load_splits(CUSTOM, ListOptions(), tmp_path, test_only=True)
+    lists(tmp_path, "c.mp4 0\nb.mp4 1\n", "c.mp4 1\n")
+    with pytest.raises(BenchError, match="in both lists"):
+        load_splits(CUSTOM, ListOptions(data=tmp_path), tmp_path, test_only=True)
+
+
+def test_the_digits_without_training_have_their_test_split_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = SimpleNamespace(id="a", path="a.mp4", motion=3, digit=5)
+    monkeypatch.setattr(digits, "ensure_digits", lambda cache, progress: tmp_path)
+    monkeypatch.setattr(digits, "read_digits", lambda folder, split: [clip])
+    splits = load_splits(load_task("digits-motion"), ListOptions(), tmp_path, test_only=True)
+    assert (splits.train, [sample.label for sample in splits.test]) == ([], [3])
 
 
 def test_a_subset_is_random_and_repeatable() -> None:

@@ -13,6 +13,8 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.probing import fit, load_probe, save_probe
 from bench.probing.attentive import BLOCK, AttentiveProbe, initial_weights
+from bench.probing.blocks import BlockProbe
+from bench.probing.blocks import initial_weights as block_weights
 from bench.probing.files import read_metadata
 from bench.probing.linear import LinearProbe
 
@@ -26,9 +28,11 @@ def official(path: Path, tensors: dict[str, Tensor]) -> Path:
 
 def test_the_official_file_has_its_heads_from_the_width_or_the_caller() -> None:
     probe = load_probe(GOLDEN)
-    assert isinstance(probe, AttentiveProbe)
-    assert (probe.num_heads, probe.training) == (2, False)
+    (head,) = probe.heads
+    assert isinstance(head, AttentiveProbe)
+    assert (head.num_heads, probe.training, probe.layout) == (2, False, "V-JEPA 1")
     assert not any("xattn.proj" in name for name in probe.state_dict())
+    assert any("2 attention heads" in note for note in probe.notes)
     other = load_probe(GOLDEN, num_heads=4)
     tokens = torch.randn(2, 5, 48)
     assert probe(tokens).shape == (2, 7)
@@ -37,11 +41,12 @@ def test_the_official_file_has_its_heads_from_the_width_or_the_caller() -> None:
 
 def test_official_widths_have_sixteen_heads(tmp_path: Path) -> None:
     path = official(tmp_path / "probe.pth.tar", initial_weights(1280, 3, seed=0))
-    assert load_probe(path).num_heads == 16
+    probe = load_probe(path)
+    assert (probe.heads[0].num_heads, probe.notes) == (16, ())
 
 
 def test_a_probe_without_the_dead_projection_is_the_same(tmp_path: Path) -> None:
-    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).state_dict())
+    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).heads[0].state_dict())
     tokens = torch.randn(2, 5, 48)
     assert torch.equal(load_probe(path)(tokens), load_probe(GOLDEN)(tokens))
 
@@ -52,7 +57,7 @@ def test_attentive_round_trip(tmp_path: Path) -> None:
     save_probe(path, probe, {"task": "digits-motion"})
     loaded = load_probe(path)
     tokens = torch.randn(2, 5, 12)
-    assert loaded.num_heads == 6
+    assert loaded.heads[0].num_heads == 6
     assert torch.equal(loaded(tokens), probe(tokens))
     assert read_metadata(path) == {"task": "digits-motion", "num_heads": "6"}
     assert [file.name for file in path.parent.iterdir()] == ["probe.safetensors"]
@@ -90,7 +95,8 @@ def test_a_fitted_probe_can_be_saved(tmp_path: Path) -> None:
         (lambda t: t.update(extra=torch.zeros(1)), "'extra' is unexpected"),
         (lambda t: t.update({"linear.bias": torch.zeros(9)}), r"'linear.bias' has shape \[9\] instead of \[5\]"),
         (lambda t: t.update({"linear.weight": torch.zeros(9)}), r"'linear.weight' has shape \[9\]"),
-        (lambda t: t.update({"pooler.blocks.0.norm1.weight": torch.zeros(12)}), "four-block probes are not supported"),
+        (lambda t: t.update({"pooler.blocks.0.norm1.weight": torch.zeros(12)}), "V-JEPA 1 probe of several blocks"),
+        (lambda t: t.update({"verb_classifier.weight": torch.zeros(3, 12)}), "EPIC-KITCHENS-100"),
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path: Path, change: object, message: str) -> None:
@@ -119,11 +125,77 @@ def test_files_that_are_no_probes(tmp_path: Path) -> None:
     with pytest.raises(BenchError):
         load_probe(tmp_path / "malice.pt")
     assert not Path("malice-ran").exists()
-    torch.save({"classifiers": [{}]}, tmp_path / "v2.pt")
-    with pytest.raises(BenchError, match="V-JEPA 2 probe; four-block probes are not supported yet"):
-        load_probe(tmp_path / "v2.pt")
-    with pytest.raises(BenchError, match="no probe under the key classifier"):
+    for nothing in ([{}], [], {"module.linear.weight": torch.zeros(2, 2)}, torch.zeros(2)):
+        torch.save({"classifiers": nothing}, tmp_path / "v2.pt")
+        with pytest.raises(BenchError, match="'classifiers' is no list of state dicts"):
+            load_probe(tmp_path / "v2.pt")
+    with pytest.raises(BenchError, match="no probe under the keys classifier or classifiers"):
         load_probe(GOLDEN.parent / "vjepa1.pth.tar")
+
+
+GOLDEN_V2 = GOLDEN.parent / "vjepa2_probe.pt"
+
+
+def heads_of_golden_v2() -> list[dict[str, Tensor]]:
+    return [dict(head) for head in torch.load(GOLDEN_V2, weights_only=True)["classifiers"]]
+
+
+def test_a_list_of_heads_is_read_whole() -> None:
+    probe = load_probe(GOLDEN_V2)
+    assert (probe.layout, probe.num_classes, probe.embed_dim, len(probe.heads)) == ("V-JEPA 2", 7, 48, 2)
+    tokens = torch.randn(3, 5, 48)
+    assert probe(tokens).shape == (3, 7) and probe(tokens, all_heads=True).shape == (2, 3, 7)
+    assert load_probe(GOLDEN)(tokens, all_heads=True).shape == (1, 3, 7)
+    assert not probe(tokens).requires_grad and probe.class_names is None
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor", "message"),
+    [
+        ("module.pooler.blocks.1.norm2.bias", None, "'pooler.blocks.1.norm2.bias' is missing"),
+        ("module.pooler.blocks.7.norm2.bias", torch.zeros(48), "'pooler.blocks.7.norm2.bias' is unexpected"),
+        ("module.pooler.blocks.0.attn.qkv.weight", torch.zeros(48, 48), r"has shape \[48, 48\] instead of \[144, 48\]"),
+        ("module.pooler.cross_attention_block.xattn.proj.bias", torch.zeros(48), "xattn.proj.bias' is unexpected"),
+    ],
+)
+def test_the_head_with_a_fault_is_named(tmp_path: Path, name: str, tensor: Tensor | None, message: str) -> None:
+    heads = heads_of_golden_v2()
+    if tensor is None:
+        del heads[1][name]
+    else:
+        heads[1][name] = tensor
+    torch.save({"classifiers": heads}, tmp_path / "probe.pt")
+    with pytest.raises(BenchError, match=message) as caught:
+        load_probe(tmp_path / "probe.pt")
+    assert "probe.pt, classifiers[1]" in str(caught.value)
+
+
+def test_heads_of_different_shapes_are_refused(tmp_path: Path) -> None:
+    heads = heads_of_golden_v2()
+    heads[1] = {f"module.{name}": weight for name, weight in initial_weights(48, 5, seed=0).items()}
+    torch.save({"classifiers": heads}, tmp_path / "probe.pt")
+    with pytest.raises(BenchError, match=r"classifiers\[1\] differs from the first"):
+        load_probe(tmp_path / "probe.pt")
+
+
+def test_a_probe_with_blocks_round_trip(tmp_path: Path) -> None:
+    probe = BlockProbe(block_weights(12, 5, 3, seed=0), 4, norm_eps=1e-6)
+    facts = {"protocol": "vjepa2-paper/1", "classes": '["a", "b", "c", "d", "e"]'}
+    save_probe(tmp_path / "probe.safetensors", probe, facts)
+    loaded = load_probe(tmp_path / "probe.safetensors")
+    tokens = torch.randn(2, 5, 12)
+    assert torch.equal(loaded(tokens), probe(tokens))
+    assert (loaded.layout, loaded.class_names, loaded.notes) == ("bench", tuple("abcde"), ())
+    save_probe(tmp_path / "probe.safetensors", probe, {**facts, "classes": '["a", "b"]'})
+    with pytest.raises(BenchError, match="names 2 classes for 5 outputs"):
+        load_probe(tmp_path / "probe.safetensors")
+
+
+def test_the_digest_is_of_what_the_probe_computes(tmp_path: Path) -> None:
+    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).heads[0].state_dict())
+    assert load_probe(path).digest == load_probe(GOLDEN).digest
+    assert load_probe(GOLDEN, num_heads=4).digest != load_probe(GOLDEN).digest
+    assert load_probe(GOLDEN_V2).digest != load_probe(GOLDEN).digest
 
 
 def test_heads_must_divide_the_width() -> None:

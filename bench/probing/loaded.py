@@ -1,0 +1,58 @@
+"""A probe as it was read from a file: one or more frozen heads, and what the file says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bench.encoders.contract import weights_digest
+from bench.probing.attentive import AttentiveProbe
+from bench.probing.linear import LinearProbe
+
+
+class LoadedProbe(nn.Module):
+    """`probe(tokens)`: tokens [B, N, D] -> logits [B, C] of the first head; `all_heads=True` -> [heads, B, C].
+
+    `layout` says whose file it was; `class_names` are in the order of the logits, None where the file does not say;
+    `metadata` is what a file of our own says; `notes` is what a reader of its scores must know.
+    """
+
+    def __init__(
+        self,
+        heads: Sequence[AttentiveProbe | LinearProbe],
+        *,
+        layout: str,
+        class_names: tuple[str, ...] | None = None,
+        metadata: Mapping[str, str] | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(heads)
+        self.layout, self.class_names = layout, class_names
+        self.metadata, self.notes = dict(metadata or {}), tuple(notes)
+        self.eval()
+
+    @property
+    def num_classes(self) -> int:
+        """Outputs C of a head."""
+        return self.heads[0].get_parameter("linear.weight").shape[0]
+
+    @property
+    def embed_dim(self) -> int:
+        """Width D of the tokens that it reads."""
+        return self.heads[0].get_parameter("linear.weight").shape[1]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the first head: its tensors and the numbers that its file may leave open."""
+        head = self.heads[0]
+        facts = {name: getattr(head, name) for name in ("num_heads", "norm_eps") if getattr(head, name, None)}
+        return weights_digest(head, facts)
+
+    def forward(self, tokens: Tensor, *, all_heads: bool = False) -> Tensor:
+        if not all_heads:
+            logits: Tensor = self.heads[0](tokens)
+            return logits
+        return torch.stack([head(tokens) for head in self.heads])
