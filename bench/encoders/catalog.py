@@ -17,6 +17,8 @@ from bench.files import cache_path
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 _PACKAGED = Path(__file__).resolve().parent / "weights"
+# The loader in C is a part of most builds of PyYAML, and five times as fast.
+_YAML_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class Training(BaseModel):
@@ -53,10 +55,18 @@ class ModelCard(BaseModel):
     """Millions of parameters."""
     pretrained_on: str
     licence: str
+    size: str | None = None
+    """A name of `bench.encoders.vjepa.SIZES`; none where the encoder is no V-JEPA."""
+    key: str | None = None
+    """Where the encoder is in the file; none for the usual places."""
+    predictor_depth: int | None = None
+    """Blocks of the predictor that the file holds beside the encoder."""
     file: str | None = None
     """Name of the weights file; none where the encoder needs no file."""
     url: str | None = None
     """Where the file can be had; none where it ships with the package."""
+    hf: str | None = None
+    """Repository of the same weights on Hugging Face."""
     training: Training | None = None
     """For encoders that were trained here."""
     known_answer: tuple[float, ...] | None = None
@@ -83,8 +93,13 @@ def model_cards(pattern: str = "*") -> list[ModelCard]:
     return sorted((c for c in cards if fnmatch.fnmatch(c.name, pattern)), key=lambda c: _natural(c.name))
 
 
+def card_of_file(name: str) -> ModelCard | None:
+    """The card whose weights file is called `name`, here or at its address; none where no card's is."""
+    return next((card for card in model_cards() if name in (card.file, (card.url or "").rpartition("/")[2])), None)
+
+
 def _read(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506 - both loaders are safe ones
 
 
 def _natural(name: str) -> list[tuple[int, int | str]]:

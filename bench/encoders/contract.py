@@ -1,12 +1,15 @@
-"""What every encoder offers: frozen, in eval mode, clips [B, 3, T, H, W] -> tokens [B, N, D]."""
+"""What every encoder offers: frozen, in eval mode, clips [B, 3, T, H, W] -> tokens [B, N, D].
+
+A clip of one frame is a still image. `EncoderFacts.still_frames` says how the encoder is shown it.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -45,17 +48,30 @@ class EncoderFacts:
     tubelet_size: int
     input_spec: InputSpec
     architecture: Mapping[str, Any]
+    layer_indices: tuple[int, ...] = ()
+    """Layers, counted from 0, that `Encoder.layers` can be asked for; none where the encoder has no layers."""
+    still_frames: int | None = None
+    """Frames that a still image is repeated to: 1 where the encoder takes it as it is, none for one tubelet."""
+
+    def shown_frames(self, num_frames: int) -> int:
+        """Frames that the encoder sees of a clip: all, and `still_frames` of a still image."""
+        return (self.still_frames or self.tubelet_size) if num_frames == 1 else num_frames
 
     def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
-        """The (t, h, w) token grid of a clip. Raises BenchError where the sizes do not divide into patches."""
-        if num_frames % self.tubelet_size or height % self.patch_size or width % self.patch_size:
+        """The (t, h, w) token grid of a clip; of a still image, that of the frames it is repeated to.
+
+        Raises BenchError where the sizes do not divide into patches.
+        """
+        frames = self.shown_frames(num_frames)
+        tubelet_size = min(frames, self.tubelet_size) if num_frames == 1 else self.tubelet_size
+        if frames % tubelet_size or height % self.patch_size or width % self.patch_size:
             raise BenchError(
                 f"clips of {num_frames} frames, {height}x{width} pixels do not divide into patches of "
                 f"{self.tubelet_size} frames, {self.patch_size}x{self.patch_size} pixels",
                 where=f"model {self.name}",
                 fix="choose other frames or resolution with --set clip.frames=... --set clip.resolution=...",
             )
-        return num_frames // self.tubelet_size, height // self.patch_size, width // self.patch_size
+        return frames // tubelet_size, height // self.patch_size, width // self.patch_size
 
     def flops(self, num_tokens: int) -> float:
         """Multiply-adds x 2 of one clip of N tokens: projections and attention of a transformer, 0 without one."""
@@ -110,15 +126,52 @@ class Encoder:
 
     @torch.inference_mode()
     def __call__(self, clips: Tensor) -> Tensor:
-        """Encode normalised clips [B, 3, T, H, W] (moved to the encoder's device) to tokens [B, N, D], float32."""
+        """Encode normalised clips [B, 3, T, H, W] (moved to the encoder's device) to tokens [B, N, D], float32.
+
+        A still image is a clip of one frame. N is the product of `grid(T, H, W)`.
+        """
+        shown = self._shown(clips)
+        with self._autocast():
+            tokens: Tensor = self.module(shown)
+        return tokens.float()
+
+    @torch.inference_mode()
+    def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]:
+        """The normed tokens of several layers, a list of [B, N, D] float32 in the order of `out_layers`.
+
+        Layers are counted from 0; `facts.layer_indices` are those there are. V-JEPA 1 and 2 apply their final norm to
+        every layer, V-JEPA 2.1 has a norm for each of its four levels (protocol.md 1.1, 1.4). `clips` as for a call.
+        Raises BenchError for a layer that does not exist, and for an encoder without layers.
+        """
+        known = self.facts.layer_indices
+        wrong = [index for index in out_layers if index not in known]
+        if wrong or not known:
+            raise BenchError(
+                f"has no layer {wrong[0]}" if known else "has no layers to choose from",
+                where=f"model {self.name}",
+                fix=f"its layers are {', '.join(map(str, known))}" if known else "use its tokens as they are",
+            )
+        shown = self._shown(clips)
+        with self._autocast():
+            outputs = cast(_Layered, self.module).layers(shown, out_layers)
+        return [tokens.float() for tokens in outputs]
+
+    def _shown(self, clips: Tensor) -> Tensor:
+        """What the module gets of `clips`: on its device, still images repeated. Raises BenchError for other shapes."""
         if clips.ndim != 5 or clips.shape[1] != 3:
             raise BenchError(f"an encoder takes clips [B, 3, T, H, W], not {list(clips.shape)}")
         self.grid(*clips.shape[2:])
         clips = clips.to(self.device, dtype=torch.float32)
-        enabled = self.precision != "fp32"
-        with torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=enabled):
-            tokens: Tensor = self.module(clips)
-        return tokens.float()
+        return clips.expand(-1, -1, self.facts.shown_frames(clips.shape[2]), -1, -1)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32")
+
+
+class _Layered(Protocol):
+    """What the module of an encoder with layers offers besides a call."""
+
+    def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]: ...
 
 
 def transformer_flops(depth: int, embed_dim: int, mlp_dim: int, num_tokens: int) -> float:

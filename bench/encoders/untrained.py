@@ -45,6 +45,8 @@ def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> E
         tubelet_size=config.tubelet_size,
         input_spec=InputSpec(num_frames=config.num_frames, resolution=config.resolution, frame_step=frame_step),
         architecture=vjepa.architecture(config),
+        layer_indices=config.layer_indices,
+        still_frames=config.still_frames,
     )
 
 
@@ -95,6 +97,9 @@ def pixel_facts(patch_size: str = "4") -> EncoderFacts:
 
 
 def pixel_encoder(patch_size: str = "4") -> Encoder:
-    """Raw patch values as tokens, no positions: what a probe reads without any encoder."""
+    """Raw patch values as tokens, no positions: what a probe reads without any encoder.
+
+    A still image is repeated to one tubelet: without positions, more would only repeat the tokens.
+    """
     facts = pixel_facts(patch_size)
     return Encoder(facts, PixelPatches(PixelConfig(patch_size=int(patch_size))), report={"weights": "none"})

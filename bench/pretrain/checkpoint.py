@@ -69,7 +69,14 @@ def load_state(path: str | Path) -> TrainState:
     for key in ("encoder", "predictor", "target_encoder"):
         if not isinstance(content.get(key), Mapping):
             raise BenchError(f"no '{key}' in the file", where=str(path), fix="give a pretraining checkpoint")
-    config, _ = infer_encoder(read_checkpoint(path))
+    checkpoint = read_checkpoint(path)
+    config, _ = infer_encoder(checkpoint)
+    if not checkpoint.own and config.family != "V-JEPA":
+        raise BenchError(
+            f"this is a {config.family} checkpoint; pretraining goes on from V-JEPA 1 files and its own",
+            where=str(path),
+            fix="use vitl16, vith16 or vith16-384 .pth.tar",
+        )
     head = plain_names(content["predictor"], path)
     networks = (
         VisionTransformer(config),

@@ -49,7 +49,8 @@ def export(run: Path, *, name: str, title: str, command: str, pretrained_on: str
     card: dict[str, Any] = {
         "name": name,
         "title": title,
-        "family": "V-JEPA",
+        "family": state.encoder.config.family,
+        "size": ours["preset_content"]["encoder"]["size"],
         "num_frames": encoder.input_spec.num_frames,
         "resolution": encoder.input_spec.resolution,
         "parameters_m": round(sum(p.numel() for p in state.encoder.parameters() if p.requires_grad) / 1e6, 2),

@@ -56,6 +56,13 @@ def test_an_official_file_is_read() -> None:
     assert not any(parameter.requires_grad for parameter in state.target_encoder.parameters())
 
 
+def test_training_does_not_go_on_from_another_family(tmp_path: Path) -> None:
+    content = torch.load(GOLDEN / "vjepa2.pt", weights_only=True)
+    torch.save({**content, "predictor": {"mask_tokens.0": torch.zeros(1, 1, 24)}}, tmp_path / "a.pt")
+    with pytest.raises(BenchError, match="this is a V-JEPA 2 checkpoint; pretraining goes on from V-JEPA 1 files"):
+        bench.pretrain.load_state(tmp_path / "a.pt")
+
+
 def test_a_file_without_a_predictor_is_no_pretraining_checkpoint(tmp_path: Path) -> None:
     torch.save({"encoder": {}, "target_encoder": {}}, tmp_path / "a.pt")
     with pytest.raises(BenchError, match=r"a\.pt: no 'predictor' in the file"):

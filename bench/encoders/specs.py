@@ -1,0 +1,118 @@
+"""What `--model` can be: the kinds of model spec, one entry each, and which of them a spec is of.
+
+A kind says what is known of an encoder before its weights are read, and loads it. Those of KINDS are named by what
+stands before the colon (`pixels:8`); files and folders of weights are told by what is on the disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.encoders import huggingface, untrained
+from bench.encoders.catalog import ModelCard, model_cards
+from bench.encoders.checkpoints import describe_checkpoint, load_vjepa
+from bench.encoders.contract import Encoder, EncoderFacts
+from bench.errors import BenchError, nearest
+
+_SUFFIXES = (".pth.tar", ".pth", ".pt", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A model spec as its kind takes it."""
+
+    argument: str
+    """What stands behind the colon, or the path."""
+    card: ModelCard | None = None
+    """The card of the catalog, where the spec is its name."""
+
+
+@dataclass(frozen=True)
+class SpecKind:
+    """How specs of one kind are described and loaded."""
+
+    facts: Callable[[Spec], EncoderFacts]
+    load: Callable[[Spec], Encoder]
+
+
+def _file_facts(spec: Spec) -> EncoderFacts:
+    config, frame_step = describe_checkpoint(spec.argument, spec.card)
+    return untrained.vjepa_facts(_name(spec), config, frame_step=frame_step)
+
+
+def _load_file(spec: Spec) -> Encoder:
+    model, report = load_vjepa(spec.argument, card=spec.card)
+    facts = untrained.vjepa_facts(_name(spec), model.config, frame_step=report["frame_step"])
+    return Encoder(facts, model, report=report)
+
+
+def _folder_facts(spec: Spec) -> EncoderFacts:
+    return untrained.vjepa_facts(Path(spec.argument).resolve().name, huggingface.describe_folder(spec.argument))
+
+
+def _load_folder(spec: Spec) -> Encoder:
+    model, report = huggingface.load_folder(spec.argument)
+    return Encoder(untrained.vjepa_facts(Path(spec.argument).resolve().name, model.config), model, report=report)
+
+
+KINDS: dict[str, SpecKind] = {
+    "random": SpecKind(
+        lambda spec: untrained.random_facts(spec.argument or "vit_nano"),
+        lambda spec: untrained.random_encoder(spec.argument or "vit_nano"),
+    ),
+    "pixels": SpecKind(
+        lambda spec: untrained.pixel_facts(spec.argument or "4"),
+        lambda spec: untrained.pixel_encoder(spec.argument or "4"),
+    ),
+}
+"""Kinds by what stands before the colon."""
+
+FILE = SpecKind(_file_facts, _load_file)
+"""Checkpoint files: .pth.tar, .pt, .pth, .safetensors."""
+
+FOLDER = SpecKind(_folder_facts, _load_folder)
+"""Hugging Face folders: config.json and safetensors."""
+
+
+def resolve(text: str) -> tuple[SpecKind, Spec]:
+    """The kind of a model spec, and the spec as that kind takes it.
+
+    A name of the catalog goes before a file of the same name. Raises BenchError with the nearest names where nothing
+    matches, and where the weights of a catalog name are not on this machine.
+    """
+    cards = {card.name: card for card in model_cards()}
+    card = cards.get(text)
+    prefix, _, argument = text.partition(":")
+    if prefix in KINDS:
+        return KINDS[prefix], Spec(argument, card)
+    if card and card.weights_path:
+        if not card.weights_path.is_file():
+            raise BenchError(
+                f"the weights of {text} are not here",
+                where=str(card.weights_path),
+                fix=f"put {card.url} there" if card.url else "install vjepa-bench again: they are a part of it",
+            )
+        return FILE, Spec(str(card.weights_path), card)
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return FOLDER, Spec(str(path))
+    if text.endswith(_SUFFIXES) or path.is_file():
+        return FILE, Spec(str(path))
+    raise BenchError(
+        f"unknown model '{text}'",
+        fix=f"give the path of a checkpoint ({', '.join(_SUFFIXES)} or a Hugging Face folder) or a name:"
+        f" {nearest(text, cards)}",
+    )
+
+
+def _name(spec: Spec) -> str:
+    """Name on the leaderboard: the card's, or the file's without its suffix (and its folder's where it is generic)."""
+    if spec.card:
+        return spec.card.name
+    path = Path(spec.argument)
+    stem = re.sub(r"(\.pth\.tar|\.[^.]+)$", "", path.name)
+    generic = re.fullmatch(r"(.*-)?(latest|last|best|checkpoint|model)", stem) and path.resolve().parent.name
+    return f"{path.resolve().parent.name}/{stem}" if generic else stem

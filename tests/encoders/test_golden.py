@@ -1,0 +1,64 @@
+"""Encoders read from their files give the official answers, within 1e-4 in float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from support import GOLDEN
+
+import bench
+from bench.encoders.checkpoints import load_vjepa
+
+TOLERANCE = 1e-4
+
+
+def pixels(int8: NDArray[np.int8]) -> torch.Tensor:
+    return torch.from_numpy(int8.astype(np.float32) / 32)
+
+
+def agree(tokens: torch.Tensor, answer: NDArray[Any]) -> bool:
+    return tokens.shape == answer.shape and bool((tokens - torch.from_numpy(answer)).abs().max() < TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("file", "answers", "clips", "tokens"),
+    [
+        ("vjepa1.pth.tar", "vjepa1_encoder.npz", "clip_i8", "tokens"),
+        ("vjepa1.pth.tar", "vjepa1_encoder.npz", "clip_16_frames_i8", "tokens_16_frames"),
+        ("vjepa1.pth.tar", "vjepa1_encoder.npz", "clip_96px_i8", "tokens_96px"),
+        ("vjepa2.pt", "vjepa2_encoder.npz", "clip_i8", "tokens"),
+        ("vjepa2.pt", "vjepa2_encoder.npz", "clip_16_frames_i8", "tokens_16_frames"),
+        ("vjepa2.pt", "vjepa2_encoder.npz", "clip_96x64px_i8", "tokens_96x64px"),
+        ("vjepa2_1.pt", "vjepa2_1_encoder.npz", "clip_i8", "tokens"),
+        ("vjepa2_1.pt", "vjepa2_1_encoder.npz", "clip_96x64px_i8", "tokens_96x64px"),
+        ("vjepa2_1.pt", "vjepa2_1_encoder.npz", "image_i8", "image_tokens"),
+    ],
+)
+def test_official_tokens(file: str, answers: str, clips: str, tokens: str) -> None:
+    golden = np.load(GOLDEN / answers)
+    encoder = bench.load_encoder(str(GOLDEN / file))
+    assert agree(encoder(pixels(golden[clips])), golden[tokens])
+
+
+def test_the_online_encoder_is_read_when_it_is_asked_for() -> None:
+    golden = np.load(GOLDEN / "vjepa1_encoder.npz")
+    model, _ = load_vjepa(GOLDEN / "vjepa1.pth.tar", key="encoder")
+    with torch.inference_mode():
+        assert agree(model(pixels(golden["clip_i8"])), golden["tokens_online_encoder"])
+
+
+def test_the_four_levels_of_2_1() -> None:
+    golden = np.load(GOLDEN / "vjepa2_1_encoder.npz")
+    levels = bench.load_encoder(str(GOLDEN / "vjepa2_1.pt")).layers(pixels(golden["clip_i8"]), [2, 5, 8, 11])
+    assert agree(torch.cat(levels, dim=-1), golden["tokens_4_levels"])
+
+
+@pytest.mark.parametrize("folder", ["hf-vjepa2", "hf-vjepa2-classifier"])
+def test_hugging_face_tokens(folder: str) -> None:
+    golden = np.load(GOLDEN / "hf_vjepa2.npz")
+    clips = pixels(golden["pixel_values_videos_i8"]).transpose(1, 2)
+    assert agree(bench.load_encoder(str(GOLDEN / folder))(clips), golden["tokens"])
