@@ -44,10 +44,9 @@ from bench.options import (
     parse_settings,
     split_names,
 )
-from bench.printing import print_facts, print_forecasts, print_list, show, table
+from bench.printing import print_facts, print_fetched, print_forecasts, print_list, print_models, show, table
 
 if TYPE_CHECKING:
-    from bench.encoders.catalog import ModelCard
     from bench.plan import RunPlan
     from bench.progress import Reporter
 
@@ -228,30 +227,33 @@ def tasks(as_json: Json = False) -> None:
     print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
-@app.command(epilog="Example: bench models 'vjepa-*'")
+@app.command(epilog="Example: bench models 'vjepa2*'")
 def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False) -> None:
     """List the encoders that have a name; any checkpoint file works too."""
     from bench.encoders.catalog import model_cards
 
     cards = model_cards(pattern)
-    rows = [
-        {
-            "model": c.name,
-            "input": f"{c.num_frames}x{c.resolution}px",
-            "parameters": f"{c.parameters_m:g} M",
-            "weights": _whereabouts(c),
-            "pretrained on": c.pretrained_on,
-        }
-        for c in cards
-    ]
-    print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+    if not cards:
+        known = [card.name for card in model_cards()]
+        raise BenchError(f"no encoder is called '{pattern}'", where="bench models", fix=nearest(pattern, known))
+    print_models(cards, as_json)
 
 
-def _whereabouts(card: ModelCard) -> str:
-    """Where the weights of an encoder are, in a word or as an address."""
-    if card.is_built_in:
-        return "built in"
-    return "here" if card.weights_path and card.weights_path.is_file() else card.url or "missing"
+@app.command(epilog="Example: bench fetch vjepa-vitl16")
+def fetch(
+    names: Annotated[
+        list[str], typer.Argument(help="Names or wildcards from `bench models`, or hf:OWNER/NAME for Hugging Face.")
+    ],
+    check: Annotated[bool, typer.Option("--check", help="Only check what is here; download nothing.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Download the weights of encoders to where the suite looks for them, and check them."""
+    from bench import fetch as fetching
+    from bench.progress import Live
+
+    with Live() as reporter:
+        fetched = fetching.fetch(names, reporter, check=check)
+    print_fetched(fetched, as_json)
 
 
 @app.command(epilog="Example: bench probes")

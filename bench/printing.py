@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.encoders.catalog import ModelCard
     from bench.forecast import Forecast
+    from bench.weights import Fetched
+
+_PIPE_WIDTH = 100
 
 
 def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
@@ -45,6 +52,38 @@ def print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> 
         for name, value in lines.items():
             made.add_row(name, Text(value))
         show(made)
+
+
+def print_models(cards: Sequence[ModelCard], as_json: bool) -> None:
+    """The catalog: a table with remarks below it."""
+    from bench.model_table import model_facts, model_rows, remarks
+
+    if as_json:
+        print(json.dumps([model_facts(card) for card in cards], indent=1))
+        return
+    from rich.console import Console, Group
+    from rich.text import Text
+
+    # A pipe has no width of its own, and rich would take 80.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH)
+    lines = [Text(line, style="dim") for line in remarks(cards)]
+    console.print(Group(table(model_rows(cards, console.width)), *([Text()] if lines else []), *lines))
+
+
+def print_fetched(fetched: Sequence[Fetched], as_json: bool) -> None:
+    """What became of each name, and where the file is."""
+    if as_json:
+        print(json.dumps([dataclasses.asdict(item) for item in fetched], indent=1))
+        return
+    from bench.features.space import human_bytes
+
+    for item in fetched:
+        if not item.path or item.size_bytes is None:
+            print(f"{item.name}: {item.state}")
+            continue
+        print(f"{item.name}: {item.state}, {human_bytes(item.size_bytes)}, {item.path}")
+        if item.sha256:
+            print(f"  sha256 {item.sha256}{f', as {item.agrees_with} says' if item.agrees_with else ''}")
 
 
 def print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json: bool) -> None:

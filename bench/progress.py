@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import timedelta
 from types import TracebackType
 from typing import Protocol
 
@@ -50,6 +51,7 @@ class Live:
         )
         self._tasks: dict[str, TaskID] = {}
         self._finished: list[str] = []
+        self._began: dict[str, tuple[float, int]] = {}
         self._told: dict[str, float] = {}
 
     def __enter__(self) -> Live:
@@ -80,7 +82,9 @@ class Live:
 
     def _plain(self, name: str, done: int, total: int, detail: str) -> None:
         now = time.monotonic()
-        first = self._told.setdefault(name, now)
-        if now - first >= _PLAIN_INTERVAL_S:
+        began, begun_with = self._began.setdefault(name, (now, done))
+        if now - self._told.setdefault(name, now) >= _PLAIN_INTERVAL_S:
             self._told[name] = now
-            self.say(f"{name}: {done} of {total}{f', {detail}' if detail else ''}")
+            rate = (done - begun_with) / (now - began)
+            left = f"{timedelta(seconds=round((total - done) / rate))} left" if rate > 0 else ""
+            self.say(", ".join(part for part in (f"{name}: {done} of {total}", left, detail) if part))

@@ -33,3 +33,13 @@ def test_a_file_sees_plain_lines_now_and_then(monkeypatch: pytest.MonkeyPatch) -
     assert lines[-1] == "finished" and 2 <= len(lines) <= 4
     assert all(line.startswith("encoding: ") for line in lines[:-1])
     assert "\x1b" not in stream.getvalue()
+
+
+def test_plain_lines_say_how_long_it_takes_from_where_it_began(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 100.0])
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(clock))
+    stream = io.StringIO()
+    with Live(Console(file=stream, width=100)) as live:
+        live.stage("fetching", 50, 100, "1 MiB/s")
+        live.stage("fetching", 60, 100, "1 MiB/s")
+    assert stream.getvalue() == "fetching: 60 of 100, 0:06:40 left, 1 MiB/s\n"

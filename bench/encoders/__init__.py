@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
+import importlib
+from typing import TYPE_CHECKING, Any
 
-from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, Precision
-from bench.encoders.known import check_known_answer, known_answer, known_clips
-from bench.encoders.specs import resolve
+if TYPE_CHECKING:
+    from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, Precision
+    from bench.encoders.known import check_known_answer, known_answer, known_clips
+    from bench.encoders.loading import describe_encoder, load_encoder
 
 __all__ = [
     "Encoder",
@@ -20,23 +22,15 @@ __all__ = [
     "load_encoder",
 ]
 
-
-def load_encoder(spec: str, device: str | torch.device = "cpu") -> Encoder:
-    """The frozen encoder that `spec` names, on `device`.
-
-    `spec` is a catalog name, `random[:SIZE]`, `pixels[:PATCH]`, the path of a checkpoint (.pth.tar, .pt, .pth,
-    .safetensors), or a Hugging Face folder of V-JEPA 2. Raises BenchError where nothing matches, where what is there
-    is not a complete encoder, and where it is not what the catalog says of that name.
-    """
-    kind, resolved = resolve(spec)
-    encoder = kind.load(resolved)
-    card = resolved.card
-    if card and card.known_answer:
-        check_known_answer(encoder, card)
-    return encoder.to(device)
+_HOMES = {
+    **dict.fromkeys(("Encoder", "EncoderFacts", "InputSpec", "Precision"), "contract"),
+    **dict.fromkeys(("check_known_answer", "known_answer", "known_clips"), "known"),
+    **dict.fromkeys(("describe_encoder", "load_encoder"), "loading"),
+}
 
 
-def describe_encoder(spec: str) -> EncoderFacts:
-    """What can be known of the encoder that `spec` names without reading its weights."""
-    kind, resolved = resolve(spec)
-    return kind.facts(resolved)
+def __getattr__(name: str) -> Any:
+    # Listing the catalog must not pay for torch, so the heavy names are imported when they are first used.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench.encoders' has no attribute '{name}'")
+    return getattr(importlib.import_module(f"bench.encoders.{_HOMES[name]}"), name)

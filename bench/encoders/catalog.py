@@ -65,6 +65,10 @@ class ModelCard(BaseModel):
     """Name of the weights file; none where the encoder needs no file."""
     url: str | None = None
     """Where the file can be had; none where it ships with the package."""
+    size_bytes: int | None = None
+    """Of the file; none where nobody says."""
+    sha256: str | None = None
+    """Of the file, as its authors publish it, 64 hex digits; none where they do not."""
     hf: str | None = None
     """Repository of the same weights on Hugging Face."""
     training: Training | None = None

@@ -93,7 +93,9 @@ def resolve(text: str) -> tuple[SpecKind, Spec]:
             raise BenchError(
                 f"the weights of {text} are not here",
                 where=str(card.weights_path),
-                fix=f"put {card.url} there" if card.url else "install vjepa-bench again: they are a part of it",
+                fix=f"run `bench fetch {text}`, or put {card.url} there"
+                if card.url
+                else "install vjepa-bench again: they are a part of it",
             )
         return FILE, Spec(str(card.weights_path), card)
     path = Path(text).expanduser()
