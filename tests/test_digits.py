@@ -348,10 +348,10 @@ def test_the_one_frame_test_catches_the_known_leak(monkeypatch: pytest.MonkeyPat
     cyclic = digits._states
 
     def symmetric(
-        rng: np.random.RandomState, motions: NDArray[np.int64], config: DigitsConfig, num_frames: int
+        rng: np.random.RandomState, motions: NDArray[np.int64], config: DigitsConfig, *frames: int
     ) -> NDArray[np.float32]:
         still = DigitsConfig(position=0.1, scale_low=0.70, scale_high=0.80, angle=10, travel=0)
-        states = cyclic(rng, motions, still, num_frames)
+        states = cyclic(rng, motions, still, *frames)
         half_range = np.array([config.position, config.position, 0.2, math.radians(config.angle)])
         time = [*np.linspace(-1, 1, NUM_FRAMES), 1.3]
         for clip, motion in enumerate(motions):
