@@ -41,7 +41,8 @@ class ClipProtocol(_Card):
     resolution: int | None = Field(default=None, ge=1)
     """Side of the square crop, pixels; the encoder's own where empty."""
     crop: Literal["official", "full"] = "official"
-    """What one view shows: the official centre crop, 224/256 of the short side, or the full short side."""
+    """What one view shows: the centre crop that the weights were made for, which is 224/256 of the short side with the
+    official ones, or the full short side."""
     sampling: Sampling = "center"
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
 

@@ -266,16 +266,28 @@ def probes(as_json: Json = False) -> None:
     print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
 
 
-@app.command(epilog="Example: bench doctor")
-def doctor(cache: Cache = None, as_json: Json = False) -> None:
-    """Say what is installed, what works, and what to do about what does not."""
-    from bench.doctor import examine
+@app.command(epilog="Example: bench doctor --model timm:convnext_tiny+untrained")
+def doctor(
+    model: Annotated[str | None, typer.Option(help="Check this encoder instead: does it keep the contract?")] = None,
+    cache: Cache = None,
+    as_json: Json = False,
+) -> None:
+    """Say what is installed, what works, and what to do about what does not; or the same of one encoder."""
+    if model is None:
+        from bench.doctor import examine
 
-    checks = examine(cache)
+        checks = examine(cache)
+        broken = BenchError("something that a run needs does not work", fix="see the last column")
+    else:
+        from bench.checkup import examine_encoder
+        from bench.encoders import load_encoder
+
+        checks = examine_encoder(load_encoder(model))
+        broken = BenchError("the encoder does not keep the contract", where=f"model {model}", fix="see the last column")
     rows = [{"check": c.name, "": "ok" if c.ok else "BROKEN", "found": c.found, "to do": c.fix} for c in checks]
     print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)
     if not all(check.ok for check in checks):
-        raise BenchError("something that a run needs does not work", fix="see the last column")
+        raise broken
 
 
 @app.command(epilog="Example: bench pretrain --preset demo --out runs/demo")

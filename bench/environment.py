@@ -15,7 +15,19 @@ from bench import __version__
 from bench.encoders.contract import Precision
 from bench.errors import BenchError
 
-PACKAGES = ("torch", "timm", "numpy", "av", "decord", "pandas", "pyarrow", "scikit-learn", "safetensors")
+PACKAGES = (
+    "torch",
+    "timm",
+    "transformers",
+    "numpy",
+    "pillow",
+    "av",
+    "decord",
+    "pandas",
+    "pyarrow",
+    "scikit-learn",
+    "safetensors",
+)
 
 
 def choose_device(wanted: str) -> str:

@@ -17,8 +17,8 @@ Models = Annotated[
     list[str] | None,
     typer.Option(
         "--model",
-        help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', or a name from `bench models`. "
-        "Repeat, or a,b.",
+        help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', a name from `bench models`, "
+        "timm:NAME, hf:FOLDER_OR_REPOSITORY, or package.module:function. Repeat, or a,b.",
     ),
 ]
 Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]

@@ -33,6 +33,7 @@ from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
 from bench.video.loader import ClipPlan
+from bench.video.views import OFFICIAL_CROP
 
 Decoder = Literal["auto", "decord", "pyav"]
 
@@ -118,8 +119,7 @@ class RunPlan:
     def clip_tokens(self) -> int:
         """Tokens of one clip."""
         plan = self.test_clips
-        t, h, w = self.facts.grid(plan.frames_per_clip, plan.size, plan.size)
-        return t * h * w
+        return self.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
 
     @property
     def input_name(self) -> str:
@@ -127,6 +127,9 @@ class RunPlan:
         clips = self.test_clips
         unusual: list[str] = [self.precision] if self.precision != "fp32" else []
         unusual += ["decord"] if clips.decoder == "decord" else []
+        unusual += [clips.interpolation] if clips.interpolation != "opencv-bilinear" else []
+        unusual += [f"short side {clips.short_side}px"] if clips.short_side not in (None, clips.size) else []
+        unusual += ["squashed"] if clips.squash else []
         return ", ".join([f"{clips.frames_per_clip}x{clips.size}px step {clips.frame_step}", *unusual])
 
     @property
@@ -230,6 +233,7 @@ def clip_plan(clip: ClipProtocol, facts: EncoderFacts, options: RunOptions) -> C
     """The clip protocol of a card, completed by what the encoder's weights were made for."""
     spec = facts.input_spec
     size = clip.resolution or spec.resolution
+    short_side = None if spec.crop == OFFICIAL_CROP else math.floor(size / spec.crop)
     return ClipPlan(
         frames_per_clip=clip.frames or spec.num_frames,
         frame_step=clip.step or spec.frame_step,
@@ -238,9 +242,11 @@ def clip_plan(clip: ClipProtocol, facts: EncoderFacts, options: RunOptions) -> C
         size=size,
         sampling=clip.sampling,
         seed=options.seed,
-        # Three views show the full short side anyway.
-        short_side=size if clip.crop == "full" and clip.views == 1 else None,
+        # Three views show the full short side anyway, and squashed they would be three times the same.
+        short_side=None if clip.views > 1 else size if clip.crop == "full" else short_side,
         decoder=options.decoder,
+        interpolation=spec.interpolation,
+        squash=spec.squash and clip.views == 1,
     )
 
 

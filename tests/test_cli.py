@@ -150,6 +150,9 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
     [
         (["run", "--task", "digit-motion"], ["unknown task", "did you mean 'digits-motion'"]),
         (["run", "--model", "rndom"], ["unknown model", "did you mean 'random'"]),
+        (["run", "--model", "timm:convnext_tinny"], ["timm:convnext_tinny", "nearest: convnext_tiny"]),
+        (["run", "--model", "my_encoder:build"], ["no module 'my_encoder'"]),
+        (["doctor", "--model", "rndom"], ["unknown model", "did you mean 'random'"]),
         (["run", "--probe", "atentive"], ["unknown probe", "did you mean 'attentive'"]),
         (["run", "--task", "ssv2"], ["needs your data", "--data"]),
         (["run", "--task", "ssv2", "--data", "/nowhere"], ["no such data folder"]),

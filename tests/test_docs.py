@@ -40,6 +40,7 @@ def users_folder(bright_and_dark: Path) -> Path:
     card = re.search(r"<!-- card gestures.yaml -->\n```yaml\n(.*?)```", text, flags=re.S)
     assert card
     (folder / "gestures.yaml").write_text(card.group(1))
+    shutil.copy(ROOT / "examples" / "my_encoder.py", folder)
     (folder / "results").mkdir()
     shutil.copy(folder / "train.csv", folder / "videos.csv")
     return folder

@@ -191,3 +191,14 @@ def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> N
 def test_unknown_options_get_the_nearest() -> None:
     with pytest.raises(BenchError, match="did you mean 'workers'"):
         bench.evaluate(worker=2)
+
+
+def test_an_image_encoder_is_measured_with_and_without_times(bright_and_dark: Path, tmp_path: Path) -> None:
+    small = {"clip.frames": 2, "clip.resolution": 32, "clip.crop": "full", **SHORT}
+    for spec in ("timm:test_vit+untrained", "timm:test_vit+time+untrained"):
+        record = evaluate(bright_and_dark, tmp_path, model=spec, settings=small)
+        assert (record.model, record.input) == (spec, "2x32px step 4, bicubic")
+        assert record.scores[0].value == 100
+        assert record.resolved["encoder"]["input_spec"]["interpolation"] == "bicubic"
+        assert record.resolved["encoder"]["report"]["weights"] == "untrained, seed 0"
+    assert record.resolved["encoder"]["report"]["frame_times"] == "sin-cos code added"

@@ -31,6 +31,27 @@ def test_the_clip_is_the_encoders_own_unless_the_card_says_more(plan_of: Any) ->
     assert (changed.input_name, changed.test_clips.frame_step, changed.clip_tokens) == ("8x112px step 2", 2, 4 * 7 * 7)
 
 
+def test_preprocessing_is_the_weights_own(plan_of: Any) -> None:
+    plan = plan_of(model="timm:test_vit+untrained")
+    clips = plan.test_clips
+    assert (clips.interpolation, clips.short_side, clips.squash) == ("bicubic", 168, False)
+    assert plan.input_name == "16x160px step 4, bicubic, short side 168px"
+    assert plan.train_clips.interpolation == "bicubic" and plan.clip_tokens == 16 * 100
+    full = plan_of(model="timm:test_vit+untrained", settings={"clip.crop": "full", "clip.resolution": 64})
+    assert (full.test_clips.short_side, full.input_name) == (64, "16x64px step 4, bicubic")
+    assert plan_of(model="timm:test_vit+untrained+special").clip_tokens == 16 * 101
+
+
+def test_squashed_frames_have_one_view(plan_of: Any) -> None:
+    one, three = (
+        plan_of(model="timm:convnext_tiny.fb_in22k_ft_in1k_384+untrained", settings={"clip.views": views})
+        for views in (1, 3)
+    )
+    assert one.test_clips.squash and one.input_name == "16x384px step 4, bicubic, squashed"
+    assert (one.test_clips.short_side, three.test_clips.short_side) == (384, None)
+    assert not three.test_clips.squash and three.train_clips.squash
+
+
 def test_ssv2_is_measured_as_16x2x3(plan_of: Any) -> None:
     plan = plan_of(task="ssv2", model="random:vit_large")
     clips = plan.test_clips

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.video.views import OFFICIAL_CROP, Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -34,6 +35,12 @@ class InputSpec:
     """Frames of the source video between two frames of a clip."""
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    interpolation: Interpolation = "opencv-bilinear"
+    crop: float = OFFICIAL_CROP
+    """Share of the short side that the one centre view shows, above 0 to 1: frames are resized to a short side of
+    floor(resolution / crop) pixels before the crop."""
+    squash: bool = False
+    """Whether frames are resized to a square, whatever their shape, before that crop."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +59,14 @@ class EncoderFacts:
     """Layers, counted from 0, that `Encoder.layers` can be asked for; none where the encoder has no layers."""
     still_frames: int | None = None
     """Frames that a still image is repeated to: 1 where the encoder takes it as it is, none for one tubelet."""
+    special_tokens: int = 0
+    """Tokens beside the patches (class, registers) that each step of the grid's time begins with."""
+    fixed_num_frames: bool = False
+    """Whether clips must have the frames of `input_spec`."""
+    fixed_resolution: bool = False
+    """Whether clips must have the resolution of `input_spec`."""
+    flops_per_token: float | None = None
+    """Floating-point operations of a forward pass for each token; None for a transformer that `architecture` tells."""
 
     def shown_frames(self, num_frames: int) -> int:
         """Frames that the encoder sees of a clip: all, and `still_frames` of a still image."""
@@ -60,9 +75,22 @@ class EncoderFacts:
     def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """The (t, h, w) token grid of a clip; of a still image, that of the frames it is repeated to.
 
-        Raises BenchError where the sizes do not divide into patches.
+        Raises BenchError where the sizes do not divide into patches, or are not those that the encoder is bound to.
         """
         frames = self.shown_frames(num_frames)
+        spec = self.input_spec
+        if self.fixed_num_frames and frames != spec.num_frames:
+            raise BenchError(
+                f"takes clips of {spec.num_frames} frames, not {frames}",
+                where=f"model {self.name}",
+                fix=f"leave clip.frames out, or say --set clip.frames={spec.num_frames}",
+            )
+        if self.fixed_resolution and not height == width == spec.resolution:
+            raise BenchError(
+                f"takes {spec.resolution}x{spec.resolution} pixels, not {height}x{width}",
+                where=f"model {self.name}",
+                fix=f"leave clip.resolution out, or say --set clip.resolution={spec.resolution}",
+            )
         tubelet_size = min(frames, self.tubelet_size) if num_frames == 1 else self.tubelet_size
         if frames % tubelet_size or height % self.patch_size or width % self.patch_size:
             raise BenchError(
@@ -73,8 +101,16 @@ class EncoderFacts:
             )
         return frames // tubelet_size, height // self.patch_size, width // self.patch_size
 
+    def num_tokens(self, num_frames: int, height: int, width: int) -> int:
+        """Tokens N of a clip: t * (special tokens + h * w). Raises BenchError as `grid`."""
+        t, h, w = self.grid(num_frames, height, width)
+        return t * (self.special_tokens + h * w)
+
     def flops(self, num_tokens: int) -> float:
-        """Multiply-adds x 2 of one clip of N tokens: projections and attention of a transformer, 0 without one."""
+        """Multiply-adds x 2 of one clip of N tokens: as measured, or projections and attention of a transformer, or 0
+        without one."""
+        if self.flops_per_token is not None:
+            return self.flops_per_token * num_tokens
         depth, mlp_dim = int(self.architecture.get("depth", 0)), int(self.architecture.get("mlp_dim", 0))
         return transformer_flops(depth, self.embed_dim, mlp_dim, num_tokens)
 
@@ -128,11 +164,18 @@ class Encoder:
     def __call__(self, clips: Tensor) -> Tensor:
         """Encode normalised clips [B, 3, T, H, W] (moved to the encoder's device) to tokens [B, N, D], float32.
 
-        A still image is a clip of one frame. N is the product of `grid(T, H, W)`.
+        A still image is a clip of one frame. N is `facts.num_tokens(T, H, W)`.
         """
         shown = self._shown(clips)
         with self._autocast():
             tokens: Tensor = self.module(shown)
+        expected = (len(clips), self.facts.num_tokens(*clips.shape[2:]), self.embed_dim)
+        if tokens.shape != expected:
+            raise BenchError(
+                f"gives tokens {list(tokens.shape)} of clips {list(clips.shape)}, its facts promise {list(expected)}",
+                where=f"model {self.name}",
+                fix="correct the encoder or its facts: patch_size, tubelet_size, special_tokens, embed_dim",
+            )
         return tokens.float()
 
     @torch.inference_mode()

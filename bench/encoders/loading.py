@@ -12,9 +12,10 @@ from bench.encoders.specs import resolve
 def load_encoder(spec: str, device: str | torch.device = "cpu") -> Encoder:
     """The frozen encoder that `spec` names, on `device`.
 
-    `spec` is a catalog name, `random[:SIZE]`, `pixels[:PATCH]`, the path of a checkpoint (.pth.tar, .pt, .pth,
-    .safetensors), or a Hugging Face folder of V-JEPA 2. Raises BenchError where nothing matches, where what is there
-    is not a complete encoder, and where it is not what the catalog says of that name.
+    `spec` is a catalog name, `random[:SIZE]`, `pixels[:PATCH]`, `timm:NAME`, `hf:REPO_OR_FOLDER`,
+    `package.module:function`, an entry point of the group `bench.encoders`, the path of a checkpoint (.pth.tar, .pt,
+    .pth, .safetensors), or a Hugging Face folder of V-JEPA 2. Raises BenchError where nothing matches, where what is
+    there is not a complete encoder, and where it is not what the catalog says of that name.
     """
     kind, resolved = resolve(spec)
     encoder = kind.load(resolved)

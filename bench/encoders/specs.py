@@ -1,7 +1,8 @@
 """What `--model` can be: the kinds of model spec, one entry each, and which of them a spec is of.
 
 A kind says what is known of an encoder before its weights are read, and loads it. Those of KINDS are named by what
-stands before the colon (`pixels:8`); files and folders of weights are told by what is on the disk.
+stands before the colon (`pixels:8`); a user's own are functions or entry points; files and folders of weights are told
+by what is on the disk.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.encoders import huggingface, untrained
+from bench.encoders import hf_video, huggingface, own, timm_images, untrained
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.checkpoints import describe_checkpoint, load_vjepa
 from bench.encoders.contract import Encoder, EncoderFacts
@@ -67,6 +68,10 @@ KINDS: dict[str, SpecKind] = {
         lambda spec: untrained.pixel_facts(spec.argument or "4"),
         lambda spec: untrained.pixel_encoder(spec.argument or "4"),
     ),
+    "timm": SpecKind(
+        lambda spec: timm_images.timm_facts(spec.argument), lambda spec: timm_images.load_timm(spec.argument)
+    ),
+    "hf": SpecKind(lambda spec: hf_video.hf_facts(spec.argument), lambda spec: hf_video.load_hf(spec.argument)),
 }
 """Kinds by what stands before the colon."""
 
@@ -75,6 +80,9 @@ FILE = SpecKind(_file_facts, _load_file)
 
 FOLDER = SpecKind(_folder_facts, _load_folder)
 """Hugging Face folders: config.json and safetensors."""
+
+OWN = SpecKind(lambda spec: own.own_facts(spec.argument), lambda spec: own.load_own(spec.argument))
+"""A user's own encoders: `package.module:function`, and entry points."""
 
 
 def resolve(text: str) -> tuple[SpecKind, Spec]:
@@ -98,6 +106,8 @@ def resolve(text: str) -> tuple[SpecKind, Spec]:
                 else "install vjepa-bench again: they are a part of it",
             )
         return FILE, Spec(str(card.weights_path), card)
+    if own.is_own(text):
+        return OWN, Spec(text)
     path = Path(text).expanduser()
     if path.is_dir():
         return FOLDER, Spec(str(path))

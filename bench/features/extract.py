@@ -45,9 +45,15 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
     """Every field that decides the tokens of a video, and none that does not: the key of the feature space.
 
     Device, batch and workers are not among them, nor is the seed of a plan that draws nothing. The decoder is: a few
-    kinds of file differ between the two.
+    kinds of file differ between the two. Preprocessing other than the official one adds fields of its own, so that
+    the keys of official features stay what they are.
     """
     spec = encoder.input_spec
+    unusual: dict[str, Any] = {}
+    if plan.interpolation != "opencv-bilinear":
+        unusual["interpolation"] = plan.interpolation
+    if plan.squash:
+        unusual["squash"] = True
     return {
         "protocol_version": 1,
         "encoder": encoder.digest,
@@ -64,6 +70,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
         "sampling": plan.sampling,
         "decoder": "decord" if plan.decoder == "decord" else "pyav",
         "seed": plan.seed if plan.sampling == "random" else None,
+        **unusual,
     }
 
 
@@ -90,7 +97,7 @@ def extract(
     clips_per_item = plan.num_segments * plan.views
     missing = {key: item for key, item in unique.items() if key not in store.locations}
     result.cached_clips = (len(unique) - len(missing)) * clips_per_item
-    num_tokens = _tokens_per_clip(encoder, plan)
+    num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     item_bytes = 2 * encoder.embed_dim * num_tokens * clips_per_item
     check_space(store.folder, len(missing) * item_bytes)
     if batch_size is None:
@@ -147,11 +154,6 @@ def encode(encoder: Encoder, pixels: list[Tensor], batch_size: int) -> Array:
 def _chunks(clips: Tensor, size: int) -> Iterator[Tensor]:
     for start in range(0, len(clips), size):
         yield clips[start : start + size]
-
-
-def _tokens_per_clip(encoder: Encoder, plan: ClipPlan) -> int:
-    t, h, w = encoder.grid(plan.frames_per_clip, plan.size, plan.size)
-    return t * h * w
 
 
 def _batches(

@@ -31,7 +31,7 @@ import torch
 from bench.errors import BenchError
 from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video, VideoInfo, open_video
-from bench.video.views import crop_views
+from bench.video.views import Interpolation, crop_views
 
 _BYTES_IN_FLIGHT = 1 << 28
 _FRAMES_AT_ONCE = 16
@@ -91,6 +91,9 @@ class ClipPlan:
     short_side: int | None
     """Short side that videos are resized to before the crop, pixels; None for the protocol's."""
     decoder: Decoder
+    interpolation: Interpolation = "opencv-bilinear"
+    squash: bool = False
+    """Whether both sides are resized to `short_side`, whatever the video's shape."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
@@ -109,7 +112,14 @@ class ClipPlan:
         within = segment_indices(count, self.frames_per_clip, self.frame_step, self.num_segments, rng=rng)
         indices = [[first + index for index in clip] for clip in within]
         for frames, places in read_clips(video, indices):
-            views = crop_views(frames, self.size, self.views, short_side=self.short_side).numpy()
+            views = crop_views(
+                frames,
+                self.size,
+                self.views,
+                short_side=self.short_side,
+                interpolation=self.interpolation,
+                squash=self.squash,
+            ).numpy()
             for number, segment, position in places:
                 out[:, segment, position] = views[:, number]
         return indices

@@ -1,18 +1,26 @@
-"""The official test views: resize on uint8, crop, normalise (protocol.md 3.3)."""
+"""Test views: resize on uint8, crop, normalise. Official for V-JEPA (protocol.md 3.3), or as other weights need it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from PIL import Image
 
 from bench.errors import BenchError
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Interpolation = Literal["opencv-bilinear", "nearest", "bilinear", "bicubic", "box", "hamming", "lanczos"]
+"""How frames are resized: as the official V-JEPA code (OpenCV, no antialiasing), or by a filter of Pillow, which
+antialiases: what timm and transformers do."""
+
+OFFICIAL_CROP = 224 / 256
+"""Share of the resized short side that the official centre crop shows."""
 
 _Ints = npt.NDArray[Any]
 
@@ -34,21 +42,29 @@ def test_views(
 
 
 def crop_views(
-    video_uint8: torch.Tensor | npt.NDArray[np.uint8], size: int, views: int, *, short_side: int | None = None
+    video_uint8: torch.Tensor | npt.NDArray[np.uint8],
+    size: int,
+    views: int,
+    *,
+    short_side: int | None = None,
+    interpolation: Interpolation = "opencv-bilinear",
+    squash: bool = False,
 ) -> torch.Tensor:
-    """RGB video, uint8 [T, H, W, 3] -> the official test crops, uint8 [views, T, size, size, 3].
+    """RGB video, uint8 [T, H, W, 3] -> the test crops, uint8 [views, T, size, size, 3]; by default the official ones.
 
     - One view: the short side is resized to int(size * 256 / 224) pixels, then the centre is cropped.
     - More views: the short side is resized to `size`, then crops are spread from one end of the long side to
       the other (left, centre, right or top, centre, bottom). A square video gives equal views.
 
-    `short_side` replaces the short side that the video is resized to, for data already at the encoder's size;
-    where it exceeds `size` the crops lie in the middle of the short side.
+    `short_side` replaces the short side that the video is resized to, for data already at the encoder's size and for
+    weights with a crop of their own; where it exceeds `size` the crops lie in the middle of the short side. `squash`
+    resizes both sides to it, whatever the video's shape.
 
-    The resize gives the bytes of OpenCV's `cv2.resize(..., INTER_LINEAR)`, which the official code calls:
+    The official resize gives the bytes of OpenCV's `cv2.resize(..., INTER_LINEAR)`, which the official code calls:
     11-bit weights and its order of roundings. `torch.nn.functional.interpolate` (bilinear, no antialias,
-    rounded) is the nearest library function and differs by 1 of 255 in about one value of eight. A video that
-    has the resized size already is not resampled, which gives the same bytes.
+    rounded) is the nearest library function and differs by 1 of 255 in about one value of eight. The other
+    interpolations give the bytes of Pillow, hence of timm's and torchvision's transforms. A video that has the
+    resized size already is not resampled, which gives the same bytes.
 
     Raises BenchError for a size or view count below 1, `short_side` below `size`, or another shape or dtype.
     Source: protocol.md 3.3 (jepa evals/video_classification_frozen/utils.py:217-223, 286-323).
@@ -58,17 +74,18 @@ def crop_views(
         raise BenchError(f"expected uint8 frames [T, H, W, 3], got {video.dtype} {list(video.shape)}")
     if size < 1 or views < 1:
         raise BenchError(f"size is {size} and views is {views}", fix="both must be at least 1")
-    resized_short = short_side or (size if views > 1 else int(size * 256 / 224))
-    if resized_short < size:
-        raise BenchError(f"short_side {resized_short} is below the crop of {size} pixels", fix="raise it")
+    short = short_side or (size if views > 1 else int(size * 256 / 224))
+    if short < size:
+        raise BenchError(f"short_side {short} is below the crop of {size} pixels", fix="raise it")
 
-    height, width = _resized_shape(video.shape[1], video.shape[2], resized_short)
-    tops, lefts = _crop_offsets(height, width, size, views)
-    return torch.from_numpy(
-        np.stack(
-            [_resize_region(video, (height, width), top, left, size) for top, left in zip(tops, lefts, strict=True)]
-        )
-    )
+    resized = (short, short) if squash else _resized_shape(video.shape[1], video.shape[2], short)
+    tops, lefts = _crop_offsets(*resized, size, views)
+    if interpolation == "opencv-bilinear":
+        crops = [_resize_region(video, resized, top, left, size) for top, left in zip(tops, lefts, strict=True)]
+    else:
+        whole = _resize_with_pillow(video, resized, interpolation)
+        crops = [whole[:, top : top + size, left : left + size] for top, left in zip(tops, lefts, strict=True)]
+    return torch.from_numpy(np.stack(crops))
 
 
 def normalise(
@@ -106,6 +123,16 @@ def _crop_offsets(height: int, width: int, size: int, views: int) -> tuple[list[
         else:
             lefts = along
     return tops, lefts
+
+
+def _resize_with_pillow(
+    video: npt.NDArray[np.uint8], resized: tuple[int, int], interpolation: Interpolation
+) -> npt.NDArray[np.uint8]:
+    """Whole frames, uint8 [T, H, W, 3] -> uint8 [T, *resized, 3]."""
+    height, width = resized
+    resample = Image.Resampling[interpolation.upper()]
+    frames = [np.asarray(Image.fromarray(frame).resize((width, height), resample)) for frame in video]
+    return np.stack(frames)
 
 
 def _resize_region(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from bench.encoders import Encoder, load_encoder
 from bench.features import extract as module
 from bench.features.contents import content_ids
 from bench.features.extract import extract, feature_fields, item_key
-from bench.features.store import Store
+from bench.features.store import Store, space_key
 from bench.video import views
 from bench.video.clips import segment_indices
 from bench.video.decode import read_frames
@@ -202,3 +203,12 @@ def test_content_ids_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
     assert content_ids(tmp_path, [*paths, "missing"])[paths[0]] not in ids.values()
     (tmp_path / "contents.sqlite").write_bytes(b"this is not a database, whatever its name says" * 100)
     assert content_ids(tmp_path, paths)[paths[1]] == ids[paths[1]]
+
+
+def test_preprocessing_is_a_part_of_the_key_where_it_is_not_the_official_one() -> None:
+    encoder = load_encoder("random")
+    official = feature_fields(encoder, PLAN)
+    assert not {"interpolation", "squash"} & official.keys(), "keys of features that are cached already"
+    others = [replace(PLAN, interpolation="bicubic"), replace(PLAN, squash=True), replace(PLAN, short_side=18)]
+    spaces = {space_key(feature_fields(encoder, plan)) for plan in [PLAN, *others]}
+    assert len(spaces) == 4

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,32 @@ def test_normalise_moves_channels_and_scales() -> None:
     assert values.shape == (2, 3, 3, 2, 4, 5)
     expected = (clips[1, 2, 0, 3, 4, 2].item() / 255 - 0.3) / 0.4
     assert values[1, 2, 2, 0, 3, 4].item() == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    ("interpolation", "share", "mode"),
+    [("bicubic", 0.9, "center"), ("bilinear", 1.0, "squash"), ("bicubic", 0.8, "squash")],
+)
+def test_equals_the_views_of_timm(
+    golden: dict[str, npt.NDArray[np.uint8]], shape: str, interpolation: v.Interpolation, share: float, mode: str
+) -> None:
+    from PIL import Image
+    from timm.data.transforms_factory import transforms_imagenet_eval
+
+    video = golden[f"{shape}_video"]
+    transform = transforms_imagenet_eval(32, crop_pct=share, crop_mode=mode, interpolation=interpolation)
+    expected = torch.stack([transform(Image.fromarray(frame)) for frame in video], dim=1)
+    short_side, squash = math.floor(32 / share), mode == "squash"
+    ours = v.crop_views(video, 32, 1, short_side=short_side, interpolation=interpolation, squash=squash)
+    torch.testing.assert_close(v.normalise(ours)[0], expected, rtol=0, atol=1e-6)
+
+
+def test_an_interpolation_of_other_weights_gives_the_same_three_regions() -> None:
+    video = torch.arange(96, dtype=torch.uint8).repeat(2, 48, 1)[..., None].expand(-1, -1, -1, 3)
+    official, smooth = v.crop_views(video, 24, 3), v.crop_views(video, 24, 3, interpolation="bicubic")
+    assert official.shape == smooth.shape and not torch.equal(official, smooth)
+    assert (official.int() - smooth.int()).abs().max() <= 2
 
 
 @pytest.mark.parametrize(

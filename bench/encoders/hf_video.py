@@ -1,0 +1,270 @@
+"""Video encoders of transformers: VideoMAE, ViViT, TimeSformer, V-JEPA 2.
+
+    hf:FOLDER            config.json, *.safetensors and the processor's configuration, as save_pretrained writes them
+    hf:OWNER/NAME        the same from the Hugging Face hub or its local cache
+
+Only safetensors are read and no code of a repository is run. B clips, T frames, N tokens, D channels.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from torch import Tensor, nn
+
+from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
+from bench.encoders.hf_processor import preprocessing
+from bench.errors import BenchError
+
+PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
+"""Where a processor's configuration is, the newer name first."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """How one family of transformers' video encoders is built and read."""
+
+    model_class: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """Arguments of from_pretrained: parts without use here are left out."""
+    encoder: str = ""
+    """The part of the model that is the encoder; all of it where empty."""
+    num_frames: str = "num_frames"
+    """Field of the configuration that holds the frames of a clip."""
+    resolution: str = "image_size"
+    frame_steps: Mapping[int, int] = field(default_factory=dict)
+    """Frames of a clip -> frames of the video between two of them, where the authors do not train with 4."""
+    class_tokens: int = 0
+    time_fastest: bool = False
+    """Whether the tokens of one place follow each other, frame after frame."""
+    any_num_frames: bool = False
+
+
+FAMILIES = {
+    "videomae": Family("VideoMAEModel"),
+    # ViViT's pooler belongs to its classifier, whose files do not hold it. 32 frames, 2 apart: ViViT, section 4.1.
+    "vivit": Family("VivitModel", {"add_pooling_layer": False}, frame_steps={32: 2}, class_tokens=1),
+    # Base, HR and L see 8, 16 and 96 frames of about the same time: TimeSformer, section 4.
+    "timesformer": Family("TimesformerModel", frame_steps={8: 32, 16: 16}, class_tokens=1, time_fastest=True),
+    "vjepa2": Family(
+        "VJEPA2Model", encoder="encoder", num_frames="frames_per_clip", resolution="crop_size", any_num_frames=True
+    ),
+}
+"""By the `model_type` of their configuration."""
+
+
+def hf_facts(argument: str) -> EncoderFacts:
+    """What the configuration files tell. Raises BenchError where transformers is missing, nothing is found, the model
+    is of another family, or its preprocessing is not known here."""
+    transformers = _transformers(argument)
+    source = _source(argument)
+    try:
+        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise _unreachable(argument, error) from error
+    family = FAMILIES.get(config.model_type)
+    if family is None:
+        raise BenchError(
+            f"'{config.model_type}' is no video encoder that is known here",
+            where=f"model hf:{argument}",
+            fix=f"known: {', '.join(FAMILIES)}; for another, write a function (docs/extending.md)",
+        )
+    return _facts(argument, config, family)
+
+
+def load_hf(argument: str) -> Encoder:
+    """The frozen encoder. Raises BenchError as `hf_facts`, and where safetensors are missing or lack a tensor."""
+    facts = hf_facts(argument)
+    family = FAMILIES[facts.architecture["kind"].removeprefix("hf-")]
+    transformers = _transformers(argument)
+    model_class = getattr(transformers, family.model_class)
+    try:
+        with _quiet(transformers):
+            model, report = model_class.from_pretrained(
+                _source(argument),
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in the report, which is not ignored
+                **family.options,
+            )
+    except Exception as error:  # whatever the libraries say of a damaged file
+        raise _unreachable(argument, error) from error
+    revision = getattr(model.config, "_commit_hash", None)
+    # Names, or with newer versions names with both shapes.
+    misshapen = [entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]]
+    missing = sorted({*report["missing_keys"], *misshapen})
+    missing = [name for name in missing if name.startswith(family.encoder)]
+    if missing:
+        raise BenchError(
+            f"{len(missing)} tensors of the encoder are missing or misshapen, first {missing[0]}",
+            where=f"model hf:{argument}",
+            fix="the files are of another architecture or damaged",
+        )
+    encoder = model.get_submodule(family.encoder).float()
+    module = VideoTokens(encoder, model.main_input_name, family, facts.input_spec.num_frames)
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    return Encoder(
+        facts,
+        module,
+        report={"weights": argument, "revision": revision or "local files", "parameters": parameters},
+    )
+
+
+class VideoTokens(nn.Module):
+    """A model of transformers as an encoder: clips [B, 3, T, H, W] -> tokens [B, N, D] in (t, h, w) raster order."""
+
+    def __init__(self, model: nn.Module, input_name: str, family: Family, num_frames: int) -> None:
+        super().__init__()
+        self.model, self.input_name, self.family, self.num_frames = model, input_name, family, num_frames
+
+    def forward(self, clips: Tensor) -> Tensor:
+        frames = clips.transpose(1, 2)
+        if frames.shape[1] == 1:  # a still image is a video that stands still
+            frames = frames.expand(-1, self.num_frames, -1, -1, -1)
+        hidden = self.model(**{self.input_name: frames}).last_hidden_state
+        tokens: Tensor = hidden[:, self.family.class_tokens :]
+        return time_slowest(tokens, frames.shape[1]) if self.family.time_fastest else tokens
+
+
+def time_slowest(tokens: Tensor, num_frames: int) -> Tensor:
+    """Tokens [B, h*w*T, D], place after place, -> [B, T*h*w, D], frame after frame."""
+    B, N, D = tokens.shape
+    return tokens.reshape(B, N // num_frames, num_frames, D).transpose(1, 2).reshape(B, N, D)
+
+
+def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
+    where = f"model hf:{argument}"
+    if getattr(config, "attention_type", "") == "space_only":
+        raise BenchError("attention_type space_only keeps frames apart, which is not supported", where=where)
+    num_frames, resolution = getattr(config, family.num_frames), _square(getattr(config, family.resolution), where)
+    tubelet, patch = _tubelet(config, where)
+    spec = InputSpec(
+        num_frames=num_frames,
+        resolution=resolution,
+        frame_step=family.frame_steps.get(num_frames, InputSpec.frame_step),
+        **preprocessing(_processor_config(argument), config.model_type, resolution, where),
+    )
+    return EncoderFacts(
+        name=_row_name(argument),
+        embed_dim=config.hidden_size,
+        num_heads=config.num_attention_heads,
+        patch_size=patch,
+        tubelet_size=tubelet,
+        input_spec=spec,
+        architecture={
+            "kind": f"hf-{config.model_type}",
+            "depth": config.num_hidden_layers,
+            "mlp_dim": getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio),
+            "num_heads": config.num_attention_heads,
+            "patch": [tubelet, patch, patch],
+            "native": [num_frames, resolution, resolution],
+            "activation": config.hidden_act,
+            "norm_eps": config.layer_norm_eps,
+            "attention": getattr(config, "attention_type", "joint"),
+        },
+        still_frames=num_frames,
+        fixed_num_frames=not family.any_num_frames,
+        fixed_resolution=True,
+    )
+
+
+def _tubelet(config: Any, where: str) -> tuple[int, int]:
+    """Frames and pixels of a patch's side, from a configuration that gives one or both in one of three ways."""
+    tubelet = getattr(config, "tubelet_size", 1)
+    if isinstance(tubelet, int):
+        return tubelet, _square(config.patch_size, where)
+    return tubelet[0], _square(tubelet[1:], where)
+
+
+def _square(size: Any, where: str) -> int:
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(set(sides)) != 1:
+        raise BenchError(f"{'x'.join(map(str, sides))} is not square, which is not supported", where=where)
+    return int(sides[0])
+
+
+def _processor_config(argument: str) -> Mapping[str, Any]:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    source = _source(argument)
+    for name in PROCESSOR_FILES:
+        try:
+            path = source / name if isinstance(source, Path) else Path(hf_hub_download(source, name))
+            content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            return content
+        except (FileNotFoundError, EntryNotFoundError):
+            continue
+        except (OSError, ValueError) as error:
+            raise _unreachable(argument, error) from error
+    raise BenchError(
+        f"no {PROCESSOR_FILES[1]}, which says what the weights are to see",
+        where=f"model hf:{argument}",
+        fix="put it beside config.json: the processor's save_pretrained writes it",
+    )
+
+
+def _transformers(argument: str) -> ModuleType:
+    try:
+        import transformers
+    except ImportError as error:
+        raise BenchError(
+            "transformers is not installed", where=f"model hf:{argument}", fix="pip install 'vjepa-bench[hf]'"
+        ) from error
+    module: ModuleType = transformers
+    return module
+
+
+@contextmanager
+def _quiet(transformers: ModuleType) -> Iterator[None]:
+    """Without bars and load reports: what is missing is an error here, what is left over a classifier or decoder."""
+    logging = transformers.utils.logging
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _source(argument: str) -> Path | str:
+    """A folder that is there, or else the name of a repository."""
+    folder = Path(argument).expanduser()
+    if argument and folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BenchError("no config.json in this folder", where=str(folder), fix="give what save_pretrained wrote")
+        return folder
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", argument):
+        raise BenchError(
+            "neither a folder nor the name of a repository",
+            where=f"model hf:{argument}",
+            fix="say hf:path/to/folder or hf:OWNER/NAME",
+        )
+    return argument
+
+
+def _row_name(argument: str) -> str:
+    source = _source(argument)
+    return f"hf:{source.resolve().name}" if isinstance(source, Path) else f"hf:{source}"
+
+
+def _unreachable(argument: str, error: Exception) -> BenchError:
+    """One line of what transformers and the hub say in many."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    fix = "the folder must hold config.json and *.safetensors"
+    if isinstance(_source(argument), str):
+        fix = (
+            f"check the name and the network; without one, run `hf download {argument} --local-dir FOLDER` elsewhere"
+            " and say hf:FOLDER; a repository without safetensors is to be converted with save_pretrained first"
+        )
+    return BenchError(lines[0], where=f"model hf:{argument}", fix=fix)
