@@ -25,7 +25,7 @@ def stratified_split(labels: Rows, share: float, *, seed: int) -> tuple[Rows, Ro
     # Largest remainders first; ties in an order drawn from the seed, so that no class is favoured for its number.
     order = stream.permutation(len(counts))
     for index in order[np.argsort(-(wanted - quota)[order], kind="stable")]:
-        if missing > 0 and quota[index] < counts[index] - 1:
+        if missing > 0 and quota[index] < min(counts[index] - 1, np.ceil(wanted[index])):
             quota[index] += 1
             missing -= 1
     held_out = np.zeros(len(labels), dtype=bool)

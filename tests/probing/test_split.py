@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
@@ -35,6 +35,7 @@ def test_nothing_to_hold_out() -> None:
 
 
 @settings(max_examples=50, deadline=None)
+@example(counts=[1, 10], share=0.5, seed=0)
 @given(
     counts=st.lists(st.integers(1, 12), min_size=1, max_size=8).filter(lambda c: sum(c) > len(c)),
     share=st.floats(0.05, 0.95),

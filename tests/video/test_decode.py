@@ -232,7 +232,12 @@ def test_a_frame_that_cannot_be_decoded_is_an_error_not_another_frame(
     intact = decode_in_order(make_video("quick.mp4"))
     with pytest.raises(DecodeError, match="damaged"):
         read_frames(bad / "hole.mp4", range(30), decoder)
-    assert np.array_equal(read_frames(bad / "hole.mp4", [3], decoder)[0], intact[3])
+    try:
+        before_the_hole = read_frames(bad / "hole.mp4", [3], decoder)[0]
+    except DecodeError:
+        assert decoder == "decord"  # its thread reads ahead and may meet the hole first
+    else:
+        assert np.array_equal(before_the_hole, intact[3])
     assert capfd.readouterr() == ("", "")
 
 
