@@ -11,6 +11,8 @@ from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, architectu
 from bench.errors import BenchError, nearest
 
 SEED = 0
+PROBE_HEADS = 16
+"""Of the official probes, also for encoders of more heads: ViT-g has 22, ViT-G 26 (protocol.md 4.2)."""
 
 
 def random_facts(size: str = "vit_nano") -> EncoderFacts:
@@ -40,7 +42,7 @@ def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> E
     return EncoderFacts(
         name=name,
         embed_dim=config.embed_dim,
-        num_heads=config.num_heads,
+        num_heads=min(config.num_heads, PROBE_HEADS),
         patch_size=config.patch_size,
         tubelet_size=config.tubelet_size,
         input_spec=InputSpec(num_frames=config.num_frames, resolution=config.resolution, frame_step=frame_step),

@@ -95,3 +95,12 @@ def test_clips_that_do_not_divide_into_patches_are_refused() -> None:
         encoder(torch.zeros(1, 3, 8, 18, 16))
     with pytest.raises(BenchError, match="takes clips"):
         encoder(torch.zeros(1, 8, 3, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("size", "heads"), [("vit_base", 12), ("vit_large", 16), ("vit_giant_xformers", 16), ("vit_gigantic_xformers", 16)]
+)
+def test_probes_of_wide_encoders_get_the_official_sixteen_heads(size: str, heads: int) -> None:
+    facts = describe_encoder(f"random:{size}")
+    assert facts.num_heads == heads
+    assert facts.embed_dim % heads == 0
