@@ -16,6 +16,8 @@ from bench.files import content_folder
 
 Axis = Literal["motion", "appearance"]
 Sampling = Literal["center", "random"]
+Format = Literal["list", "kinetics", "ssv2", "imagenet", "inat", "diving48", "jester", "coin", "ucf101", "hmdb51"]
+"""Official annotation formats; bench.annotations.formats has the reader of each."""
 
 # Strict: YAML's `true` is no rate. An integer is a number all the same.
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
@@ -47,6 +49,37 @@ class ClipProtocol(_Card):
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
 
 
+class AnnotationFiles(_Card):
+    """Under which names a split is looked for in the data folder and the folders directly below it, best first.
+
+    Wildcards are allowed. A folder is read as one folder of files a class.
+    """
+
+    train: tuple[str, ...] = ()
+    test: tuple[str, ...] = ()
+    folders: tuple[str, ...] = ()
+    """Of lists: where below the data folder their paths may start; the data folder itself where none has the files."""
+
+
+class Reference(_Card):
+    """A published score of the task."""
+
+    model: str
+    """The encoder: its name in `bench models` where it has one."""
+    probe: str
+    """The recipe that is nearest to the paper's."""
+    clip: str
+    """The clip protocol of `clips` that it was measured with."""
+    value: float = Field(ge=0, le=100)
+    """In the unit of the metric: percent."""
+    tolerance: float = Field(default=2.5, gt=0)
+    """How far a faithful measurement may be from it, points. 2.5 because the one independent reproduction of V-JEPA's
+    probes with a like protocol (2408.11318, Table 5) is 0.6 to 2.4 points from the authors' own numbers on K400, SSv2
+    and ImageNet; what remains inside is copies of the data, random test positions, seeds and the choice of a head."""
+    source: str
+    """Paper and table, or README, as in results/published.csv."""
+
+
 class TaskCard(_Card):
     """What a task is: data, classes, axis, clip protocol, metric."""
 
@@ -56,7 +89,13 @@ class TaskCard(_Card):
     axis_source: str = ""
     """Who says that the task is about motion, or about appearance."""
     data: Literal["digits", "lists"] = "lists"
-    """`lists`: two files of `path label` lines; `digits`: the embedded dataset."""
+    """`lists`: annotation files of the user's; `digits`: the embedded dataset."""
+    format: Format = "list"
+    """Official format of the annotations. Lists of `path label` lines are read for every task, whatever it is."""
+    annotations: AnnotationFiles = AnnotationFiles()
+    """Official names of the annotation files."""
+    media: Literal["video", "image"] = "video"
+    """What a sample is. An image is shown to video encoders as a clip of equal frames."""
     label: Literal["motion", "digit"] | None = None
     """Which label of the embedded dataset."""
     train: str = "train.csv"
@@ -64,15 +103,26 @@ class TaskCard(_Card):
     test: str = "val.csv"
     """Test list, relative to the data folder."""
     classes: Annotated[int, Field(ge=2, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
-    """Number of classes, or their names in label order; taken from the lists where empty."""
+    """Number of classes, or their names in label order; taken from the lists where empty. Where a card states only the
+    number, the annotation files may hold the names."""
     clip: ClipProtocol = ClipProtocol()
+    """The clip protocol that is used where the user names none."""
+    clips: dict[str, ClipProtocol] = {}
+    """Clip protocols as papers report them, by name, for `--clip NAME`."""
     metric: Literal["top1"] = "top1"
     train_size: int | None = Field(default=None, ge=1)
     """Official number of training samples."""
     test_size: int | None = Field(default=None, ge=1)
     """Official number of test samples."""
+    layout: str = ""
+    """What a data folder looks like, for people."""
     licence: str = ""
     homepage: str = ""
+    """Where the data are described and asked for."""
+    access: str = ""
+    """How to get the data, in a sentence."""
+    references: tuple[Reference, ...] = ()
+    """Published scores with the protocols of `clips`."""
     published_task: str | None = None
     """Name of the task in results/published.csv."""
 
@@ -82,6 +132,9 @@ class TaskCard(_Card):
             raise ValueError("label: give it exactly where data is 'digits'")
         if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: a name is given twice")
+        unknown = [reference.clip for reference in self.references if reference.clip not in self.clips]
+        if unknown:
+            raise ValueError(f"references: no clip protocol '{unknown[0]}' in clips")
         return self
 
     @property
@@ -189,6 +242,16 @@ def load_probe_card(spec: str) -> ProbeCard:
     return _load(spec, ProbeCard, "probes", "probe")
 
 
+def with_clip(card: TaskCard, name: str | None) -> TaskCard:
+    """The card with the clip protocol `name` of its `clips`; as it is where None. Raises BenchError for other names."""
+    if name is None:
+        return card
+    if name not in card.clips:
+        fix = nearest(name, card.clips) if card.clips else "drop --clip; --set clip.KEY=VALUE changes it"
+        raise BenchError(f"task {card.name} has no clip protocol '{name}'", where="--clip", fix=fix)
+    return card.model_copy(update={"clip": card.clips[name]})
+
+
 def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     """A copy of `card` with the values of `--set PREFIX.key=value` laid over it, validated again.
 
@@ -233,7 +296,9 @@ def _load(spec: str, kind: type[Card], folder: str, word: str) -> Card:
     else:
         raise BenchError(f"unknown {word} '{spec}'", fix=f"{nearest(spec, names)} `bench {word}s` lists them")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        # The same safe loader in C where PyYAML was built with it: cards with a thousand classes are slow without.
+        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
@@ -261,6 +326,8 @@ def _validate(content: dict[str, Any], kind: type[Card], where: str) -> Card:
 
 def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
     for part in location[:-1]:
+        if part not in kind.model_fields:  # a position in a list, or a name that the user chose
+            continue
         section = kind.model_fields[str(part)].annotation
         options = [section, *getattr(section, "__args__", ())]
         kind = next(o for o in options if isinstance(o, type) and issubclass(o, BaseModel))

@@ -20,6 +20,7 @@ from bench.options import (
     Axis,
     BatchSize,
     Cache,
+    Clip,
     Data,
     Decoder,
     Device,
@@ -79,6 +80,7 @@ def run(
     val: Val = None,
     axis: Axis = None,
     name: Name = None,
+    clip: Clip = None,
     cache: Cache = None,
     results: Results = Path("results"),
     device: Device = "auto",
@@ -102,8 +104,14 @@ def run(
         plans = _plans(arguments, reporter)
         if dry_run:
             from bench.forecast import forecast
+            from bench.presence import MissingFilesError
 
-            forecasts = [forecast(plan) for plan in plans]
+            try:
+                forecasts = [forecast(plan) for plan in plans]
+            except MissingFilesError as missing:
+                if as_json:
+                    print(json.dumps([missing.facts()], indent=1))
+                raise
         else:
             from bench.suite import run_all
 
@@ -132,6 +140,7 @@ def extract(
     train: Train = None,
     val: Val = None,
     probe: Probe = "attentive",
+    clip: Clip = None,
     cache: Cache = None,
     device: Device = "auto",
     precision: Precision = "auto",
@@ -209,22 +218,21 @@ def leaderboard(
         print(f"bench: skipped {problem}", file=sys.stderr)
 
 
-@app.command(epilog="Example: bench tasks --json")
-def tasks(as_json: Json = False) -> None:
-    """List the tasks."""
+@app.command(epilog="Example: bench tasks ssv2")
+def tasks(
+    name: Annotated[str | None, typer.Argument(help="Show this one in full: a name, or the path of a card.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the tasks, or show one: layout on disk, clip protocols, published scores, licence, where to ask."""
     from bench.cards import load_task, task_names
+    from bench.task_table import task_lines, task_rows
 
-    cards = [load_task(name) for name in task_names()]
-    rows = [
-        {
-            "task": c.name,
-            "axis": c.axis or "-",
-            "classes": c.num_classes or "from your lists",
-            "title": c.title,
-        }
-        for c in cards
-    ]
-    print_list(rows, [card.model_dump(mode="json") for card in cards], as_json)
+    if name is not None:
+        card = load_task(name)
+        print_facts(task_lines(card), card.model_dump(mode="json"), as_json)
+        return
+    cards = [load_task(known) for known in task_names()]
+    print_list(task_rows(cards), [card.model_dump(mode="json") for card in cards], as_json)
 
 
 @app.command(epilog="Example: bench models 'vjepa2*'")

@@ -6,19 +6,19 @@ import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 
 from bench import environment
 from bench.annotations import Sample
 from bench.encoders.contract import Precision
-from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.plan import RunPlan
+from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
 from bench.video.loader import ClipPlan, VideoItem, load_clips
 
 _TIMED_FILES = 4
+_TRIED_FILES = 400  # to find those, where some are missing
 ENCODER_EFFICIENCY = 0.5
 """Share of the matrix-product rate that a transformer is assumed to reach."""
 
@@ -35,6 +35,8 @@ class Forecast:
     test_samples: int
     missing_files: int
     empty_files: int
+    files: tuple[SplitFiles, ...]
+    """Both splits: annotated, official, present, missing, empty."""
     clips: int
     tokens: int
     feature_bytes: int
@@ -44,19 +46,19 @@ class Forecast:
 
 
 def forecast(plan: RunPlan) -> Forecast:
-    """The forecast of a plan. Raises BenchError where the features do not fit on the cache's disk."""
+    """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError where the
+    features do not fit on the cache's disk."""
     train, test = plan.splits.train, plan.splits.test
     train_views = plan.draws("train") * plan.train_clips.num_segments
     test_views = plan.test_clips.views * plan.test_clips.num_segments
     clips = len(train) * train_views + len(test) * test_views
     tokens = clips * plan.clip_tokens
     num_bytes = tokens * plan.facts.embed_dim * 2
+    files = look_for_files(plan)
+    refuse_missing(plan, files)
     check_space(plan.cache, num_bytes)
-    for split, samples in (("training", train), ("test", test)):
-        _refuse_missing(plan, split, samples)
-    sizes = [_size(sample) for sample in (*train, *test)]
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
-    seconds = _decode_seconds([s for s, n in zip((*train, *test), sizes, strict=True) if n], plan.test_clips)
+    seconds = _decode_seconds([*train, *test], plan.test_clips)
     return Forecast(
         task=plan.task.name,
         model=plan.facts.name,
@@ -64,8 +66,9 @@ def forecast(plan: RunPlan) -> Forecast:
         input=plan.input_name,
         train_samples=len(train),
         test_samples=len(test),
-        missing_files=sum(n is None for n in sizes),
-        empty_files=sum(n == 0 for n in sizes),
+        missing_files=sum(part.missing for part in files),
+        empty_files=sum(part.empty for part in files),
+        files=files,
         clips=clips,
         tokens=tokens,
         feature_bytes=num_bytes,
@@ -77,26 +80,10 @@ def forecast(plan: RunPlan) -> Forecast:
     )
 
 
-def _refuse_missing(plan: RunPlan, split: str, samples: Sequence[Sample]) -> None:
-    unreadable = [sample.id for sample in samples if not _size(sample)]
-    if len(unreadable) > plan.options.max_failed * len(samples):
-        raise BenchError(
-            f"{len(unreadable)} of {len(samples)} {split} files are missing or empty, first {unreadable[0]}",
-            where=f"task {plan.task.name}",
-            fix=f"check --data; a run is refused above --max-failed {plan.options.max_failed}",
-        )
-
-
-def _size(sample: Sample) -> int | None:
-    try:
-        return Path(sample.path).stat().st_size
-    except OSError:
-        return None
-
-
 def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
     """Seconds to decode and crop one video in one process, from a few of them spread over the list."""
-    chosen = samples[:: max(1, len(samples) // _TIMED_FILES)][:_TIMED_FILES]
+    present = [sample for sample in samples[:: max(1, len(samples) // _TRIED_FILES)] if size_of(sample)]
+    chosen = present[:: max(1, len(present) // _TIMED_FILES)][:_TIMED_FILES]
     if not chosen:
         return 0.0
     items = [VideoItem(id=sample.id, path=sample.path) for sample in chosen]

@@ -33,9 +33,20 @@ ProbeClasses = Annotated[
     Path | None,
     typer.Option(help="Names of the given probe's classes in its order: one a line, or JSON or YAML (id: name)."),
 ]
-Data = Annotated[Path | None, typer.Option(help="Folder of the videos; relative paths of the lists start here.")]
-Train = Annotated[Path | None, typer.Option(help="Training list of `path label` lines.")]
-Val = Annotated[Path | None, typer.Option(help="Test list of `path label` lines.")]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Folder of the data, laid out as `bench tasks NAME` shows; relative paths of lists start here."),
+]
+Train = Annotated[
+    Path | None, typer.Option(help="Training annotations: the task's official file, or a list of `path label` lines.")
+]
+Val = Annotated[
+    Path | None, typer.Option(help="Test annotations: the task's official file, or a list of `path label` lines.")
+]
+Clip = Annotated[
+    str | None,
+    typer.Option(help="Clip protocol of a paper, by its name in `bench tasks NAME`. Default: the card's own."),
+]
 Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
 Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
 Cache = Annotated[Path | None, typer.Option(help="Where features are kept. Default: BENCH_CACHE, or the user cache.")]

@@ -25,6 +25,7 @@ from bench.cards import (
     override,
     probe_names,
     replace,
+    with_clip,
 )
 from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
@@ -55,6 +56,8 @@ class RunOptions:
     axis: Axis | None = None
     name: str | None = None
     """Name of a custom task on the leaderboard."""
+    clip: str | None = None
+    """Which of the card's clip protocols, by its name in `clips`."""
     cache: Path | None = None
     results: Path = Path("results")
     device: str = "auto"
@@ -251,7 +254,7 @@ def clip_plan(clip: ClipProtocol, facts: EncoderFacts, options: RunOptions) -> C
 
 
 def _task(options: RunOptions) -> TaskCard:
-    task = override(load_task(options.task), "clip", _section(options.settings, "clip"))
+    task = override(with_clip(load_task(options.task), options.clip), "clip", _section(options.settings, "clip"))
     unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip")]
     if unknown:
         raise BenchError(f"unknown setting '{unknown[0]}'", where="--set", fix="settings begin with probe. or clip.")

@@ -28,7 +28,7 @@ def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
         {
             "task": item.task,
             "model": item.model,
-            "samples": f"{item.train_samples:,} + {item.test_samples:,}",
+            "samples": " + ".join(_listed(part.annotated, part.official) for part in item.files),
             "unreadable": f"{item.missing_files} missing, {item.empty_files} empty",
             "clips": f"{item.clips:,}",
             "tokens": f"{item.tokens:,}",
@@ -38,6 +38,10 @@ def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
         for item in forecasts
     ]
     show(table(rows))
+
+
+def _listed(annotated: int, official: int | None) -> str:
+    return f"{annotated:,}" if official in (None, annotated) else f"{annotated:,} of {official:,}"
 
 
 def print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> None:

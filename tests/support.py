@@ -17,14 +17,14 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 """The fixture `bench_command`: arguments of the command line in, what it printed out."""
 
 
-def write_video(path: Path, frames: np.ndarray, fps: int = 8) -> Path:
-    """Write uint8 frames [T, H, W, 3] as H.264."""
+def write_video(path: Path, frames: np.ndarray, fps: int = 8, codec: str = "libx264") -> Path:
+    """Write uint8 frames [T, H, W, 3], as H.264 by default."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps)
+        stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
-        stream.options = {"crf": "10", "preset": "veryfast"}
+        stream.options = {"crf": "10", "preset": "veryfast"} if codec == "libx264" else {"crf": "10", "b": "1M"}
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from bench import BenchError
-from bench.cards import load_probe_card, load_task, override, probe_names, replace, task_names
+from bench.cards import load_probe_card, load_task, override, probe_names, replace, task_names, with_clip
 from bench.files import content_folder
 
 
@@ -80,6 +80,14 @@ VALID = {"name": "mine", "title": "Mine", "classes": 3}
         ({"classes": 1}, ["classes"]),
         ({"classes": ["a", "a"]}, ["classes", "twice"]),
         ({"label": "motion"}, ["label", "digits"]),
+        ({"format": "kinetic"}, ["format"]),
+        ({"clips": {"paper": {"vews": 3}}}, ["unknown key 'clips.paper.vews'", "did you mean 'views'"]),
+        ({"annotations": {"trian": ["a"]}}, ["unknown key 'annotations.trian'", "did you mean 'train'"]),
+        ({"references": [{"modle": "a"}]}, ["references.0"]),
+        (
+            {"references": [{"model": "a", "probe": "knn", "clip": "paper", "value": 1.0, "source": "me"}]},
+            ["references", "no clip protocol 'paper'"],
+        ),
     ],
 )
 def test_a_mistake_in_a_card_is_named(tmp_path: Path, change: dict[str, object], words: list[str]) -> None:
@@ -136,6 +144,17 @@ def test_impossible_settings_are_refused(settings: dict[str, object], words: str
     with pytest.raises(BenchError) as refusal:
         override(load_probe_card("attentive"), "probe", settings)
     assert words in str(refusal.value)
+
+
+def test_a_clip_protocol_is_chosen_by_its_name() -> None:
+    card = load_task("ssv2")
+    assert with_clip(card, None) == card
+    chosen = with_clip(card, "vjepa2-g384").clip
+    assert (chosen.frames, chosen.step, chosen.sampling) == (64, 2, "random")
+    with pytest.raises(BenchError, match=r"--clip: task ssv2 has no clip protocol 'vjepa-1' - did you mean 'vjepa1'"):
+        with_clip(card, "vjepa-1")
+    with pytest.raises(BenchError, match="drop --clip"):
+        with_clip(load_task("custom"), "vjepa1")
 
 
 def test_a_replaced_name_is_checked_too() -> None:

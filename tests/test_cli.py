@@ -48,6 +48,19 @@ def test_listing_does_not_import_torch(bench_command: Run, command: list[str], m
     assert done.returncode == 0 and " torch\n" not in done.stderr and "typer" in done.stderr
 
 
+def test_one_task_is_shown_in_full(bench_command: Run) -> None:
+    shown = bench_command("tasks", "ssv2").stdout
+    for words in (
+        "168,913 training, 24,777 test",
+        "20bn-something-something-v2",
+        "--clip vjepa2-g384",
+        "69.5 +- 2.5 %",
+    ):
+        assert words in shown
+    card = json.loads(bench_command("tasks", "ssv2", "--json").stdout)
+    assert len(card["classes"]) == 174 and card["references"][0]["model"] == "vjepa-vitl16"
+
+
 def test_a_run_ends_with_the_leaderboard(
     bench_command: Run, bright_and_dark: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -156,6 +169,9 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["run", "--probe", "atentive"], ["unknown probe", "did you mean 'attentive'"]),
         (["run", "--task", "ssv2"], ["needs your data", "--data"]),
         (["run", "--task", "ssv2", "--data", "/nowhere"], ["no such data folder"]),
+        (["run", "--task", "ssv2", "--clip", "vjepa3"], ["--clip", "did you mean 'vjepa1'"]),
+        (["run", "--task", "ssv2", "--data", "."], ["no annotations of the train split", "bench tasks ssv2"]),
+        (["tasks", "sv2"], ["unknown task 'sv2'", "did you mean 'ssv2'"]),
         (["run", "--set", "probe.lrr=1"], ["probe.lrr", "did you mean 'lr'"]),
         (["run", "--set", "probe.lr"], ["key=value"]),
         (["run", "--set", "colour=1"], ["unknown setting"]),

@@ -60,6 +60,14 @@ def test_ssv2_is_measured_as_16x2x3(plan_of: Any) -> None:
     assert len(plan.splits.class_names) == 174
 
 
+def test_the_clip_protocol_of_a_paper_shows_in_names_and_gives_way_to_settings(plan_of: Any) -> None:
+    options = {"task": "ssv2", "model": "random:vit_tiny"}
+    plan, own = plan_of(**options, clip="vjepa2-g384"), plan_of(**options)
+    assert plan.input_name == "64x224px step 2" and own.input_name == "16x224px step 4"
+    assert plan.protocol == "attentive/1 2x3 random step 2" and own.protocol == "attentive/1 2x3 center step 4"
+    assert plan_of(**options, clip="vjepa2-g384", settings={"clip.frames": 8}).input_name == "8x224px step 2"
+
+
 def test_several_train_views_are_drawn_at_random(plan_of: Any) -> None:
     assert plan_of().train_clips.sampling == "center" and plan_of().draws("train") == 1
     plan = plan_of(settings={"probe.train_views": 3}, seed=7)

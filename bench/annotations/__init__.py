@@ -15,7 +15,7 @@ class Sample:
     """One labelled video or image."""
 
     id: str
-    """Stable and unique in its split: the path as the annotation file gives it."""
+    """Stable and unique in its split: the path, or the name of the sample, as the annotation file gives it."""
     path: str
     """Where the video or image file is, or the folder of its frames."""
     label: int
@@ -28,11 +28,12 @@ class Sample:
 def read(card: TaskCard | str, data: Path | str, split: Literal["train", "test"]) -> list[Sample]:
     """The samples of one split of a task in the folder `data`, in the order of its annotation file.
 
-    `card` is a task card, its name or its path. Raises BenchError naming file and row for whatever does not fit.
+    `card` is a task card, its name or its path. The annotation file is the card's list, or an official file by its
+    usual name, in that folder or one below it. Every annotated sample is there, also one whose file is not. Raises
+    BenchError naming file and row for whatever does not fit.
     """
-    from bench.annotations.lists import read_list
+    from bench.annotations.splits import ListOptions, read_split
     from bench.cards import load_task
 
     task = load_task(card) if isinstance(card, str) else card
-    folder = Path(data).expanduser()
-    return read_list(folder / (task.train if split == "train" else task.test), folder)
+    return read_split(task, ListOptions(Path(data).expanduser()), split)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.annotations import Sample
-from bench.annotations.lists import read_list
+from bench.annotations.formats import ReadSplit, find_annotations, read_splits
+from bench.annotations.rows import Split
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -26,7 +26,7 @@ class Splits:
 
 @dataclass(frozen=True)
 class ListOptions:
-    """Where the user says that the lists and the files are."""
+    """Where the user says that the annotations and the files are."""
 
     data: Path | None = None
     train: Path | None = None
@@ -49,18 +49,30 @@ def load_splits(
     if card.data == "digits":
         splits = _digits(card, where, cache, progress)
         return replace(splits, train=[]) if test_only else splits
-    train_list, test_list = _list_paths(card, where, test_only=test_only)
-    without = test_only and not train_list.is_file()
-    train = [] if without else read_list(train_list, where.data)
-    test = read_list(test_list, where.data)
-    counted, samples = (test_list, test) if without else (train_list, train)
-    num_classes = card.num_classes or _infer_classes(counted, samples)
-    source = f"card {card.name}" if card.num_classes else f"{counted}"
-    for path, samples in ((train_list, train), (test_list, test)):
-        _check_labels(path, samples, num_classes, source)
-    _check_overlap(train_list, train, test_list, test)
-    names = card.classes if isinstance(card.classes, tuple) else tuple(str(i) for i in range(num_classes))
-    return Splits([] if test_only else train, test, names)
+    paths = _annotation_paths(card, where, test_only=test_only)
+    read = read_splits(card, paths, where.data)
+    counted = read.get("train", read["test"])
+    num_classes = card.num_classes or _infer_classes(counted.path, counted.samples)
+    source = f"card {card.name}" if card.num_classes else f"{counted.path}"
+    for part in read.values():
+        _check_labels(part.path, part.samples, num_classes, source)
+    if "train" in read:
+        _check_overlap(read["train"], read["test"])
+    train = [] if test_only or "train" not in read else read["train"].samples
+    return Splits(train, read["test"].samples, _class_names(card, num_classes, read))
+
+
+def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]:
+    """The samples of one split. Raises BenchError naming file and row for anything that does not fit."""
+    if card.data == "digits":
+        raise BenchError(f"task {card.name} brings its own data", fix="bench.digits reads it")
+    if where.data is None or not where.data.is_dir():
+        raise BenchError("no such data folder", where=str(where.data), fix="check it")
+    path = (where.train if split == "train" else where.val) or find_annotations(card, where.data, split)
+    part = read_splits(card, {split: path}, where.data)[split]
+    num_classes = card.num_classes or _infer_classes(part.path, part.samples)
+    _check_labels(part.path, part.samples, num_classes, f"card {card.name}")
+    return part.samples
 
 
 def subset(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:
@@ -91,18 +103,40 @@ def _digits(card: TaskCard, where: ListOptions, cache: Path, progress: Callable[
     return Splits(samples("train"), samples("test"), names)
 
 
-def _list_paths(card: TaskCard, where: ListOptions, *, test_only: bool) -> tuple[Path, Path]:
+def _annotation_paths(card: TaskCard, where: ListOptions, *, test_only: bool) -> dict[Split, Path]:
+    """Where the annotations of both splits are. Without training, none of the training split need be there."""
     if where.data is not None and not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check --data")
     if where.data is None and (where.val is None or (where.train is None and not test_only)):
+        lists = "" if card.format == "list" else " or its official annotations"
         raise BenchError(
             f"task {card.name} needs your data",
-            fix=f"give --val LIST, or --data FOLDER with {card.test} in it"
+            fix=f"give --val LIST, or --data FOLDER with {card.test}{lists} in it"
             if test_only
-            else f"give --train LIST --val LIST, or --data FOLDER with {card.train} and {card.test} in it",
+            else f"give --train LIST --val LIST, or --data FOLDER with {card.train} and {card.test}{lists} in it",
         )
-    folder = where.data or Path()
-    return where.train or folder / card.train, where.val or folder / card.test
+    paths: dict[Split, Path] = {}
+    given: dict[Split, Path | None] = {"train": where.train, "test": where.val}
+    for split, path in given.items():
+        try:
+            found = path or find_annotations(card, where.data or Path(), split)
+        except BenchError:
+            if not (test_only and split == "train"):
+                raise
+            continue
+        if not test_only or split == "test" or found.exists():
+            paths[split] = found
+    return paths
+
+
+def _class_names(card: TaskCard, num_classes: int, read: Mapping[Split, ReadSplit]) -> tuple[str, ...]:
+    """The card's names, else those that the annotations give; numbers where neither knows any."""
+    if isinstance(card.classes, tuple):
+        return card.classes
+    known: dict[int, str] = {}
+    for part in read.values():
+        known |= part.class_names or {}
+    return tuple(known.get(i, str(i)) for i in range(num_classes))
 
 
 def _infer_classes(path: Path, samples: list[Sample]) -> int:
@@ -128,11 +162,13 @@ def _check_labels(path: Path, samples: list[Sample], num_classes: int, source: s
         raise BenchError("a task needs at least two classes", where=str(path), fix="check the labels")
 
 
-def _check_overlap(train_list: Path, train: list[Sample], test_list: Path, test: list[Sample]) -> None:
-    shared = Counter(sample.path for sample in train) & Counter(sample.path for sample in test)
+def _check_overlap(train: ReadSplit, test: ReadSplit) -> None:
+    shared = {sample.path for sample in train.samples} & {sample.path for sample in test.samples}
+    if train.ids_are_official and test.ids_are_official:
+        shared |= {sample.id for sample in train.samples} & {sample.id for sample in test.samples}
     if shared:
         raise BenchError(
-            f"{len(shared)} file(s) are in both lists, first '{next(iter(shared))}'",
-            where=f"{train_list} and {test_list}",
+            f"{len(shared)} file(s) are in both lists, first '{min(shared)}'",
+            where=f"{train.path} and {test.path}",
             fix="a test sample must not be trained on: remove it from one list",
         )

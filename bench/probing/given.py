@@ -1,8 +1,9 @@
 """A probe that is given instead of trained: is it one for this task and encoder, and which class is which?
 
 The order of the classes is settled by name where both sides have names. A side without names is refused where the
-other has them, except for a released probe of this very task whose order is known. Where neither side has names, the
-order is taken on trust, and the record says so.
+other has them, except for a released probe of this very task, whose order is that of the task's annotations unless it
+is known to be private. Where that is not stated, or neither side has names, the order is taken on trust, and the record
+says so.
 """
 
 from __future__ import annotations
@@ -122,6 +123,8 @@ def class_order(
         return match(task_names, probe_names, where=str(path)), "by class name"
     if released and released.order == "official" and released.task == task:
         return as_they_are, f"the labels of {task}'s annotations, as its authors state for {path.name}"
+    if probe_names is None and released and released.order == "unknown" and released.task == task:
+        return as_they_are, f"the labels of {task}'s annotations, on trust: its authors do not state it"
     if probe_names is not None:
         raise BenchError(
             f"the probe names its classes ('{probe_names[0]}', ...) and task {task} does not, so that their order "

@@ -1,0 +1,111 @@
+"""Annotation files as text, JSON and tables, with errors that name file and row."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench.errors import BenchError
+
+_HEAD_BYTES = 4096
+
+
+def head_of(path: Path) -> str:
+    """The first characters of a file, whatever is in it; empty for a folder."""
+    if path.is_dir():
+        return ""
+    try:
+        with path.open("rb") as file:
+            return file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def read_text(path: Path) -> str:
+    """A text file. Raises BenchError where it is missing, empty or not UTF-8."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unreadable(path, error) from error
+    if not text.strip():
+        raise BenchError("the annotation file is empty", where=str(path), fix="download it again")
+    return text
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises BenchError naming the line where it is none."""
+    text = read_text(path)
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        where = f"{path}:{error.lineno}"
+        raise BenchError(f"not JSON ({error.msg})", where=where, fix="download the file again") from error
+
+
+def read_entries(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The entries of a JSON list of mappings that have `fields`, counted from 1."""
+    content = read_json(path)
+    if not isinstance(content, list):
+        raise BenchError("not a list of samples", where=str(path), fix="give the official annotation file")
+    for number, entry in enumerate(content, start=1):
+        yield number, with_fields(entry, fields, where=f"{path}: entry {number}")
+
+
+def with_fields(entry: Any, fields: Sequence[str], *, where: str) -> dict[str, Any]:
+    """The mapping `entry`. Raises BenchError where it is none or a field is missing."""
+    missing = [field for field in fields if not isinstance(entry, dict) or field not in entry]
+    if missing:
+        labels = {"label", "template", "class"} & set(missing)
+        fix = "labels of this split are not public: give the validation file" if labels else "download the file again"
+        raise BenchError(f"no field '{missing[0]}'", where=where, fix=fix)
+    return dict(entry)
+
+
+def read_table(
+    path: Path, columns: Sequence[str], *, header: Sequence[str] | None = None, delimiter: str = ","
+) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of a delimited file with their line numbers. `columns` must be there; the first row names them unless
+    `header` does.
+
+    Raises BenchError where the header is missing, lacks a column, or a row is short.
+    """
+    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
+    rows = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+    if header is None:
+        line, first = next(rows)
+        header = [cell.strip() for cell in first]
+        absent = [column for column in columns if column not in header]
+        if absent:
+            shown = delimiter.join(first)[:60]
+            raise BenchError(
+                f"no column '{absent[0]}' in the header '{shown}'",
+                where=f"{path}:{line}",
+                fix="labels of this split are not public: give the validation file"
+                if absent == ["label"]
+                else f"the first row names the columns {', '.join(columns)}",
+            )
+    for line, row in rows:
+        if len(row) < len(header):
+            what = f"{len(row)} columns instead of {len(header)}"
+            raise BenchError(what, where=f"{path}:{line}", fix="mend the row, or download the file again")
+        yield line, {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+
+
+def whole_number(text: Any, *, where: str) -> int:
+    """A number that is whole, such as `12`, `12.0` or 12. Raises BenchError for anything else."""
+    try:
+        number = float(text)
+        if not isinstance(text, bool) and number == int(number):
+            return int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise BenchError(f"'{text}' is not a whole number", where=where, fix="mend the row")
+
+
+def _unreadable(path: Path, error: Exception) -> BenchError:
+    if isinstance(error, FileNotFoundError):
+        return BenchError("no such annotation file", where=str(path), fix="check --data, --train and --val")
+    return BenchError(f"cannot be read as text ({error})", where=str(path), fix="give the official file, in UTF-8")

@@ -1,0 +1,73 @@
+"""Dataset cards for people: the rows of `bench tasks`, and one card in full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from bench.cards import ClipProtocol, Reference, TaskCard
+
+_CLASSES_SHOWN = 4
+
+
+def task_rows(cards: Sequence[TaskCard]) -> list[dict[str, Any]]:
+    """One row a card."""
+    return [
+        {
+            "task": card.name,
+            "axis": card.axis or "-",
+            "classes": f"{card.num_classes:,}" if card.num_classes else "from your lists",
+            "train": _count(card.train_size),
+            "test": _count(card.test_size),
+            "format": "brings its own" if card.data == "digits" else card.format,
+            "title": card.title,
+        }
+        for card in cards
+    ]
+
+
+def task_lines(card: TaskCard) -> dict[str, str]:
+    """What a card says, name and value; values may have several lines."""
+    train, test = ", ".join(card.annotations.train), ", ".join(card.annotations.test)
+    lines = {
+        "task": f"{card.name}: {card.title}",
+        "axis": f"{card.axis}, says {card.axis_source}" if card.axis else "",
+        "classes": _classes(card),
+        "samples": f"{_count(card.train_size)} training, {_count(card.test_size)} test" if card.test_size else "",
+        "media": card.media,
+        "metric": card.metric,
+        "format": "brings its own data" if card.data == "digits" else card.format,
+        "annotations": f"training: {train}\ntest: {test}" if train else "",
+        "layout": card.layout.rstrip() or ("" if card.data == "digits" else f"DATA/{card.train}, DATA/{card.test}"),
+        "clip": _clip(card.clip),
+        **{f"--clip {name}": _clip(clip) for name, clip in card.clips.items()},
+        "published": "\n".join(_reference(reference) for reference in card.references),
+        "licence": card.licence,
+        "homepage": card.homepage,
+        "access": card.access,
+    }
+    return {name: line for name, line in lines.items() if line}
+
+
+def _count(number: int | None) -> str:
+    return "-" if number is None else f"{number:,}"
+
+
+def _classes(card: TaskCard) -> str:
+    if not isinstance(card.classes, tuple):
+        return f"{card.classes:,}, named by the annotations" if card.classes else "from your lists"
+    shown = "; ".join(card.classes[:_CLASSES_SHOWN])
+    more = "; ... (all with --json)" if len(card.classes) > _CLASSES_SHOWN else ""
+    return f"{len(card.classes):,}: {shown}{more}"
+
+
+def _clip(clip: ClipProtocol) -> str:
+    own = "the encoder's own"
+    # Fields that are as by default say nothing; the two that the encoder may decide are always told.
+    told = {"frames": clip.frames or own, "step": clip.step or own} | clip.model_dump(exclude_defaults=True)
+    return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+def _reference(reference: Reference) -> str:
+    ends = f"{reference.probe}, --clip {reference.clip} ({reference.source})"
+    return f"{reference.value:.1f} +- {reference.tolerance:g} %  {reference.model}, {ends}"
