@@ -97,11 +97,12 @@ def normalise(
 
     Runs on the tensor's own device, so that uint8, a quarter of the bytes, is what travels there.
     """
-    values = clips_uint8.movedim(-1, -4).to(torch.float32) / 255
+    # In place, and the axes moved while they are bytes: a quarter of the time.
+    values = clips_uint8.movedim(-1, -4).contiguous().to(torch.float32)
     shape = (3, 1, 1, 1)
     means = torch.tensor(mean, dtype=torch.float32, device=values.device).reshape(shape)
     stds = torch.tensor(std, dtype=torch.float32, device=values.device).reshape(shape)
-    return ((values - means) / stds).contiguous()
+    return values.div_(255).sub_(means).div_(stds)
 
 
 def _resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:
