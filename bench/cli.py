@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
 from bench.options import (
     Axis,
@@ -61,6 +62,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
 )
+app.add_typer(data_commands, name="data")
 
 _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")

@@ -9,11 +9,13 @@ import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import __version__
-from bench.encoders.contract import Precision
 from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.encoders.contract import Precision
 
 PACKAGES = (
     "torch",

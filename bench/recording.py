@@ -11,6 +11,7 @@ from typing import Any
 
 from bench import environment
 from bench.annotations import Sample
+from bench.data.prepared import notes_on
 from bench.encoders.contract import Encoder
 from bench.features.split import SplitFeatures
 from bench.plan import RunPlan
@@ -124,7 +125,7 @@ def _head(head: probe_training.Head) -> Head:
 
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
-    notes = _notes_on_probe(done)
+    notes = _notes_on_probe(done) + notes_on(plan.options.data)
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
     official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}

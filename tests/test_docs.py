@@ -55,6 +55,7 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
     small = {"/data/ssv2": str(users_folder), "random:vit_large": "random"}
     small["--preset vitl16"] = "--preset demo --set data.frame_step=1"
     small["fetch vjepa-vitl16"] = "fetch vjepa-nano"
+    small["/scratch/"] = f"{users_folder.parent}/"
     # A probe as narrow as the small ViT-L is none of the released ones, whose class order is known.
     small["ssv2-probe.pth.tar"] = "ssv2-probe.pth.tar --probe-classes ssv2-classes.txt"
     for shown, replaced in small.items():

@@ -159,7 +159,7 @@ class _PyavFrames:
         from av.video.reformatter import VideoReformatter
 
         self._path = path
-        self._container, self._stream = _open_container(path)
+        self._container, self._stream = open_container(path)
         with self._as_decode_errors():
             self.info, self.packets = _read_packets(self._container, self._stream, path)
         self._to_rgb = VideoReformatter()
@@ -192,7 +192,7 @@ class _PyavFrames:
     def _start_at(self, index: int, decoding_time: int | None) -> None:
         if decoding_time is None:
             self.close()
-            self._container, self._stream = _open_container(self._path)
+            self._container, self._stream = open_container(self._path)
         else:  # much cheaper than to open a small file again
             self._container.seek(decoding_time, stream=self._stream)
         self._decoded = self._numbered()
@@ -261,7 +261,8 @@ class _DecordFrames:
             raise DecodeError("damaged (decord cannot decode it)", where=self._path) from error
 
 
-def _open_container(path: str) -> tuple[InputContainer, VideoStream]:
+def open_container(path: str) -> tuple[InputContainer, VideoStream]:
+    """The container and its best video stream, not yet read. Raises DecodeError as `open_video` does."""
     import av
     from av.error import FFmpegError
     from av.video.stream import VideoStream

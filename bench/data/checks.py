@@ -1,0 +1,148 @@
+"""Can a sample be read? By its header and its end, which takes a millisecond; or by decoding every frame."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from bench.data.endings import is_cut_off, is_doubtful
+from bench.data.frames import frame_files, is_image
+from bench.data.guarded import Alive
+from bench.data.sources import Stamp, fingerprint, open_source, read_in_groups, read_pieces, stamp_of
+from bench.video.decode import DecodeError, VideoInfo, open_container
+
+Fault = Literal["missing", "empty", "unreadable"]
+_DURATION_UNITS = 1_000_000  # FFmpeg counts microseconds
+_WHOLE = 0.9
+"""Of its duration; sound may last longer than the pictures."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One path to check."""
+
+    place: int
+    """Its number among the paths."""
+    path: str
+    full: bool
+    """Whether every frame is decoded."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a path leads to, or why it leads to nothing."""
+
+    fingerprint: int = 0
+    frames: int = 0
+    """0 where the header does not tell."""
+    fps: float = 0.0
+    """0 where the file does not tell."""
+    height: int = 0
+    width: int = 0
+    fault: Fault | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What a check found, and the state of the file that it holds for."""
+
+    facts: Facts
+    stamp: Stamp | None
+    """None where there is no file."""
+
+
+def check(task: Check, alive: Alive) -> Checked:
+    """Look at one path. Never raises for what a file holds."""
+    try:
+        stamp = stamp_of(task.path)
+    except (FileNotFoundError, NotADirectoryError):
+        return Checked(Facts(fault="missing", reason="no such file"), None)
+    except OSError as error:
+        return Checked(Facts(fault="unreadable", reason=error.strerror or str(error)), None)
+    if not stamp[0]:
+        return Checked(Facts(fault="empty", reason="no images" if Path(task.path).is_dir() else "0 bytes"), stamp)
+    try:
+        info = _decoded(task.path, alive) if task.full else _by_header(task.path, alive)
+        facts = Facts(fingerprint(task.path), info.num_frames, info.fps, info.height, info.width)
+    except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
+        facts = Facts(fault="unreadable", reason=reason_of(error, task.path))
+    return Checked(facts, stamp)
+
+
+def reason_of(error: Exception, path: str) -> str:
+    """Why `path` cannot be read, in a few words that do not repeat it."""
+    if isinstance(error, DecodeError):
+        inside = Path(error.where).name + ": " if error.where and error.where != path else ""
+        return inside + error.what
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return f"{type(error).__name__}: {error}"
+
+
+def _by_header(path: str, alive: Alive) -> VideoInfo:
+    """What is cheap to read; all of a file whose end looks wrong."""
+    if Path(path).is_dir():
+        return _folder_header(path, alive)
+    size, pieces = read_pieces(path)
+    if is_doubtful(pieces, size):
+        return _decoded_whole(path, alive)
+    return _image_header(path) if is_image(path) else _video_header(path, size)
+
+
+def _video_header(path: str, size: int) -> VideoInfo:
+    container, stream = open_container(path)
+    with closing(container):
+        with Path(path).open("rb") as file:
+            if is_cut_off(file, size):
+                raise DecodeError("the file is cut off", where=path)
+        packet = next(container.demux(stream), None)
+        if packet is None or not packet.size or packet.is_corrupt:
+            raise DecodeError("it holds no frames", where=path)
+        rate = stream.average_rate or stream.guessed_rate
+        return VideoInfo(stream.frames, float(rate or 0), stream.height, stream.width)
+
+
+def _image_header(path: str) -> VideoInfo:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return VideoInfo(1, 0.0, image.height, image.width)
+    except OSError as error:
+        raise DecodeError(f"not an image, or damaged ({error})", where=path) from error
+
+
+def _folder_header(path: str, alive: Alive) -> VideoInfo:
+    """The first and the last frame stand for the others, none of which may be empty."""
+    frames = frame_files(path)
+    for frame in frames:
+        if not frame.stat().st_size:
+            raise DecodeError("0 bytes", where=frame.path)
+    first = _by_header(frames[0].path, alive)
+    if _by_header(frames[-1].path, alive) != first:
+        raise DecodeError("its size is not that of the first frame", where=frames[-1].path)
+    return VideoInfo(len(frames), 0.0, first.height, first.width)
+
+
+def _decoded_whole(path: str, alive: Alive) -> VideoInfo:
+    """As `_decoded`, but a video must last as long as it says: readers take zeros for its end."""
+    info = _decoded(path, alive)
+    if is_image(path):
+        return info
+    container, _ = open_container(path)
+    with closing(container):
+        said_s = (container.duration or 0) / _DURATION_UNITS
+    if info.fps and info.num_frames / info.fps < _WHOLE * said_s:
+        raise DecodeError(f"{info.num_frames / info.fps:.1f} s of {said_s:.1f} s are there", where=path)
+    return info
+
+
+def _decoded(path: str, alive: Alive) -> VideoInfo:
+    """Read every frame as a run would, a few at a time."""
+    with open_source(path) as source:
+        for _ in read_in_groups(source, range(source.info.num_frames)):
+            alive()
+        return source.info

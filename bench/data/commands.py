@@ -1,0 +1,119 @@
+"""The commands `bench data verify` and `bench data prepare`: parse, call, print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError
+from bench.options import Cache, Data, Json, Train, Val
+
+if TYPE_CHECKING:
+    from bench.annotations.splits import ListOptions
+
+app = typer.Typer(help="Check a task's data, or prepare it for quick reading.", no_args_is_help=True)
+
+Task = Annotated[str, typer.Argument(help="A name from `bench tasks`, the path of a card, or custom.")]
+Workers = Annotated[int | None, typer.Option(help="Processes. Default: one a core. 0: no watchdog.")]
+Timeout = Annotated[float, typer.Option(help="Seconds without progress after which a file counts as unreadable.")]
+
+
+@app.command(epilog="Example: bench data verify ssv2 --data /data/ssv2 --report ssv2.json")
+def verify(
+    task: Task,
+    data: Data = None,
+    train: Train = None,
+    val: Val = None,
+    full: Annotated[bool, typer.Option("--full", help="Decode every frame, not only headers.")] = False,
+    report: Annotated[Path | None, typer.Option(help="Write everything that was found here, as JSON.")] = None,
+    cache: Cache = None,
+    workers: Workers = None,
+    timeout_s: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Is the data of a task whole, readable and fairly split? Exit code 2 where a score on it would mislead."""
+    from bench import environment
+    from bench.cards import load_task
+    from bench.data import verify as verifying
+    from bench.data.tables import print_report
+    from bench.files import atomic_write, cache_folder
+    from bench.progress import Live
+
+    card = load_task(task)
+    with Live() as reporter:
+        found = verifying.verify(
+            card,
+            _where(data, train, val),
+            cache_folder(cache),
+            reporter,
+            full=full,
+            workers=environment.default_workers() if workers is None else workers,
+            timeout_s=timeout_s,
+        )
+    content = found.model_dump_json(indent=1)
+    if report:
+        with atomic_write(report) as temporary:
+            temporary.write_text(content, encoding="utf-8")
+    if as_json:
+        print(content)
+    else:
+        print_report(found)
+    if found.misleading:
+        more = f" (and {len(found.misleading) - 1} more)" if len(found.misleading) > 1 else ""
+        raise BenchError(
+            f"a score on this data would mislead: {found.misleading[0]}{more}",
+            where=f"task {card.name}",
+            fix="mend the data or its lists" + ("" if report else "; --report FILE.json lists everything"),
+        )
+
+
+@app.command(epilog="Example: bench data prepare ssv2 --data /data/ssv2 --out /scratch/ssv2 --short-side 256 --gop 8")
+def prepare(
+    task: Task,
+    out: Annotated[Path, typer.Option(help="New folder for manifest, lists and videos, outside of --data.")],
+    data: Data = None,
+    train: Train = None,
+    val: Val = None,
+    short_side: Annotated[int | None, typer.Option(help="Re-encode, larger videos resized to this, pixels.")] = None,
+    gop: Annotated[int | None, typer.Option(help="Re-encode, with a key frame every N frames. Default: 8.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Rate of folders of frames whose lists state none.")] = None,
+    workers: Workers = None,
+    timeout_s: Timeout = 60.0,
+    as_json: Json = False,
+) -> None:
+    """Write a manifest of a task's data, and its videos anew: smaller, with short GOPs. Resumes by itself."""
+    from bench import environment
+    from bench.cards import load_task
+    from bench.data import prepare as preparing
+    from bench.data.tables import print_prepared
+    from bench.progress import Live
+
+    card = load_task(task)
+    with Live() as reporter:
+        prepared, rows = preparing.prepare(
+            card,
+            _where(data, train, val),
+            out.expanduser(),
+            preparing.Wishes(short_side, gop, fps),
+            reporter,
+            workers=environment.default_workers() if workers is None else workers,
+            timeout_s=timeout_s,
+        )
+    if as_json:
+        print(prepared.model_dump_json(indent=1))
+    else:
+        print_prepared(prepared, rows, out, task)
+    if prepared.failed:
+        raise BenchError(
+            f"{prepared.failed:,} of {prepared.samples:,} samples could not be read",
+            where=f"task {card.name}",
+            fix=f"see `problem` in {out / preparing.MANIFEST}; mend them and give the same command again",
+        )
+
+
+def _where(*paths: Path | None) -> ListOptions:
+    from bench.annotations.splits import ListOptions
+
+    return ListOptions(*(path.expanduser() if path else None for path in paths))

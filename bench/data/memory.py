@@ -1,0 +1,84 @@
+"""What is known of files, in one SQLite file: work that an interrupted command does not do again."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bench.errors import BenchError
+
+_ROWS_AT_ONCE = 1000
+_COMMIT_INTERVAL_S = 2.0
+
+
+class Memory:
+    """Name -> the value kept for it, and the stamp of the state of things that it holds for.
+
+    The file is derived and may be deleted at any time; a damaged one starts anew. What was kept is on the disk within
+    two seconds. Raises BenchError where the file cannot be used.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._fresh: list[tuple[str, str, str]] = []
+        self._written = time.monotonic()
+        try:
+            self._database = self._open()
+        except sqlite3.OperationalError as error:
+            raise self._unusable(error) from error
+        except sqlite3.DatabaseError:  # not a database, or a damaged one
+            file.unlink(missing_ok=True)
+            self._database = self._open()
+
+    def __enter__(self) -> Memory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self._write()
+        finally:
+            self._database.close()
+
+    def get(self, name: str) -> tuple[str, Any] | None:
+        """The stamp and the value kept for `name`; None where there is none."""
+        try:
+            row = self._database.execute("SELECT stamp, value FROM kept WHERE name = ?", (name,)).fetchone()
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+        return (row[0], json.loads(row[1])) if row else None
+
+    def keep(self, name: str, stamp: str, value: Any) -> None:
+        """Keep `value`, which JSON can hold, in place of any earlier one."""
+        self._fresh.append((name, stamp, json.dumps(value, separators=(",", ":"))))
+        if len(self._fresh) >= _ROWS_AT_ONCE or time.monotonic() - self._written > _COMMIT_INTERVAL_S:
+            self._write()
+
+    def _open(self) -> sqlite3.Connection:
+        database = sqlite3.connect(self._file, timeout=60)
+        try:
+            with database:
+                database.execute("CREATE TABLE IF NOT EXISTS kept (name TEXT PRIMARY KEY, stamp, value) WITHOUT ROWID")
+                database.execute("SELECT stamp FROM kept LIMIT 1").fetchone()
+        except sqlite3.DatabaseError:
+            database.close()
+            raise
+        return database
+
+    def _write(self) -> None:
+        try:
+            with self._database:
+                self._database.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?)", self._fresh)
+        except sqlite3.DatabaseError as error:
+            raise self._unusable(error) from error
+        self._fresh.clear()
+        self._written = time.monotonic()
+
+    def _unusable(self, error: sqlite3.Error) -> BenchError:
+        fix = "free some space, wait for other commands, or delete the file"
+        return BenchError(str(error), where=str(self._file), fix=fix)

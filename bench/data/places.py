@@ -1,0 +1,75 @@
+"""Where prepared files go: a folder of their own, never over a source."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from filelock import FileLock, Timeout
+
+from bench.annotations import Sample
+from bench.data.prepared import FILE
+from bench.errors import BenchError
+from bench.files import writable_folder
+
+MEMORY = ".prepare.sqlite"
+_LOCK = ".prepare.lock"
+
+
+def check_out(out: Path, data: Path) -> None:
+    """Create `out`. Raises BenchError where it and `data` hold each other, or where it holds anything that an earlier
+    `bench data prepare` has not made."""
+    mine, theirs = out.resolve(), data.resolve()
+    if mine == theirs or mine in theirs.parents or theirs in mine.parents:
+        how = "is the data folder" if mine == theirs else "and the data folder lie in each other"
+        raise BenchError(f"{how}: sources are never overwritten", where=f"--out {out}", fix="choose a folder elsewhere")
+    if out.exists() and not out.is_dir():
+        raise BenchError("is not a folder", where=f"--out {out}", fix="choose another")
+    ours = any((out / name).exists() for name in (_LOCK, MEMORY, FILE))
+    if out.is_dir() and not ours and any(out.iterdir()):
+        raise BenchError("holds other files", where=f"--out {out}", fix="choose an empty or a new folder")
+    writable_folder(out, option="--out")
+
+
+@contextmanager
+def only_writer(out: Path) -> Iterator[None]:
+    """Hold the folder `out`, and clear away what a killed command left half written."""
+    try:
+        with FileLock(out / _LOCK, timeout=0):
+            for part in out.rglob(".*.part"):
+                part.unlink()
+            yield
+    except Timeout as error:
+        raise BenchError("another `bench data prepare` writes here", where=f"--out {out}", fix="wait for it") from error
+
+
+def relative_path(path: str, data: Path) -> str:
+    """`path` from the folder `data` on, with forward slashes. Raises BenchError for one outside."""
+    relative = Path(os.path.relpath(path, data))
+    if ".." in relative.parts:
+        raise BenchError(f"'{path}' lies outside the data folder", where=str(data), fix="give --data a folder above it")
+    return relative.as_posix()
+
+
+def video_names(samples: Sequence[Sample], data: Path) -> list[str]:
+    """For each sample the name of its re-encoded video: its path with .mp4, and the times of a part of a video.
+
+    Equal parts of equal files get equal names, others different ones: a.avi and a.webm keep their suffix before .mp4.
+    """
+    names = [relative_path(sample.path, data) for sample in samples]
+    short = {name: str(PurePosixPath(name).with_suffix("")) for name in set(names)}
+    taken = Counter(short.values())
+    return [
+        (short[name] if taken[short[name]] == 1 else name) + _times(sample) + ".mp4"
+        for name, sample in zip(names, samples, strict=True)
+    ]
+
+
+def _times(sample: Sample) -> str:
+    if sample.start_s is None and sample.end_s is None:
+        return ""
+    end = "end" if sample.end_s is None else f"{sample.end_s:.3f}"
+    return f"_{sample.start_s or 0:.3f}-{end}"

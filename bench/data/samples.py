@@ -1,0 +1,34 @@
+"""The samples of both splits as the annotations have them, before anything is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from bench.annotations import Sample
+from bench.annotations.formats import find_annotations
+from bench.annotations.formats import read_splits as read_annotations
+from bench.annotations.rows import Split
+from bench.annotations.splits import ListOptions
+from bench.cards import TaskCard
+from bench.errors import BenchError
+
+Splits = dict[Split, list[Sample]]
+
+
+def read_splits(card: TaskCard, where: ListOptions) -> Splits:
+    """Both splits of a task, from the annotations that are given, else from those that its card knows.
+
+    Raises BenchError for a missing folder or annotation file, and for a row that cannot be read.
+    """
+    if card.data == "digits":
+        raise BenchError(f"task {card.name} makes its own data", where="bench data", fix="name a task on files")
+    if where.data is None and not (where.train and where.val):
+        raise BenchError(f"task {card.name} needs your data", fix="give --data FOLDER, or --train LIST and --val LIST")
+    if where.data is not None and not where.data.is_dir():
+        raise BenchError("no such data folder", where=str(where.data), fix="check --data")
+    folder = where.data or Path()
+    paths: dict[Split, Path] = {
+        "train": where.train or find_annotations(card, folder, "train"),
+        "test": where.val or find_annotations(card, folder, "test"),
+    }
+    return {split: part.samples for split, part in read_annotations(card, paths, where.data).items()}
