@@ -17,6 +17,8 @@ import typer
 
 from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
+from bench.leaderboard_command import EXAMPLE as LEADERBOARD_EXAMPLE
+from bench.leaderboard_command import leaderboard
 from bench.options import (
     Axis,
     BatchSize,
@@ -34,7 +36,6 @@ from bench.options import (
     Probe,
     ProbeClasses,
     ProbeWeights,
-    ResultFolders,
     Results,
     Seed,
     Settings,
@@ -67,7 +68,6 @@ app.add_typer(data_commands, name="data")
 _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
 DEFAULT_MODELS = ("random", "pixels", "vjepa-nano", "pixel-nano", "contrast-nano", "slow-nano")
-FORMATS = ("table", "markdown", "csv", "json")
 
 
 @app.command(epilog="Example: bench run --task ssv2 --model vitl16.pth.tar --data /data/ssv2")
@@ -123,10 +123,10 @@ def run(
     elif as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     else:
-        from bench.scores import leaderboard as board
+        from bench.scores.choice import board_of_runs
         from bench.scores.tables import to_rich
 
-        show(to_rich(board.build(records)))
+        show(to_rich(board_of_runs(records, results)))
     if not dry_run:
         from bench.checkpoint_series import write_curves
 
@@ -184,40 +184,7 @@ def extract(
         show(table(summary))
 
 
-@app.command(epilog="Example: bench leaderboard --results results --format markdown")
-def leaderboard(
-    results: ResultFolders = None,
-    task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
-    output: Annotated[str, typer.Option("--format", help="table, markdown, csv or json.")] = "table",
-    published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
-) -> None:
-    """Compare the models of all records: motion against appearance."""
-    from bench.scores import export, tables
-    from bench.scores.leaderboard import load_board
-    from bench.scores.published import published_sections
-
-    if output not in FORMATS:
-        raise BenchError(f"unknown format '{output}'", where="--format", fix=nearest(output, FORMATS))
-    if published and output not in ("table", "markdown"):
-        raise BenchError(
-            f"published numbers are not in --format {output}", where="--published", fix="table or markdown"
-        )
-    board, problems = load_board(results or [Path("results")], split_names("--task", task, ()))
-    sections = published_sections(column.task for column in board.columns) if published else []
-    if output == "table":
-        show(tables.to_rich(board))
-        if sections:
-            show(tables.published_to_rich(sections))
-    elif output == "markdown":
-        print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
-    elif output == "csv":
-        print(export.to_csv(board), end="")
-    else:
-        print(export.to_json(board))
-    if published and not sections:
-        print("bench: no published numbers of these tasks", file=sys.stderr)
-    for problem in problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
+app.command(epilog=LEADERBOARD_EXAMPLE)(leaderboard)
 
 
 @app.command(epilog="Example: bench tasks ssv2")

@@ -81,9 +81,19 @@ def test_a_run_ends_with_the_leaderboard(
     assert {row["model"] for row in rows} == {"random", "pixels"}
     needed = {"model", "task", "axis", "probe", "protocol", "metric", "value", "low", "high", "n", "failed", "seed"}
     assert all(needed <= set(row) for row in rows)
-    for form in ("table", "markdown", "csv"):
+    for form in ("table", "markdown", "csv", "latex", "html"):
         shown = bench_command("leaderboard", "--format", form)
         assert shown.returncode == 0 and "brightness" in shown.stdout and "100" in shown.stdout
+    options = ["--model", "ran*,pixels", "--probe", "attentive", "--sort", "model", "--reference", "pixels", "--strict"]
+    compared = bench_command("leaderboard", "--results", "results", *options, "--format", "json")
+    assert compared.returncode == 0, compared.stderr
+    pixels, random = json.loads(compared.stdout)
+    assert [(row["model"], row["rank"]) for row in (pixels, random)] == [("pixels", 1), ("random", 1)]
+    assert pixels["difference"] is None
+    assert random["difference"] == pytest.approx(random["value"] - pixels["value"])
+    assert random["difference_low"] < random["difference"] < random["difference_high"]
+    for option, name, nearest in (("--sort", "brigthness", "brightness"), ("--reference", "pixel", "pixels")):
+        assert_refused(bench_command("leaderboard", option, name), option, f"did you mean '{nearest}'")
 
 
 def test_a_damaged_record_is_named_and_the_others_shown(
@@ -96,6 +106,9 @@ def test_a_damaged_record_is_named_and_the_others_shown(
     assert done.returncode == 0 and "brightness" in done.stdout
     assert "no published numbers of these tasks" in done.stderr
     assert "skipped results/broken/record.json" in done.stderr
+    strict = bench_command("leaderboard", "--strict")
+    assert strict.returncode == 2 and "brightness" in strict.stdout
+    assert "skipped results/broken/record.json" in strict.stderr
 
 
 def test_extract_fills_the_cache_for_run(bench_command: Run, bright_and_dark: Path) -> None:

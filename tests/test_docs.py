@@ -53,6 +53,7 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
     # The user's Something-Something and her ViT-L stand in a test as small things of the same form.
     # So do her long videos, for which the paper's preset is made, and the weights that a network would bring.
     small = {"/data/ssv2": str(users_folder), "random:vit_large": "random"}
+    small["/net/lab/results"] = "results"
     small["--preset vitl16"] = "--preset demo --set data.frame_step=1"
     small["fetch vjepa-vitl16"] = "fetch vjepa-nano"
     small["/scratch/"] = f"{users_folder.parent}/"

@@ -7,9 +7,11 @@ import io
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from typing import Any
 
-from bench.scores.leaderboard import Leaderboard, Run
+from bench.scores.exposure import exposure
+from bench.scores.leaderboard import Cell, Leaderboard, Run
 from bench.scores.published import Section
 from bench.scores.sheet import Entry, lay_out
 
@@ -38,12 +40,13 @@ def to_markdown(board: Leaderboard) -> str:
 
 
 def published_to_markdown(sections: Iterable[Section]) -> str:
-    """Published scores, one table for each task."""
-    lines = []
+    """Published scores, one table for each task, and what was held against them."""
+    lines: list[str] = []
     for section in sections:
-        rows = [[escaped(part) for part in score.words] for score in section.shown]
-        lines += [f"**{escaped(section.title)}**", "", *_markdown_table(section.heading, rows), ""]
-        lines += [escaped(section.remark), ""]
+        for title, heading, rows, remark in section.tables:
+            escaped_rows = [[escaped(part) for part in row] for row in rows]
+            lines += [f"**{escaped(title)}**", "", *_markdown_table(heading, escaped_rows), ""]
+            lines += [escaped(remark), ""]
     return "\n".join(lines)
 
 
@@ -55,8 +58,9 @@ def escaped(text: str) -> str:
 
 def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
     """One flat mapping for each score of the board, every seed apart, in the order of the table."""
+    reference = board.reference.label if board.reference else None
     return [
-        _flat(row.label, run)
+        {**_flat(row.label, run), **_compared(row.cells[column], reference)}
         for row in board.rows
         for column in board.columns
         if column in row.cells
@@ -64,9 +68,18 @@ def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
     ]
 
 
-def to_json(board: Leaderboard) -> str:
-    """A list of objects, one for each score."""
-    return json.dumps(to_rows(board), indent=1, ensure_ascii=False)
+def to_json(board: Leaderboard, sections: Iterable[Section] = ()) -> str:
+    """A list of objects, one for each score; published scores follow, which have a `source`."""
+    return json.dumps([*to_rows(board), *_published(sections)], indent=1, ensure_ascii=False)
+
+
+def _published(sections: Iterable[Section]) -> list[dict[str, Any]]:
+    """One flat mapping for each published score that is shown, and for each check of a score of the board."""
+    return [
+        {"task": section.task, **row}
+        for section in sections
+        for row in (*map(asdict, section.shown), *({**asdict(check), "ok": check.ok} for check in section.checks))
+    ]
 
 
 def to_csv(board: Leaderboard) -> str:
@@ -83,8 +96,9 @@ def to_csv(board: Leaderboard) -> str:
 
 def _written(entry: Entry) -> str:
     value = f"**{entry.value}**" if entry.best else entry.value
-    spread = f"<br>{entry.spread}" if entry.spread else ""
-    return f"{value} {entry.interval}".strip() + _raised(entry.marks) + spread
+    # Not #1: in a comment on GitHub that would be a link to issue 1.
+    rank = f" rank {entry.rank}" if entry.rank else ""
+    return f"{value} {entry.interval}".strip() + rank + _raised(entry.marks) + "".join(f"<br>{t}" for t in entry.below)
 
 
 def _raised(marks: Sequence[int]) -> str:
@@ -98,6 +112,7 @@ def _markdown_table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> li
 
 def _flat(label: str, run: Run) -> dict[str, Any]:
     record, score = run.record, run.score
+    seen = exposure(record)
     return {
         "model": record.model,
         "label": label,
@@ -119,8 +134,23 @@ def _flat(label: str, run: Run) -> dict[str, Any]:
         "encoder_clips": record.cost.encoder_clips,
         "cached_clips": record.cost.cached_clips,
         "seconds": record.cost.total_s,
-        "notes": record.notes,
+        "notes": list(record.notes),
         "run_id": record.run_id,
         "created": record.created,
         "encoder_digest": record.digests.get("encoder", ""),
+        "coverage": run.coverage,
+        "device": record.device,
+        "pretrained_on_task": seen.labels if seen else None,
+    }
+
+
+def _compared(cell: Cell, reference: str | None) -> dict[str, Any]:
+    """What the seeds of a cell have in common: its rank, and its difference from the reference in points."""
+    found = cell.difference
+    return {
+        "rank": cell.rank,
+        "reference": reference if found else None,
+        "difference": found.value if found else None,
+        "difference_low": found.low if found else None,
+        "difference_high": found.high if found else None,
     }

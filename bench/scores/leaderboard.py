@@ -1,25 +1,32 @@
 """From records to one board: who scored what, on which task, under which protocol.
 
 Two records share a column only where task, metric, probe, protocol and sample lists are equal, and a row only
-where model name and weights are. How the board looks is in `tables`.
+where model name and weights are. What is read and chosen from results folders is in `choice`, how the board looks in
+`sheet` and `tables`.
 """
 
 from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean, stdev
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BenchError, nearest
-from bench.scores.records import Record, Score, read_records
+from bench.scores.exposure import exposure
+from bench.scores.outcomes import aligned
+from bench.scores.records import Record, Score
+from bench.scores.summary import Summary, summarise
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 Place = Literal["all", "rows", "columns", "cells"]
 _AXES = ("motion", "appearance", None)
+ALPHA = 0.05
+"""Chance that any two equal models of a column get different ranks."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,23 @@ class Column:
 class Run:
     """One record with one of its scores."""
 
-    record: Record
+    record: Summary
     score: Score
+
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1."""
+        return self.score.n / max(1, self.score.n + self.score.failed)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's score minus the reference's, with its 95 % interval; all -100 to 100."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Both ends are None where nothing could be paired: for means, and where one of the two has no predictions."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,10 @@ class Cell:
     """The runs of one model in one column, one for each seed, in order of the seed."""
 
     runs: tuple[Run, ...]
+    rank: int | None = None
+    """1 + the models of the column that are significantly better; None where no pair can be tested."""
+    difference: Difference | None = None
+    """From the reference of the board; None where there is none, and in the reference's own row."""
 
     @property
     def value(self) -> float:
@@ -72,6 +98,11 @@ class Cell:
         """Standard deviation over the seeds, in points; None for one seed."""
         return stdev(run.score.value for run in self.runs) if len(self.runs) > 1 else None
 
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1; the smallest of the seeds."""
+        return min(run.coverage for run in self.runs)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -87,7 +118,7 @@ class Row:
         return fmean(cell.value for cell in self.cells.values())
 
     @cached_property
-    def records(self) -> list[Record]:
+    def records(self) -> list[Summary]:
         """The records behind the row, each once."""
         return list({id(run.record): run.record for cell in self.cells.values() for run in cell.runs}.values())
 
@@ -100,6 +131,12 @@ class Row:
     def seconds(self) -> float:
         """Wall time of the runs of the row."""
         return sum(record.cost.total_s for record in self.records)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Kinds of device that the runs of the row used, CPU or GPU, as far as the records tell."""
+        kinds = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
+        return tuple(sorted({kinds[kind] for r in self.records if (kind := r.device.partition(":")[0]) in kinds}))
 
 
 @dataclass(frozen=True)
@@ -135,33 +172,20 @@ class Leaderboard:
     footnotes: tuple[Footnote, ...]
     superseded: int
     """Records left out because a newer one has the same model, task, protocol and seed."""
-
-
-def load_board(folders: Iterable[Path], tasks: Sequence[str] = ()) -> tuple[Leaderboard, list[BenchError]]:
-    """The board of every record under the results folders, and the records that could not be read.
-
-    `tasks` keeps only these tasks. Raises BenchError where a folder does not exist, nothing was found in any
-    of them, or no record is of a task that was asked for.
-    """
-    unique = list({folder.resolve(): folder for folder in folders}.values())
-    for folder in unique:
-        if not folder.is_dir():
-            raise BenchError("no such folder", where=str(folder), fix="`bench run` writes records to its --results")
-    found = list(read_records(unique))
-    records = [entry for entry in found if isinstance(entry, Record)]
-    problems = [entry for entry in found if isinstance(entry, BenchError)]
-    if not found:
-        raise BenchError("no records yet", where=", ".join(map(str, unique)), fix="`bench run` writes one")
-    known = {record.task for record in records}
-    for task in tasks:
-        if task not in known:
-            raise BenchError(f"no record of task '{task}'", fix=nearest(task, known) if known else None)
-    return build([record for record in records if not tasks or record.task in tasks]), problems
+    order: str = "highest mean of the scores shown first"
+    """What the rows are sorted by."""
+    reference: Row | None = None
+    """The row that others are compared with."""
 
 
 def build(records: Sequence[Record]) -> Leaderboard:
     """The board of these records. The same record given twice counts once."""
-    current, superseded = _newest({(record.run_id, record.moment): record for record in records}.values())
+    return assemble([summarise(record) for record in records])
+
+
+def assemble(summaries: Sequence[Summary]) -> Leaderboard:
+    """The board of shortened records, with ranks as far as they have outcomes. One given twice counts once."""
+    current, superseded = _newest({(record.run_id, record.moment): record for record in summaries}.values())
     labels = _labels(current)
     grouped: dict[tuple[str, str], dict[Column, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(current, key=lambda record: record.seed):
@@ -174,7 +198,33 @@ def build(records: Sequence[Record]) -> Leaderboard:
     ]
     rows.sort(key=lambda row: (-row.mean, natural(row.label)))
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
+    rows = _with_ranks(rows, columns)
     return Leaderboard(tuple(columns), tuple(rows), _means(rows, columns), _footnotes(rows, columns), superseded)
+
+
+def reordered(board: Leaderboard, key: Callable[[Row], Any], order: str) -> Leaderboard:
+    """The board with its rows sorted by `key`, and a word on that; rows with equal keys keep their order."""
+    rows = sorted(board.rows, key=key)
+    return replace(board, rows=tuple(rows), footnotes=_footnotes(rows, board.columns), order=order)
+
+
+def compared(board: Leaderboard, reference: Row) -> Leaderboard:
+    """The board with the difference of every score from that of the reference row in its column."""
+    rows = []
+    for row in board.rows:
+        cells = dict(row.cells)
+        for column in row.cells.keys() & reference.cells.keys() if row.label != reference.label else ():
+            cell, other = row.cells[column], reference.cells[column]
+            pair, videos = _shares({0: cell, 1: other})
+            if len(pair) == 2:
+                from bench.scores.ranks import difference
+
+                made = Difference(*difference(pair[0], pair[1], videos))
+            else:
+                made = Difference(cell.value - other.value)
+            cells[column] = replace(cell, difference=made)
+        rows.append(replace(row, cells=cells))
+    return replace(board, rows=tuple(rows), reference=reference)
 
 
 def natural(text: str) -> list[tuple[int, str]]:
@@ -183,11 +233,44 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
-def _identity(record: Record) -> tuple[str, str, str]:
+def _with_ranks(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """The rows with the rank of every score that a paired test can compare with another."""
+    found: dict[tuple[int, Column], int] = {}
+    for column in columns:
+        models, videos = _shares({number: row.cells[column] for number, row in enumerate(rows) if column in row.cells})
+        if len(models) > 1:
+            from bench.scores.ranks import ranks
+
+            made = ranks(list(models.values()), ALPHA, videos)
+            found.update({(number, column): rank for number, rank in zip(models, made, strict=True)})
+    return [
+        replace(row, cells={c: replace(cell, rank=found.get((number, c))) for c, cell in row.cells.items()})
+        for number, row in enumerate(rows)
+    ]
+
+
+def _shares(cells: Mapping[int, Cell]) -> tuple[dict[int, NDArray[Any]], list[int] | None]:
+    """What a paired test needs of each cell of a column, and the videos of the samples where they share them.
+
+    Cells without the predictions of every seed are left out.
+    """
+    complete = {key: cell.runs for key, cell in cells.items() if all(run.record.outcomes for run in cell.runs)}
+    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
+    if not found:
+        return {}, None
+    from bench.scores.ranks import shares
+
+    common, videos = aligned(found)
+    outcomes = iter(common)
+    made = {key: shares([next(outcomes) for _ in runs]) for key, runs in complete.items()}
+    return {key: model for key, model in made.items() if len(model)}, videos
+
+
+def _identity(record: Summary) -> tuple[str, str, str]:
     return record.model, record.digests.get("encoder", ""), record.input
 
 
-def _newest(records: Iterable[Record]) -> tuple[list[Record], int]:
+def _newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
     """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
     ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
     newest = {
@@ -197,7 +280,7 @@ def _newest(records: Iterable[Record]) -> tuple[list[Record], int]:
     return list(newest.values()), len(ordered) - len(newest)
 
 
-def _labels(records: Sequence[Record]) -> dict[tuple[str, str, str], str]:
+def _labels(records: Sequence[Summary]) -> dict[tuple[str, str, str], str]:
     """What each encoder is called: its name, with input and weights where the name is there more than once.
 
     One set of weights that saw several inputs on the same task is several rows; where only the tasks differ
@@ -221,14 +304,14 @@ def _labels(records: Sequence[Record]) -> dict[tuple[str, str, str], str]:
     return labels
 
 
-def _column(record: Record, score: Score) -> Column:
+def _column(record: Summary, score: Score) -> Column:
     return Column(
         axis=record.axis,
         task=record.task,
         probe=record.probe,
         protocol=record.protocol,
         metric=score.metric,
-        num_train=record.num_train + sum(failure.split == "train" for failure in record.failures),
+        num_train=record.num_train + record.num_unread,
         num_test=score.n + score.failed,
         lists=" ".join(record.digests[key] for key in ("train_list", "test_list") if key in record.digests),
     )
@@ -259,22 +342,28 @@ def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, .
 def _footnotes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Footnote, ...]:
     """Every distinct note, in reading order."""
     present = {(r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells}
+    shared = {c for c, column in enumerate(columns) if sum(column in row.cells for row in rows) > 1}
     places: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for r, c in sorted(present):
         for run in rows[r].cells[columns[c]].runs:
-            for text in _notes(run):
+            for text in _notes(run, ranked=c in shared):
                 places[text].add((r, c))
     return tuple(Footnote(text, _place(cells, present), frozenset(cells)) for text, cells in places.items())
 
 
-def _notes(run: Run) -> list[str]:
+def _notes(run: Run, ranked: bool) -> list[str]:
+    """What a reader must know of a score; `ranked` where it would have a rank if its predictions were there."""
     record, score = run.record, run.score
-    unread = sum(failure.split == "train" for failure in record.failures)
     notes = [f"encoder input {record.input}", *record.notes]
     if score.failed:
         notes.append(f"{score.failed:,} of {score.n + score.failed:,} test samples could not be read")
-    if unread:
-        notes.append(f"{unread:,} of {record.num_train + unread:,} training samples could not be read")
+    if record.num_unread:
+        total = record.num_train + record.num_unread
+        notes.append(f"{record.num_unread:,} of {total:,} training samples could not be read")
+    if seen := exposure(record):
+        notes.append(seen.note)
+    if ranked and record.path and record.outcomes is None:
+        notes.append("no rank, and left out of the ranks of others: no readable predictions.parquet")
     return notes
 
 

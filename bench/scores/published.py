@@ -2,19 +2,23 @@
 
 `results/published.csv` holds one printed number a line with the table it was read in. Probes, views and
 schedules differ between papers, so these are reference points: a gap of one to two points between labs is
-normal.
+normal. A task's card may hold reference scores with a tolerance; what was measured under their protocol is held
+against them.
 """
 
 from __future__ import annotations
 
 import csv
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from bench.cards import load_task, task_names
 from bench.errors import BenchError
 from bench.files import content_folder
+from bench.scores.leaderboard import Leaderboard
+from bench.scores.references import CHECK_HEADING, Check, reference_checks
 
 PROBES = ("attentive", "attentive-2block", "attentive-4block")
 """Probes of published.csv that are trained on frozen tokens the way the recipes here are."""
@@ -52,6 +56,15 @@ class PublishedScore:
         )
 
 
+class Table(NamedTuple):
+    """A table in words, for any printer."""
+
+    title: str
+    heading: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    remark: str
+
+
 @dataclass(frozen=True)
 class Section:
     """The published scores to show for one task."""
@@ -60,6 +73,8 @@ class Section:
     shown: tuple[PublishedScore, ...]
     total: int
     """Published scores of the task under the probes of this module."""
+    checks: tuple[Check, ...] = ()
+    """Scores of the board against the reference scores of the task's card."""
 
     heading = ("model", "top-1", "probe", "views", "source")
 
@@ -75,6 +90,18 @@ class Section:
             f"{len(self.shown)} of {self.total}, the highest of each model. Not the protocols of the board "
             "above: probe depth, views and schedules differ. Views are frames x clips x crops."
         )
+
+    @property
+    def tables(self) -> list[Table]:
+        """The tables of the section in words: the checks first, then the published scores."""
+        made = []
+        if self.checks:
+            title = f"Measured for {self.task} under the protocol of a published score"
+            remark = "A score that is too high is no reproduction either."
+            made.append(Table(title, CHECK_HEADING, tuple(check.words for check in self.checks), remark))
+        if self.shown:
+            made.append(Table(self.title, self.heading, tuple(score.words for score in self.shown), self.remark))
+        return made
 
 
 def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
@@ -111,6 +138,16 @@ def published_sections(tasks: Iterable[str], path: Path | None = None) -> list[S
         if rows:
             sections.append(Section(task, tuple(highest[:_SHOWN]), len(rows)))
     return sections
+
+
+def sections_of(board: Leaderboard) -> list[Section]:
+    """The published scores of every task of a board, with the checks of what the board has under their protocol."""
+    checks = reference_checks(board)
+    sections = {section.task: section for section in published_sections(column.task for column in board.columns)}
+    for task in dict.fromkeys(check.task for check in checks):
+        own = tuple(check for check in checks if check.task == task)
+        sections[task] = replace(sections.get(task, Section(task, (), 0)), checks=own)
+    return list(sections.values())
 
 
 def _is_wanted(row: dict[str, str]) -> bool:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.scores.leaderboard import Cell, Column, GroupMean, Leaderboard
+from bench.scores.leaderboard import ALPHA, Cell, Column, Difference, GroupMean, Leaderboard, Row
 
 MISSING = "—"
 _TITLES = {"motion": "Motion", "appearance": "Appearance", None: "No axis"}
 _METRICS = {"top1": "top-1 accuracy"}
+_Place = tuple[int | None, int | None]
+"""(row, column), None for all of them."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,17 @@ class Entry:
     marks: tuple[int, ...] = ()
     """Numbers of its footnotes."""
     best: bool = False
+    rank: str = ""
+    """Its number; empty where no paired test can be made."""
+    difference: str = ""
+    """From the reference; empty without one."""
+    coverage: str = ""
+    """Share of test samples that could be read; empty where it is all."""
+
+    @property
+    def below(self) -> tuple[str, ...]:
+        """What stands below the value, a line each."""
+        return tuple(text for text in (self.difference, self.spread, self.coverage) if text)
 
 
 @dataclass(frozen=True)
@@ -53,17 +67,21 @@ class Sheet:
 def lay_out(board: Leaderboard) -> Sheet:
     """The board in words. Names come as they are in the records: escaping them is the printer's part."""
     protocols = list(dict.fromkeys(column.protocol for column in board.columns))
+    marks = _numbers(board)
     columns: list[PrintedColumn] = []
     for axis in _TITLES:
         group = [column for column in board.columns if column.axis == axis]
         for probe in dict.fromkeys(column.probe for column in group):
-            columns += [_scores(board, column, protocols) for column in group if column.probe == probe]
+            columns += [_scores(board, column, protocols, marks) for column in group if column.probe == probe]
             columns += [_mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)]
+    devices = {device for row in board.rows for device in row.devices}
     columns += [
-        _cost(board, "clips", [f"{row.encoder_clips:,}" for row in board.rows]),
-        _cost(board, "time", [duration(row.seconds) for row in board.rows]),
+        _cost("clips", [f"{row.encoder_clips:,}" for row in board.rows]),
+        _cost(
+            ", ".join(["time", *(devices if len(devices) == 1 else [])]), [_time(row, devices) for row in board.rows]
+        ),
     ]
-    models = tuple(Entry(row.label, marks=_marks(board, "rows", row=index)) for index, row in enumerate(board.rows))
+    models = tuple(Entry(row.label, marks=marks.get((index, None), ())) for index, row in enumerate(board.rows))
     metrics = sorted({_METRICS.get(column.metric, column.metric) for column in board.columns})
     return Sheet(
         title=f"Frozen encoders: {' and '.join(metrics)} in %, with 95 % interval",
@@ -84,26 +102,53 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 5970 else f"{seconds / 3600:.1f} h"
 
 
-def _scores(board: Leaderboard, column: Column, protocols: list[str]) -> PrintedColumn:
+def points(difference: Difference) -> str:
+    """A difference in points, with its interval where there is one: +5.5 [+2.9, +8.1]."""
+    if difference.low is None or difference.high is None:
+        return _signed(difference.value)
+    return f"{_signed(difference.value)} [{_signed(difference.low)}, {_signed(difference.high)}]"
+
+
+def _signed(value: float) -> str:
+    text = f"{value:+.1f}"
+    return "0.0" if float(text) == 0 else text.replace("-", "−")
+
+
+def _scores(
+    board: Leaderboard, column: Column, protocols: list[str], marks: Mapping[_Place, tuple[int, ...]]
+) -> PrintedColumn:
     index = board.columns.index(column)
     best = _best(row.cells[column].value for row in board.rows if column in row.cells)
     entries = []
     for number, row in enumerate(board.rows):
         cell = row.cells.get(column)
-        entries.append(_entry(cell, _marks(board, "cells", number, index), best) if cell else Entry())
+        entries.append(_entry(cell, marks.get((number, index), ()), best) if cell else Entry())
     return PrintedColumn(
         group=_TITLES[column.axis],
         probe=column.probe,
         heading=_heading(board, column, protocols),
-        marks=_marks(board, "columns", column=index),
+        marks=marks.get((None, index), ()),
         entries=tuple(entries),
     )
 
 
 def _entry(cell: Cell, marks: tuple[int, ...], best: str) -> Entry:
-    spread = "" if cell.spread is None else f"sd {cell.spread:.1f}, {len(cell.runs)} seeds"
     value = f"{cell.value:.1f}"
-    return Entry(value, f"{cell.low:.1f}–{cell.high:.1f}", spread, marks, value == best)
+    return Entry(
+        value=value,
+        interval=f"{cell.low:.1f}–{cell.high:.1f}",
+        spread="" if cell.spread is None else f"sd {cell.spread:.1f}, {len(cell.runs)} seeds",
+        marks=marks,
+        best=value == best,
+        rank="" if cell.rank is None else str(cell.rank),
+        difference="" if cell.difference is None else points(cell.difference),
+        coverage="" if cell.coverage == 1 else f"{_percent(cell.coverage)} read",
+    )
+
+
+def _percent(share: float) -> str:
+    """A share below 1, never shown as 100 %."""
+    return f"{min(100 * share, 99.9):.1f} %"
 
 
 def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[str, ...]:
@@ -128,13 +173,22 @@ def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[
 def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
     values = [mean.of(row) for row in board.rows]
     best = _best(values)
-    entries = tuple(Entry(f"{value:.1f}", best=f"{value:.1f}" == best) for value in values)
+    entries = []
+    for row, value in zip(board.rows, values, strict=True):
+        reference = board.reference if board.reference and board.reference.label != row.label else None
+        difference = points(Difference(value - mean.of(reference))) if reference else ""
+        entries.append(Entry(f"{value:.1f}", best=f"{value:.1f}" == best, difference=difference))
     heading = ("mean", mean.probe, f"{len(mean.columns)} tasks")
-    return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), entries)
+    return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), tuple(entries))
 
 
-def _cost(board: Leaderboard, name: str, values: list[str]) -> PrintedColumn:
+def _cost(name: str, values: list[str]) -> PrintedColumn:
     return PrintedColumn("Cost", "", (name,), (), tuple(Entry(value) for value in values))
+
+
+def _time(row: Row, devices: set[str]) -> str:
+    """Wall time, with the device where it is not the same for all rows."""
+    return " ".join([duration(row.seconds), *(["+".join(row.devices)] if len(devices) > 1 and row.devices else [])])
 
 
 def _best(values: Iterable[float]) -> str:
@@ -143,13 +197,19 @@ def _best(values: Iterable[float]) -> str:
     return f"{max(known):.1f}" if len(known) > 1 else ""
 
 
-def _marks(board: Leaderboard, place: str, row: int | None = None, column: int | None = None) -> tuple[int, ...]:
-    """Numbers of the footnotes that go to this row, this column, or the score where both meet."""
-    return tuple(
-        number
-        for number, note in enumerate(board.footnotes, start=1)
-        if note.place == place and any(row in (None, r) and column in (None, c) for r, c in note.cells)
-    )
+def _numbers(board: Leaderboard) -> dict[_Place, tuple[int, ...]]:
+    """Numbers of the footnotes of each row (row, None), column (None, column) and score (row, column)."""
+    found: dict[_Place, list[int]] = defaultdict(list)
+    for number, note in enumerate(board.footnotes, start=1):
+        if note.place == "rows":
+            places: set[_Place] = {(row, None) for row, _ in note.cells}
+        elif note.place == "columns":
+            places = {(None, column) for _, column in note.cells}
+        else:
+            places = set(note.cells) if note.place == "cells" else set()
+        for place in places:
+            found[place].append(number)
+    return {place: tuple(numbers) for place, numbers in found.items()}
 
 
 def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
@@ -157,7 +217,12 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
     intervals = sorted({run.score.interval for cell in cells for run in cell.runs})
     legend = [("interval", f"{'; '.join(intervals)}, over the n test samples")]
     if len(cells) > 1:
-        legend.append(("order", "highest mean of the scores shown first; bold: best of a column"))
+        legend.append(("order", f"{board.order}; bold: best of a column"))
+    if any(cell.rank is not None for cell in cells):
+        test = f"exact McNemar test on the same samples, {ALPHA:.0%}, Holm over the column".replace("%", " %")
+        legend.append(("#", f"rank: 1 + the models of the column that are significantly better ({test})"))
+    if board.reference:
+        legend.append(("below", f"difference from {board.reference.label}, with 95 % interval of paired samples"))
     if any(cell.spread is not None for cell in cells):
         legend.append(("sd", "standard deviation over seeds; the score is their mean"))
     if len(protocols) == 1:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from bench.scores.leaderboard import Leaderboard
 from bench.scores.published import Section
+from bench.scores.references import HIGH, LOW, WITHIN
 from bench.scores.sheet import Entry, PrintedColumn, Sheet, lay_out
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 _COLOURS = {"Motion": "cyan", "Appearance": "magenta", "No axis": "blue", "Cost": "dim"}
+_VERDICTS = {WITHIN: "green", LOW: "red", HIGH: "red"}
+_NUMBERS = ("top-1", "measured", "difference")
 _GAP = 3
 """Spaces between two columns."""
 _MAX_HEADING = 18
@@ -55,29 +58,22 @@ def to_rich(board: Leaderboard) -> BoardView:
 
 
 def published_to_rich(sections: Iterable[Section]) -> Group:
-    """Published scores, one table for each task."""
+    """Published scores, one table for each task, and what was held against them, in green and red."""
     from rich import box
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     parts: list[RenderableType] = []
-    for section in sections:
+    for title, heading, rows, remark in (table for section in sections for table in section.tables):
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
-        for name in section.heading:
+        for name in heading:
             folds = name in ("model", "source")
-            justify: JustifyMethod = "right" if name == "top-1" else "left"
+            justify: JustifyMethod = "right" if name in _NUMBERS else "left"
             table.add_column(Text(name), overflow="fold", no_wrap=not folds, justify=justify)
-        for score in section.shown:
-            table.add_row(*(Text(plain(word)) for word in score.words))
-        parts += [
-            Text(section.title, style="bold"),
-            Text(),
-            table,
-            Text(),
-            Text(section.remark, style="dim"),
-            Text(),
-        ]
+        for words in rows:
+            table.add_row(*(Text(plain(word), style=_VERDICTS.get(word, "")) for word in words))
+        parts += [Text(title, style="bold"), Text(), table, Text(), Text(remark, style="dim"), Text()]
     return Group(*parts)
 
 
@@ -135,8 +131,10 @@ def _text(entry: Entry, value_width: int) -> Text:
 
     text = Text(f"{entry.value:>{value_width}}", style="bold" if entry.best else "")
     text.append(f" {entry.interval}" if entry.interval else "", style="not bold dim")
+    text.append(f" #{entry.rank}" if entry.rank else "", style="not bold")
     text.append(superscript(entry.marks), style="not bold")
-    text.append(f"\n{entry.spread}" if entry.spread else "", style="not bold dim")
+    for line in entry.below:
+        text.append(f"\n{line}", style="not bold dim")
     return text
 
 

@@ -1,17 +1,26 @@
-"""A record with only the fields that a test cares about."""
+"""A record with only the fields that a test cares about, and its files."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from bench.scores.records import Cost, Failure, Record, Score
 from bench.scores.statistics import wilson_interval
 
 MakeRecord = Callable[..., Record]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index of records is kept in a cache of the test's own."""
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture
@@ -69,3 +78,29 @@ def make_record() -> MakeRecord:
         return Record(**{**defaults, **fields})
 
     return make
+
+
+SaveRun = Callable[..., Path]
+
+
+@pytest.fixture
+def save_run() -> SaveRun:
+    """Write a record, and predictions in which the first `correct` samples, or those of `right`, are right."""
+
+    def save(folder: Path, record: Record, right: Sequence[bool] | None = None, ids: Sequence[str] = ()) -> Path:
+        score = record.scores[0]
+        outcomes = [i < score.correct for i in range(score.n)] if right is None else list(right)
+        path = folder / record.run_id / "record.json"
+        path.parent.mkdir(parents=True)
+        path.write_text(record.model_dump_json())
+        table = pa.table(
+            {
+                "sample": list(ids) or [f"clip_{i}" for i in range(len(outcomes))],
+                "label": pa.array([0] * len(outcomes), pa.int32()),
+                "prediction": pa.array([0 if one else 1 for one in outcomes], pa.int32()),
+            }
+        )
+        pq.write_table(table, path.with_name("predictions.parquet"))
+        return path
+
+    return save

@@ -8,6 +8,7 @@ import json
 
 import pytest
 
+from bench.scores.choice import Choice, load_board
 from bench.scores.export import published_to_markdown, to_csv, to_json, to_markdown, to_rows
 from bench.scores.leaderboard import build
 from bench.scores.published import PublishedScore, Section
@@ -40,6 +41,21 @@ def test_json_has_one_object_for_each_score(board) -> None:
     assert rows[2]["axis"] is None
     assert all(0 <= row["low"] <= row["value"] <= row["high"] <= 100 for row in rows)
     assert rows[0]["notes"] == ["one", "two; three"]
+
+
+def test_scores_tell_coverage_device_rank_and_what_was_seen_before(make_record, save_run, tmp_path) -> None:
+    digits = {"task": {"data": "digits"}}
+    save_run(tmp_path, make_record(model="vjepa-nano", correct=400, resolved=digits, hardware={"device": "cuda:0"}))
+    save_run(tmp_path, make_record(model="random", correct=200, n=400, failed=100, resolved=digits))
+    board, _ = load_board([tmp_path], choice=Choice(reference="random"))
+    first, second = to_rows(board)
+    assert (first["rank"], first["pretrained_on_task"], first["device"]) == (1, "unlabelled", "cuda:0")
+    assert first["difference_low"] < first["difference"] < first["difference_high"]
+    assert (first["reference"], first["coverage"]) == ("random", 1)
+    assert (second["rank"], second["pretrained_on_task"], second["coverage"]) == (2, None, 0.8)
+    assert (second["reference"], second["difference"]) == (None, None)
+    shown = to_markdown(board)
+    assert "rank 1" in shown and "80.0 % read" in shown and "#1" not in shown
 
 
 def test_csv_holds_the_same_fields(board) -> None:

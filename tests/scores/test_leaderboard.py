@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from bench.errors import BenchError
-from bench.scores.leaderboard import build, load_board, natural
+from bench.scores.choice import load_board
+from bench.scores.leaderboard import build, natural
 from bench.scores.records import Record
 
 

@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 from rich.console import Console
 
+from bench.scores.choice import Choice, load_board
 from bench.scores.leaderboard import Leaderboard, build
 from bench.scores.published import PublishedScore, Section
 from bench.scores.sheet import duration
@@ -138,6 +139,36 @@ def test_names_move_no_cursor(make_record, name: str) -> None:
     text = printed(to_rich(build([make_record(model=name, task=name, notes=[name])])))
     assert name not in text
     assert text.count("a�") == 3
+
+
+@pytest.mark.parametrize("width", [80, 100])
+@pytest.mark.parametrize("num_tasks", [1, 3, 5])
+def test_ranks_differences_and_coverage_stand_with_the_score(
+    make_record, save_run, tmp_path, width: int, num_tasks: int
+) -> None:
+    for task, axis in TASKS[:num_tasks]:
+        for number, model in enumerate(MODELS[:3]):
+            for seed in range(2 if number == 0 else 1):
+                fields = {"model": model, "task": task, "axis": axis, "seed": seed}
+                hardware = {"device": "cpu" if number else "cuda:0"}
+                failed = 10 if number == 2 else 0
+                record = make_record(
+                    correct=400 - 90 * number, n=500 - failed, failed=failed, hardware=hardware, **fields
+                )
+                save_run(tmp_path, record)
+    board, _ = load_board([tmp_path], choice=Choice(reference=MODELS[1]))
+    text = printed(to_rich(board), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert text.count("80.0 76.3–83.3 #1") == text.count("+18.0 [+14.5, +21.3]") == num_tasks
+    assert text.count("sd 0.0, 2 seeds") == text.count("98.0 % read") == num_tasks
+    assert len(re.findall(r"62\.0 57\.\d–66\.\d #2", text)) == num_tasks
+    assert re.search(rf"below +difference from {re.escape(MODELS[1])}", text)
+    assert re.search(r"\d s GPU", text) and re.search(r"\d s CPU", text)
+
+
+def test_a_board_on_one_kind_of_device_says_it_in_the_heading(make_record) -> None:
+    assert "time, GPU" in printed(to_rich(build([make_record(hardware={"device": "cuda:1"})])))
 
 
 def test_an_empty_board_says_so() -> None:

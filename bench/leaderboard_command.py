@@ -1,0 +1,87 @@
+"""The command `bench leaderboard`: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError, nearest
+from bench.options import ResultFolders, split_names
+from bench.printing import show
+
+if TYPE_CHECKING:
+    from bench.scores.leaderboard import Leaderboard
+    from bench.scores.published import Section
+
+EXAMPLE = "Example: bench leaderboard --results results --format markdown"
+FORMATS = ("table", "markdown", "csv", "json", "latex", "html")
+
+
+def leaderboard(
+    results: ResultFolders = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Only models like this: 'vjepa*'.")] = None,
+    probe: Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="Sort by a task, TASK/PROBE, motion, appearance, model or cost. Default: the mean shown."),
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,
+    output: Annotated[str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")] = "table",
+    published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record cannot be read.")] = False,
+) -> None:
+    """Compare the models of all records: motion against appearance."""
+    from bench.scores.choice import Choice, load_board
+    from bench.scores.published import sections_of
+
+    if output not in FORMATS:
+        raise BenchError(f"unknown format '{output}'", where="--format", fix=nearest(output, FORMATS))
+    if published and output == "csv":
+        raise BenchError("published numbers are not in --format csv", where="--published", fix="choose another format")
+    choice = Choice(
+        tasks=split_names("--task", task, ()),
+        models=_words("--model", model),
+        probes=_words("--probe", probe),
+        sort=sort,
+        reference=reference,
+    )
+    board, problems = load_board(results or [Path("results")], choice=choice)
+    sections = sections_of(board) if published else []
+    _print(output, board, sections)
+    if published and not sections:
+        print("bench: no published numbers of these tasks", file=sys.stderr)
+    for problem in problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
+    if strict and problems:
+        raise typer.Exit(2)
+
+
+def _words(option: str, values: list[str] | None) -> list[str]:
+    """The values of a repeatable option, separated by commas. Unlike those of `bench run`, they never name files."""
+    words = [word for value in values or [] for word in value.split(",") if word]
+    if values and not words:
+        raise BenchError("no name given", where=option, fix="drop the option, or name something")
+    return words
+
+
+def _print(output: str, board: Leaderboard, sections: list[Section]) -> None:
+    from bench.scores import export, html, latex, tables
+
+    if output == "table":
+        show(tables.to_rich(board))
+        if sections:
+            show(tables.published_to_rich(sections))
+    elif output == "markdown":
+        print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
+    elif output == "csv":
+        print(export.to_csv(board), end="")
+    elif output == "latex":
+        print(latex.to_latex(board, sections), end="")
+    elif output == "html":
+        print(html.to_html(board, sections), end="")
+    else:
+        print(export.to_json(board, sections))

@@ -1,0 +1,185 @@
+"""From results folders to the board a user asks for: which records, in which order, beside which reference."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from statistics import fmean
+
+from bench.errors import BenchError, nearest
+from bench.scores.index import read_run, read_runs
+from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, compared, natural, reordered
+from bench.scores.records import Record
+from bench.scores.summary import Summary, summarise
+
+AXES = ("motion", "appearance")
+ORDERS = (*AXES, "model", "cost")
+"""What rows can be sorted by besides a column."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of the records to show, and how."""
+
+    tasks: Sequence[str] = ()
+    models: Sequence[str] = ()
+    """Wildcards on model names."""
+    probes: Sequence[str] = ()
+    """Wildcards on probe names."""
+    sort: str | None = None
+    """One of ORDERS, a task, or TASK/PROBE; the mean of the scores shown where empty."""
+    reference: str | None = None
+    """The model that others are compared with."""
+
+
+def load_board(
+    folders: Iterable[Path], tasks: Sequence[str] = (), choice: Choice | None = None
+) -> tuple[Leaderboard, list[BenchError]]:
+    """The board of every record under the results folders, and what could not be read.
+
+    `tasks` keeps only these tasks; `choice` says more. Where different records have one run id, the first is kept.
+    Raises BenchError where a folder does not exist, nothing was found in any of them, or what was asked for is not
+    there.
+    """
+    choice = choice or Choice(tasks=tasks)
+    unique = list({folder.resolve(): folder for folder in folders}.values())
+    for folder in unique:
+        if not folder.is_dir():
+            raise BenchError("no such folder", where=str(folder), fix="`bench run` writes records to its --results")
+    found = read_runs(unique)
+    if not found:
+        raise BenchError("no records yet", where=", ".join(map(str, unique)), fix="`bench run` writes one")
+    records, clashes = _one_of_each_id([entry for entry in found if isinstance(entry, Summary)])
+    problems = [entry for entry in found if isinstance(entry, BenchError)] + clashes
+    return arranged(assemble(_chosen(records, choice)), choice), problems
+
+
+def board_of_runs(records: Sequence[Record], results: Path) -> Leaderboard:
+    """The board of runs that were just made, with the predictions that they left in `results`."""
+    found = {}
+    for record in records:
+        path = results.expanduser() / record.run_id / "record.json"
+        read = next((entry for entry in read_run(path) if isinstance(entry, Summary)), None)
+        found[record.run_id] = read or summarise(record)
+    return assemble(list(found.values()))
+
+
+def arranged(board: Leaderboard, choice: Choice) -> Leaderboard:
+    """The board in the order and beside the reference that were asked for."""
+    if choice.reference is not None:
+        board = compared(board, _row(board, choice.reference))
+    if choice.sort is None:
+        return board
+    if choice.sort == "model":
+        return reordered(board, lambda row: natural(row.label), "by name")
+    if choice.sort == "cost":
+        return reordered(board, lambda row: row.seconds, "least time first")
+    columns, order = _sorting_columns(board, choice.sort)
+    return reordered(board, _highest_first(columns), order)
+
+
+def _chosen(records: Sequence[Summary], choice: Choice) -> list[Summary]:
+    """The records of the tasks, models and probes that were asked for."""
+    kept = list(records)
+    for task in choice.tasks:
+        if all(record.task != task for record in records):
+            raise _unknown("task", task, {record.task for record in records})
+    if choice.tasks:
+        kept = [record for record in kept if record.task in choice.tasks]
+    for word, patterns, name in (
+        ("model", choice.models, lambda record: record.model),
+        ("probe", choice.probes, lambda record: record.probe),
+    ):
+        kept = _matching(kept, word, patterns, name)
+    return kept
+
+
+def _matching(
+    records: list[Summary], word: str, patterns: Sequence[str], name: Callable[[Summary], str]
+) -> list[Summary]:
+    known = {name(record) for record in records}
+    for pattern in patterns:
+        if not any(_fits(one, pattern) for one in known):
+            raise _unknown(word, pattern, known)
+    return [r for r in records if not patterns or any(_fits(name(r), pattern) for pattern in patterns)]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return name == pattern or fnmatchcase(name, pattern)
+
+
+def _unknown(word: str, name: str, known: Iterable[str]) -> BenchError:
+    names = list(known)
+    return BenchError(f"no record of {word} '{name}'", fix=nearest(name, names) if names else None)
+
+
+def _one_of_each_id(records: Sequence[Summary]) -> tuple[list[Summary], list[BenchError]]:
+    """The records, copies of one counted once; and an error for each that has the run id of another record."""
+    first: dict[str, Summary] = {}
+    clashes = []
+    for record in records:
+        kept = first.setdefault(record.run_id, record)
+        if not kept.same_record(record):
+            clashes.append(
+                BenchError(
+                    f"another record than {kept.where}, but both have the run id {record.run_id}",
+                    where=record.where,
+                    fix="give one of them another run_id, or move it away",
+                )
+            )
+    return list(first.values()), clashes
+
+
+def _row(board: Leaderboard, name: str) -> Row:
+    """The row that `name` means: its label, or the model where it has one row only."""
+    rows = [row for row in board.rows if row.label == name] or [
+        row for row in board.rows if row.records[0].model == name
+    ]
+    if not rows:
+        labels = [row.label for row in board.rows]
+        raise BenchError(f"no row '{name}'", where="--reference", fix=nearest(name, labels) if labels else None)
+    if len(rows) > 1:
+        several = " or ".join(f"'{row.label}'" for row in rows)
+        raise BenchError(f"'{name}' has several rows", where="--reference", fix=f"say {several}")
+    return rows[0]
+
+
+def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
+    """The columns that `--sort` means, and the words for it."""
+    if by in AXES:
+        own = [column for column in board.columns if column.axis == by]
+        if not own:
+            raise BenchError(f"no column is about {by}", where="--sort", fix=nearest(by, _sortable(board)))
+        common = [column for column in own if all(column in row.cells for row in board.rows)]
+        if len(common or own) == 1:
+            return common or own, f"highest score in {(common or own)[0].task} first"
+        which = f"{by} scores that every model has" if common else f"{by} scores shown"
+        return common or own, f"highest mean of the {which} first"
+    own = [column for column in board.columns if by in (column.task, f"{column.task}/{column.probe}")]
+    own = own or [column for column in board.columns if by == f"{column.task}/{column.protocol}"]
+    if not own:
+        raise BenchError(f"no column '{by}'", where="--sort", fix=nearest(by, _sortable(board)))
+    if len(own) > 1:
+        probes = {column.probe for column in own}
+        names = [f"{c.task}/{c.probe if len(probes) == len(own) else c.protocol}" for c in own]
+        # Columns of one protocol differ in their lists; the first has the largest.
+        if len(set(names)) > 1:
+            known = " or ".join(f"'{name}'" for name in dict.fromkeys(names))
+            raise BenchError(f"'{by}' has several columns", where="--sort", fix=f"say {known}")
+    return own[:1], f"highest score in {own[0].task}, {own[0].protocol}, first"
+
+
+def _sortable(board: Leaderboard) -> list[str]:
+    return [*ORDERS, *dict.fromkeys(column.task for column in board.columns)]
+
+
+def _highest_first(columns: Sequence[Column]) -> Callable[[Row], tuple[int, float]]:
+    """A sort key: highest mean over the columns that a row has, rows without any last."""
+
+    def key(row: Row) -> tuple[int, float]:
+        values = [row.cells[column].value for column in columns if column in row.cells]
+        return (0, -fmean(values)) if values else (1, 0.0)
+
+    return key
