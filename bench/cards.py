@@ -36,6 +36,10 @@ class ClipProtocol(_Card):
     """Frames of a clip; the encoder's own where empty."""
     step: int | None = Field(default=None, ge=1)
     """Frames of the video between two frames of a clip; the encoder's own where empty."""
+    fps: Positive | None = None
+    """Instead of `step`: frames of a clip per second of the video."""
+    duration_s: Positive | None = None
+    """Instead of `step`: seconds that a clip spans."""
     segments: int = Field(default=1, ge=1)
     """Clips spread over the video; their tokens are attended jointly."""
     views: Literal[1, 3] = 1
@@ -47,6 +51,13 @@ class ClipProtocol(_Card):
     official ones, or the full short side."""
     sampling: Sampling = "center"
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
+
+    @model_validator(mode="after")
+    def _one_pace(self) -> ClipProtocol:
+        given = [name for name in ("step", "fps", "duration_s") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"{' and '.join(given)} exclude each other: leave one, set the others to null")
+        return self
 
 
 class AnnotationFiles(_Card):
@@ -95,7 +106,7 @@ class TaskCard(_Card):
     annotations: AnnotationFiles = AnnotationFiles()
     """Official names of the annotation files."""
     media: Literal["video", "image"] = "video"
-    """What a sample is. An image is shown to video encoders as a clip of equal frames."""
+    """What a sample is. A still image is shown as its weights want it: as it is, or repeated (protocol.md 3.4)."""
     label: Literal["motion", "digit"] | None = None
     """Which label of the embedded dataset."""
     train: str = "train.csv"

@@ -86,7 +86,7 @@ def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
     chosen = present[:: max(1, len(present) // _TIMED_FILES)][:_TIMED_FILES]
     if not chosen:
         return 0.0
-    items = [VideoItem(id=sample.id, path=sample.path) for sample in chosen]
+    items = [VideoItem(id=s.id, path=s.path, start_s=s.start_s, end_s=s.end_s, fps=s.fps) for s in chosen]
     started = time.perf_counter()
     for _ in load_clips(items, clips, num_workers=1):
         pass

@@ -33,6 +33,7 @@ from bench.files import cache_folder
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
+from bench.video.image_frames import is_image
 from bench.video.loader import ClipPlan
 from bench.video.views import OFFICIAL_CROP
 
@@ -130,18 +131,27 @@ class RunPlan:
         clips = self.test_clips
         unusual: list[str] = [self.precision] if self.precision != "fp32" else []
         unusual += ["decord"] if clips.decoder == "decord" else []
-        unusual += [clips.interpolation] if clips.interpolation != "opencv-bilinear" else []
+        usual = "bilinear" if self.task.media == "image" else "opencv-bilinear"
+        unusual += [clips.interpolation] if clips.interpolation != usual else []
         unusual += [f"short side {clips.short_side}px"] if clips.short_side not in (None, clips.size) else []
         unusual += ["squashed"] if clips.squash else []
-        return ", ".join([f"{clips.frames_per_clip}x{clips.size}px step {clips.frame_step}", *unusual])
+        if self.task.media == "image":
+            repeated = f" x{clips.frames_per_clip}" if clips.frames_per_clip > 1 else ""
+            return ", ".join([f"{clips.size}px image{repeated}", *unusual])
+        pace = f"step {clips.frame_step}"
+        pace = f"{clips.fps:g} fps" if clips.fps else f"{clips.duration_s:g} s" if clips.duration_s else pace
+        return ", ".join([f"{clips.frames_per_clip}x{clips.size}px {pace}", *unusual])
 
     @property
     def protocol(self) -> str:
         """Name of the measurement: scores are compared only where it is equal."""
         clip = self.task.clip
         recipe = f"{self.recipe.name}/{self.recipe.version}{own_recipe_mark(load_probe_card(self.options.probe))}"
-        parts = [self.given.name if self.given else recipe, f"{clip.segments}x{clip.views}", clip.sampling]
+        parts = [self.given.name if self.given else recipe]
+        parts += ["image"] if self.task.media == "image" else [f"{clip.segments}x{clip.views}", clip.sampling]
         parts += [f"step {clip.step}"] if clip.step else []
+        parts += [f"{clip.fps:g} fps"] if clip.fps else []
+        parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
         usual = flat(load_probe_card(self.options.probe))
@@ -192,7 +202,8 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         subset(splits.test, options.limit, seed=0),
         splits.class_names,
     )
-    test_clips = clip_plan(task.clip, facts, options)
+    task = _with_media(task, options, splits)
+    test_clips = clip_plan(task.clip, facts, options, task.media)
     facts.grid(test_clips.frames_per_clip, test_clips.size, test_clips.size)
     given = _given(options, task, splits, facts, test_clips)
     train_sampling = "random" if recipe.train_views > 1 else "center"
@@ -203,7 +214,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         recipe=recipe,
         facts=facts,
         splits=splits,
-        train_clips=clip_plan(train_clip, facts, options),
+        train_clips=clip_plan(train_clip, facts, options, task.media),
         test_clips=test_clips,
         cache=cache,
         device=device,
@@ -224,33 +235,59 @@ def _given(
         class_names=splits.class_names,
         embed_dim=facts.embed_dim,
         clip={
-            "frames": clips.frames_per_clip,
-            "step": clips.frame_step,
+            "frames": facts.shown_frames(clips.frames_per_clip),
+            "step": "by time" if clips.fps or clips.duration_s else clips.frame_step,
             "segments": clips.num_segments,
             "resolution": clips.size,
         },
     )
 
 
-def clip_plan(clip: ClipProtocol, facts: EncoderFacts, options: RunOptions) -> ClipPlan:
-    """The clip protocol of a card, completed by what the encoder's weights were made for."""
+def clip_plan(
+    clip: ClipProtocol, facts: EncoderFacts, options: RunOptions, media: Literal["video", "image"] = "video"
+) -> ClipPlan:
+    """The clip protocol of a card, completed by what the encoder's weights were made for.
+
+    Images are a clip of one frame, which the encoder repeats as its weights want, unless the card says how often. They
+    are resized as torchvision does, where the weights do not say more (protocol.md 3.4).
+    """
     spec = facts.input_spec
+    image = media == "image"
     size = clip.resolution or spec.resolution
     short_side = None if spec.crop == OFFICIAL_CROP else math.floor(size / spec.crop)
     return ClipPlan(
-        frames_per_clip=clip.frames or spec.num_frames,
-        frame_step=clip.step or spec.frame_step,
+        frames_per_clip=clip.frames or (1 if image else spec.num_frames),
+        frame_step=clip.step or (1 if image else spec.frame_step),
         num_segments=clip.segments,
         views=clip.views,
         size=size,
-        sampling=clip.sampling,
+        sampling="center" if image else clip.sampling,
         seed=options.seed,
         # Three views show the full short side anyway, and squashed they would be three times the same.
         short_side=None if clip.views > 1 else size if clip.crop == "full" else short_side,
         decoder=options.decoder,
-        interpolation=spec.interpolation,
+        interpolation="bilinear" if image and spec.interpolation == "opencv-bilinear" else spec.interpolation,
         squash=spec.squash and clip.views == 1,
+        fps=clip.fps,
+        duration_s=clip.duration_s,
     )
+
+
+def _with_media(task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard:
+    """The task; a custom one is about images where its lists hold nothing else.
+
+    Raises BenchError for settings that mean nothing for images.
+    """
+    if options.task == "custom" and all(is_image(sample.path) for sample in (*splits.train, *splits.test)):
+        task = replace(task, {"media": "image"}, "--task custom")
+    if task.media == "image":
+        usual = ClipProtocol()
+        for name in ("step", "fps", "duration_s", "segments", "views", "sampling"):
+            if (value := getattr(task.clip, name)) != getattr(usual, name):
+                raise BenchError(
+                    f"clip.{name} {value} means nothing for images", where=f"task {task.name}", fix="drop it"
+                )
+    return task
 
 
 def _task(options: RunOptions) -> TaskCard:

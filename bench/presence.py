@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bench.annotations import Sample
 from bench.errors import BenchError
 from bench.plan import RunPlan
+from bench.video.image_frames import holds_frames
 
 _NAMES_SHOWN = 3
 _NAMES_KEPT = 20
@@ -71,11 +72,10 @@ def refuse_missing(plan: RunPlan, files: Sequence[SplitFiles]) -> None:
 
 
 def size_of(sample: Sample) -> int | None:
-    """Bytes of the sample's file, or entries of its folder of frames (one is enough); None where it is not there."""
+    """Bytes of the sample's file, 1 of a folder with frames in it, 0 of one without; None where it is not there."""
     try:
         if os.path.isdir(sample.path):  # noqa: PTH112 - a million Path objects take seconds
-            with os.scandir(sample.path) as entries:
-                return sum(1 for _ in zip(entries, range(1), strict=False))
+            return int(holds_frames(sample.path))
         return os.stat(sample.path).st_size  # noqa: PTH116
     except OSError:
         return None

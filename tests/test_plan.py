@@ -86,6 +86,8 @@ def test_several_train_views_are_drawn_at_random(plan_of: Any) -> None:
         {"settings": {"clip.segments": 2}},
         {"settings": {"clip.views": 3}},
         {"settings": {"clip.step": 2}},
+        {"settings": {"clip.fps": 4}},
+        {"settings": {"clip.duration_s": 2.5}},
         {"settings": {"clip.crop": "full"}},
         {"settings": {"clip.sampling": "random"}},
         {"limit": 2},
@@ -99,6 +101,42 @@ def test_every_other_measurement_has_another_name(plan_of: Any, options: dict[st
 @pytest.mark.parametrize("options", [{"workers": 3}, {"batch_size": 2}, {"device": "cpu"}, {"seed": 5}])
 def test_what_does_not_change_the_measurement_does_not_change_its_name(plan_of: Any, options: dict[str, Any]) -> None:
     assert plan_of(**options).protocol == plan_of().protocol
+
+
+def test_steps_by_time_are_named(plan_of: Any) -> None:
+    by_rate, by_duration = plan_of(settings={"clip.fps": 4}), plan_of(settings={"clip.duration_s": 2.5})
+    assert by_rate.protocol.endswith(" 1x1 center 4 fps") and by_duration.protocol.endswith(" 1x1 center 2.5 s clips")
+    assert (by_rate.input_name, by_duration.input_name) == ("8x16px 4 fps", "8x16px 2.5 s")
+    assert (by_rate.train_clips.fps, by_rate.test_clips.duration_s, by_duration.test_clips.duration_s) == (4, None, 2.5)
+
+
+def test_at_most_one_step_is_given(plan_of: Any) -> None:
+    with pytest.raises(BenchError, match="step and fps exclude each other"):
+        plan_of(task="ssv2", settings={"clip.fps": 4})
+    plan = plan_of(task="ssv2", settings={"clip.fps": 4, "clip.step": None}, model="random:vit_tiny")
+    assert plan.input_name == "16x224px 4 fps"
+
+
+def test_lists_of_images_alone_are_an_image_task(plan_of: Any, tmp_path: Path) -> None:
+    for split, rows in {"train": "a.jpg 0\nb.PNG 1\n", "val": "c.webp 0\n"}.items():
+        (tmp_path / f"{split}.csv").write_text(rows)
+    plan = plan_of(model="random:vit_tiny")
+    clips = plan.test_clips
+    assert (clips.frames_per_clip, clips.num_segments, clips.views, clips.interpolation) == (1, 1, 1, "bilinear")
+    assert (clips.short_side, clips.squash, plan.input_name) == (None, False, "224px image")
+    assert plan.protocol == "attentive/1 image" and plan.clip_tokens == 1568, "repeated to 16 frames by the encoder"
+    assert plan_of(model="timm:test_vit+untrained").input_name == "160px image, bicubic, short side 168px"
+    assert plan_of(settings={"clip.frames": 18}, model="random:vit_tiny").input_name == "224px image x18"
+    (tmp_path / "val.csv").write_text("c.mp4 0\n")
+    assert plan_of(model="random:vit_tiny").input_name == "16x224px step 4", "an image among videos is a still video"
+
+
+@pytest.mark.parametrize("setting", [{"clip.segments": 2}, {"clip.views": 3}, {"clip.fps": 4}, {"clip.step": 4}])
+def test_what_means_nothing_for_images_is_refused(plan_of: Any, tmp_path: Path, setting: dict[str, Any]) -> None:
+    for split, rows in {"train": "a.jpg 0\nb.jpg 1\n", "val": "c.jpg 0\n"}.items():
+        (tmp_path / f"{split}.csv").write_text(rows)
+    with pytest.raises(BenchError, match=f"{next(iter(setting))} .* means nothing for images"):
+        plan_of(settings=setting)
 
 
 @pytest.mark.parametrize("lr", [1e-3, [1e-3], [0.001], (1e-3,)])

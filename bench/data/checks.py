@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data.endings import is_cut_off, is_doubtful
-from bench.data.frames import frame_files, is_image
 from bench.data.guarded import Alive
-from bench.data.sources import Stamp, fingerprint, open_source, read_in_groups, read_pieces, stamp_of
-from bench.video.decode import DecodeError, VideoInfo, open_container
+from bench.data.sources import Stamp, fingerprint, read_in_groups, read_pieces, stamp_of
+from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
+from bench.video.image_frames import frame_files, is_image
 
 Fault = Literal["missing", "empty", "unreadable"]
 _DURATION_UNITS = 1_000_000  # FFmpeg counts microseconds
@@ -142,7 +142,7 @@ def _decoded_whole(path: str, alive: Alive) -> VideoInfo:
 
 def _decoded(path: str, alive: Alive) -> VideoInfo:
     """Read every frame as a run would, a few at a time."""
-    with open_source(path) as source:
+    with open_video(path) as source:
         for _ in read_in_groups(source, range(source.info.num_frames)):
             alive()
         return source.info

@@ -12,10 +12,10 @@ from bench.data.checks import reason_of
 from bench.data.guarded import Alive
 from bench.data.prepared import Encoding
 from bench.data.reencode import reencode, unwritable
-from bench.data.sources import Stamp, content_hash, open_source, stamp_of
+from bench.data.sources import Stamp, content_hash, stamp_of
 from bench.errors import BenchError
 from bench.files import atomic_write
-from bench.video.decode import DecodeError
+from bench.video.decode import DecodeError, open_video
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def make(task: Task, alive: Alive) -> Made:
         source_hash = content_hash(task.source)
         if task.encoding:
             _encode(task, task.encoding, alive)
-        with open_source(task.path, task.fps) as video:
+        with open_video(task.path, fps=task.fps) as video:
             info = video.info
         return Made(
             source_stamp=source_stamp,

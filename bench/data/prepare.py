@@ -13,7 +13,6 @@ from bench import __version__
 from bench.annotations import Sample
 from bench.annotations.splits import ListOptions
 from bench.cards import TaskCard
-from bench.data.frames import is_image
 from bench.data.guarded import Lost, guarded_map
 from bench.data.making import Made, Task, make
 from bench.data.manifest import Row, write_list, write_manifest
@@ -27,6 +26,7 @@ from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.progress import Reporter
 from bench.scores.records import Split
+from bench.video.image_frames import is_image
 
 DEFAULT_GOP = 8
 MANIFEST = "manifest.parquet"

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.data.guarded import Alive
-from bench.data.sources import open_source, read_in_groups
+from bench.data.sources import read_in_groups
 from bench.errors import BenchError
-from bench.video.decode import DecodeError, Frames, VideoInfo
+from bench.video.decode import DecodeError, Frames, VideoInfo, open_video
 
 CRF = 18
 """x264's quality: 18 is commonly taken to be hard to tell from the source; 23 is its default."""
@@ -45,7 +45,7 @@ def reencode(
 
     Raises DecodeError where the source cannot be read, and BenchError where the target cannot be written.
     """
-    with open_source(source, fps) as video:
+    with open_video(source, fps=fps) as video:
         if video.info.fps <= 0:
             raise DecodeError("its frame rate is unknown", where=source, fix="state it with --fps")
         wanted = frame_range(video.info, segment, source)
@@ -55,7 +55,7 @@ def reencode(
             groups = (np.ascontiguousarray(frames[:, :height, :width]) for frames in groups)
         rate = Fraction(video.info.fps).limit_denominator(_MAX_DENOMINATOR)
         _write(target, groups, rate, (height, width), gop, alive)
-    with open_source(str(target)) as made:
+    with open_video(target) as made:
         if made.info.num_frames != len(wanted):
             problem = f"{made.info.num_frames} frames were written, not {len(wanted)}"
             raise DecodeError(problem, where=source)

@@ -5,14 +5,12 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Protocol
 
-from bench.data.frames import ImageFrames, frame_files, is_image
 from bench.files import file_digest
-from bench.video.decode import Frames, VideoInfo, open_video
+from bench.video.decode import Frames, Video
+from bench.video.image_frames import frame_files
 
 _PIECE_BYTES = 4096
 _BYTES_AT_ONCE = 1 << 26
@@ -20,19 +18,6 @@ _HASH_DIGITS = 32  # as the content ids of the feature cache
 
 Stamp = tuple[int, int]
 """Bytes, and the latest time of change in nanoseconds: a source with the same ones holds the same."""
-
-
-class Source(Protocol):
-    """An open source: its facts, and its frames by index."""
-
-    @property
-    def info(self) -> VideoInfo:
-        """Frames, rate and size."""
-        ...
-
-    def read(self, indices: Sequence[int]) -> Frames:
-        """uint8 RGB [len(indices), H, W, 3]."""
-        ...
 
 
 def stamp_of(path: str) -> Stamp:
@@ -45,17 +30,7 @@ def stamp_of(path: str) -> Stamp:
     return sum(frame.st_size for frame in frames), changed
 
 
-@contextmanager
-def open_source(path: str, fps: float | None = None) -> Iterator[Source]:
-    """Open a source of any kind; `fps` is the rate of a folder of frames. Raises DecodeError with a short reason."""
-    if is_image(path) or Path(path).is_dir():
-        yield ImageFrames(path, fps)
-    else:
-        with open_video(path) as video:
-            yield video
-
-
-def read_in_groups(source: Source, indices: range) -> Iterator[Frames]:
+def read_in_groups(source: Video, indices: range) -> Iterator[Frames]:
     """The frames of `indices`, which rise: a few at a time, as those of a long video would fill the memory."""
     group = max(1, _BYTES_AT_ONCE // (3 * source.info.height * source.info.width))
     for start in range(0, len(indices), group):

@@ -1,7 +1,12 @@
-"""Content ids of video files: the SHA-256 of their bytes, remembered per (path, size, modification time)."""
+"""Content ids: the SHA-256 of a video's or image's bytes, or of the names and bytes of a folder's frames.
+
+They are remembered per (path, size, modification time); of a folder, size and times are those of all its frames, so
+that a frame that was exchanged is noticed without one being read.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import stat
 from collections.abc import Callable, Sequence
@@ -10,6 +15,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.files import file_digest
+from bench.video.image_frames import frame_files
 
 _ID_DIGITS = 32
 _ROWS_AT_ONCE = 500
@@ -18,7 +24,7 @@ _ROWS_AT_ONCE = 500
 def content_ids(
     cache: Path, paths: Sequence[str], progress: Callable[[int, int], None] | None = None
 ) -> dict[str, str]:
-    """The content id of every readable file among `paths`; a file that cannot be read has none.
+    """The content id of every readable file or folder of frames among `paths`; one that cannot be read has none.
 
     Files are hashed once; later calls read the memory in `cache`, which is derived and may be deleted at any time.
     """
@@ -43,15 +49,14 @@ def _lookup(memory: Path, paths: Sequence[str], progress: Callable[[int, int], N
         fresh: list[tuple[str, int, int, str]] = []
         for done, path in enumerate(dict.fromkeys(paths)):
             try:
-                status = Path(path).stat()
-                if not stat.S_ISREG(status.st_mode):
-                    continue  # reading a pipe or a device may never end
-                stamp = (status.st_size, status.st_mtime_ns)
+                stamp = _stamp(path)
+                if stamp is None:
+                    continue
                 remembered = known.get(path)
                 if remembered and remembered[:2] == stamp:
                     ids[path] = remembered[2]
                     continue
-                ids[path] = file_digest(Path(path))[:_ID_DIGITS]
+                ids[path] = _digest(path)[:_ID_DIGITS]
             except OSError:
                 continue  # the decoder names the reason when it comes to this file
             fresh.append((path, *stamp, ids[path]))
@@ -61,6 +66,32 @@ def _lookup(memory: Path, paths: Sequence[str], progress: Callable[[int, int], N
                 progress(done + 1, len(paths))
         _store(database, fresh)
     return ids
+
+
+def _stamp(path: str) -> tuple[int, int] | None:
+    """Size and modification time; of a folder, size and a number that the names, sizes and times of its frames give.
+
+    None for a folder without frames, and for what is neither: reading a pipe or a device may never end.
+    """
+    status = Path(path).stat()
+    if stat.S_ISREG(status.st_mode):
+        return status.st_size, status.st_mtime_ns
+    frames = frame_files(path) if stat.S_ISDIR(status.st_mode) else []
+    if not frames:
+        return None
+    facts = [(frame.name, frame.stat().st_size, frame.stat().st_mtime_ns) for frame in frames]
+    digest = hashlib.sha256(repr(facts).encode(errors="surrogateescape")).digest()
+    return sum(size for _, size, _ in facts), int.from_bytes(digest[:8], "big", signed=True)
+
+
+def _digest(path: str) -> str:
+    """SHA-256 of a file's bytes, or of the names and bytes of a folder's frames in order, as 64 hex digits."""
+    if not Path(path).is_dir():
+        return file_digest(Path(path))
+    digest = hashlib.sha256()
+    for frame in frame_files(path):
+        digest.update(f"{frame.name}\0{file_digest(Path(frame.path))}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
 
 
 def _store(database: sqlite3.Connection, rows: list[tuple[str, int, int, str]]) -> None:

@@ -54,6 +54,8 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
         unusual["interpolation"] = plan.interpolation
     if plan.squash:
         unusual["squash"] = True
+    if plan.fps is not None or plan.duration_s is not None:
+        unusual |= {"frame_step": None, "fps": plan.fps, "duration_s": plan.duration_s}
     return {
         "protocol_version": 1,
         "encoder": encoder.digest,
@@ -129,8 +131,12 @@ def _write(store: Store, shard: dict[str, Array]) -> None:
 def encode(encoder: Encoder, pixels: list[Tensor], batch_size: int) -> Array:
     """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens fp16 [b, V, K * N, D] (protocol.md 4.3).
 
-    The encoder sees at most `batch_size` clips at once.
+    The encoder sees at most `batch_size` clips at once. On a CPU it sees one: matrix products of other sizes are summed
+    in other orders, and tokens that depended on their neighbours in a batch would make scores depend on `batch_size`,
+    on what the cache held already, and on files that could not be read.
     """
+    if encoder.device.type == "cpu":
+        batch_size = 1
     stacked = torch.stack(pixels)
     b, V, K = stacked.shape[:3]
     spec = encoder.input_spec

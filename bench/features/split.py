@@ -75,8 +75,10 @@ def _items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[Vide
     identity = contents.get(sample.path, f"unreadable {sample.path}")
     if sample.start_s is not None or sample.end_s is not None:
         identity += f"@{sample.start_s}-{sample.end_s}"
+    if sample.fps is not None:
+        identity += f"@{sample.fps}fps"
     return [
-        VideoItem(id=identity, path=sample.path, draw=draw, start_s=sample.start_s, end_s=sample.end_s)
+        VideoItem(id=identity, path=sample.path, draw=draw, start_s=sample.start_s, end_s=sample.end_s, fps=sample.fps)
         for draw in range(draws)
     ]
 

@@ -62,7 +62,7 @@ def describe_given(
     task: str,
     class_names: Sequence[str],
     embed_dim: int,
-    clip: Mapping[str, int],
+    clip: Mapping[str, int | str],
 ) -> GivenProbe:
     """The probe of a file, for this task. `classes` is the user's file of its class names; `clip` is what the encoder
     sees: frames, step, segments, resolution.

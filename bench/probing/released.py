@@ -63,7 +63,7 @@ def refuse_unreadable_layers(facts: ReleasedProbe, path: Path) -> None:
         )
 
 
-def clip_differences(facts: ReleasedProbe, clip: Mapping[str, int]) -> list[str]:
+def clip_differences(facts: ReleasedProbe, clip: Mapping[str, int | str]) -> list[str]:
     """How `clip` (frames, step, segments, resolution) differs from what the probe was trained on, in words."""
     trained = facts.clip.model_dump(exclude_none=True)
     return [f"{name} {clip[name]} instead of {value}" for name, value in trained.items() if clip[name] != value]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -57,6 +58,26 @@ def segment_indices(
         within = np.clip(np.linspace(start, end, num=frames_per_clip), start, end - 1).astype(np.int64)
         clips.append((within + number * segment).tolist())
     return clips
+
+
+def timed_step(
+    video_fps: float, frames_per_clip: int, *, fps: float | None = None, duration_s: float | None = None
+) -> int:
+    """The frame step that gives a clip of a video with `video_fps` frames a second either `fps` frames a second or a
+    span of `duration_s` seconds; at least 1.
+
+    V-JEPA 2's rule: the video's rate is rounded up to a whole number, the step down. V-JEPA 1 knows durations alone and
+    does not round the rate, which matters for rates such as 29.97. The published classification settings are all in
+    frames, so that no score depends on the choice.
+
+    Raises ValueError unless one of the two is given.
+    Source: protocol.md 3.2 (vjepa2 src/datasets/video_dataset.py:291-370).
+    """
+    if (fps is None) == (duration_s is None):
+        raise ValueError("give fps or duration_s, not both")
+    whole_fps = math.ceil(video_fps)
+    step = whole_fps // fps if fps is not None else int((duration_s or 0.0) * whole_fps / frames_per_clip)
+    return max(1, int(step))
 
 
 def whole_video(num_frames: int, frames_per_clip: int, frame_step: int) -> list[int]:

@@ -1,9 +1,10 @@
-"""Frames of a video file by index: the same frames, bit for bit, whichever library decodes them.
+"""Frames of a video by index: the same frames, bit for bit, whichever library decodes them.
 
 PyAV reads every file's packets once: that gives the count, the order and the places to start decoding, so an
 index means the same with both libraries and what a container claims about itself is not trusted. PyAV also
 decodes, unless decord (what the official code uses) is asked for: decord misreads some files, which are refused
-then, and was the slower of the two on six of seven real clips.
+then, and was the slower of the two on six of seven real clips. Folders of frames and still images are opened in the
+same way (bench.video.image_frames).
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,14 +23,27 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.video.image_frames import ImageFrames, is_image
+from bench.video.info import DecodeError, Frames, VideoInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+__all__ = [
+    "DecodeError",
+    "Decoder",
+    "Frames",
+    "Video",
+    "VideoInfo",
+    "check_decoder",
+    "open_video",
+    "probe_video",
+    "read_frames",
+]
+
 Decoder = Literal["auto", "decord", "pyav"]
-Frames = npt.NDArray[np.uint8]
 
 # decord takes the padding of a row for pixels where it is as wide as the row; it is below 64 bytes.
 _DECORD_MIN_WIDTH = 64
@@ -40,33 +55,18 @@ _DECORD_KEEPS_PLACE_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
 _NOT_VIDEO_FILES = {"tty", "hls", "concat", "dash", "image2", "sdp", "rtsp", "imf", "lavfi"}
 
 
-class DecodeError(BenchError):
-    """A video file, or one of its frames, that cannot be read."""
-
-
-@dataclass(frozen=True)
-class VideoInfo:
-    """What a video holds, as it is displayed (rotation applied)."""
-
-    num_frames: int
-    """Frames that can be asked for, counted from the packets."""
-    fps: float
-    """Average frames per second; 0.0 where the file does not tell."""
-    height: int
-    """Pixels."""
-    width: int
-    """Pixels."""
-
-
 @dataclass(frozen=True)
 class _Packets:
-    """The packets of a video stream, as far as seeking needs them."""
+    """The packets of a video stream, as far as seeking needs them: a few bytes each, for videos of many hours."""
 
-    index_of_pts: dict[int, int] | None
-    """Display index of each presentation time; None where frames have no true ones and are counted."""
-    key_frames: list[tuple[int, int | None]]
-    """(display index, decoding time) of the frames that decoding can start at, in display order, from frame 0
-    on; without a time, the file is opened anew."""
+    shown_at: npt.NDArray[np.int64] | None
+    """Presentation times in display order; None where frames have no true ones and are counted."""
+    start: int | None
+    """Decoding time of frame 0; without one, the file is opened anew."""
+    key_frames: npt.NDArray[np.int64]
+    """Display indices, rising, of the frames after frame 0 that decoding can start at."""
+    key_times: npt.NDArray[np.int64]
+    """Their decoding times."""
     turns: int
     """Quarter turns, anticlockwise, that bring a decoded frame upright."""
     decord_problem: str | None
@@ -74,22 +74,16 @@ class _Packets:
 
 
 class Video:
-    """An open video file. Made by `open_video`."""
+    """An open video file, folder of frames, or still image. Made by `open_video`."""
 
-    def __init__(self, path: str, decoder: Decoder) -> None:
+    def __init__(self, path: str, decoder: Decoder, fps: float | None = None) -> None:
         self.path = path
-        self._pyav = _PyavFrames(path)
-        self.info = self._pyav.info
-        self._frames: _PyavFrames | _DecordFrames = self._pyav
-        if decoder == "decord":
-            problem = self._pyav.packets.decord_problem
-            try:
-                if problem:
-                    raise DecodeError(f"decord cannot read this file: {problem}", where=path, fix="decode it with pyav")
-                self._frames = _DecordFrames(path, self.info.num_frames)
-            except DecodeError:
-                self.close()
-                raise
+        self._frames: ImageFrames | _PyavFrames | _DecordFrames
+        if is_image(path) or Path(path).is_dir():
+            self._frames = ImageFrames(path, fps)
+        else:
+            self._frames = _PyavFrames(path) if decoder != "decord" else _DecordFrames(path)
+        self.info = self._frames.info
 
     def read(self, indices: Sequence[int]) -> Frames:
         """RGB frames, uint8 [len(indices), height, width, 3], in the order asked for; an index may repeat.
@@ -109,23 +103,27 @@ class Video:
         return frames if list(indices) == unique else frames[np.searchsorted(unique, indices)]
 
     def close(self) -> None:
-        self._pyav.close()
+        self._frames.close()
 
 
 @contextmanager
-def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto") -> Iterator[Video]:
-    """Open a video once, for its `info` and for `read(indices)`.
+def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto", fps: float | None = None) -> Iterator[Video]:
+    """Open a video file, a folder of frames or a still image once, for its `info` and for `read(indices)`.
+
+    A folder's frames are its image files in natural order; `fps` is their rate, where known. A video file tells its
+    own.
 
     `decoder` is "pyav", "decord", or "auto", which is PyAV: it reads more files rightly, on every platform.
     Frames are equal, except of 10-bit files and of 4:2:0 files with an odd height or width, which the FFmpeg
     inside decord converts to RGB differently.
 
-    Raises DecodeError with a short reason where the file is missing, empty, cut off, or holds no video, and
-    where "decord" is asked for a file that it misreads; BenchError for a decoder that is unknown or not
-    installed. Damaged data inside a complete file is concealed where the codec can, as in the official code.
+    Raises DecodeError with a short reason where the file is missing, empty, cut off, or holds no video, where a
+    folder holds no frames, frames of several sizes (when they are read) or damaged ones, and where "decord" is asked
+    for a file that it misreads; BenchError for a decoder that is unknown or not installed. Damaged data inside a
+    complete file is concealed where the codec can, as in the official code.
     """
     check_decoder(decoder)
-    video = Video(os.fspath(path), decoder)
+    video = Video(os.fspath(path), decoder, fps)
     try:
         yield video
     finally:
@@ -178,7 +176,7 @@ class _PyavFrames:
         self._container.close()
 
     def _find(self, index: int) -> VideoFrame:
-        key, decoding_time = [k for k in self.packets.key_frames if k[0] <= index][-1]
+        key, decoding_time = self._start_before(index)
         if not key <= self._next <= index:
             self._start_at(key, decoding_time)
         frame = self._forward_to(index)
@@ -188,6 +186,13 @@ class _PyavFrames:
         if frame is None:
             raise DecodeError(f"frame {index} of {self.info.num_frames} cannot be decoded", where=self._path)
         return frame
+
+    def _start_before(self, index: int) -> tuple[int, int | None]:
+        """The last frame up to `index` that decoding can start at, and its decoding time."""
+        place = int(np.searchsorted(self.packets.key_frames, index, side="right")) - 1
+        if place < 0:
+            return 0, self.packets.start
+        return int(self.packets.key_frames[place]), int(self.packets.key_times[place])
 
     def _start_at(self, index: int, decoding_time: int | None) -> None:
         if decoding_time is None:
@@ -206,11 +211,14 @@ class _PyavFrames:
         return None
 
     def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
+        shown_at = self.packets.shown_at
         for count, frame in enumerate(self._container.decode(self._stream)):
-            if self.packets.index_of_pts is None:
+            if shown_at is None:
                 yield count, frame
-            elif frame.pts is not None and frame.pts in self.packets.index_of_pts:
-                yield self.packets.index_of_pts[frame.pts], frame
+            elif frame.pts is not None:
+                index = int(np.searchsorted(shown_at, frame.pts))
+                if index < len(shown_at) and shown_at[index] == frame.pts:
+                    yield index, frame
 
     def _upright_rgb(self, frame: VideoFrame) -> Frames:
         turns = self.packets.turns
@@ -234,22 +242,32 @@ class _PyavFrames:
 class _DecordFrames:
     """Decodes with decord, which skips the colour conversion of frames that nobody asked for."""
 
-    def __init__(self, path: str, num_frames: int) -> None:
+    def __init__(self, path: str) -> None:
         import decord
 
+        pyav = _PyavFrames(path)
+        pyav.close()
+        self.info = pyav.info
+        problem = pyav.packets.decord_problem
+        if problem:
+            raise DecodeError(f"decord cannot read this file: {problem}", where=path, fix="decode it with pyav")
         decord.logging.set_level(decord.logging.QUIET)
         self._path = path
         with self._as_decode_errors():
             self._reader = decord.VideoReader(path, ctx=decord.cpu(0), num_threads=1)
             counted = len(self._reader)
-        if counted != num_frames:
-            raise DecodeError(f"decord counts {counted} frames, there are {num_frames}", where=path)
+        if counted != self.info.num_frames:
+            raise DecodeError(f"decord counts {counted} frames, there are {self.info.num_frames}", where=path)
 
     def read(self, indices: list[int]) -> Frames:
         """uint8 [len(indices), H, W, 3]; `indices` rise."""
         with self._as_decode_errors():
             frames: Frames = self._reader.get_batch(indices).asnumpy()
         return frames
+
+    def close(self) -> None:
+        """decord closes a file when its reader is dropped."""
+        del self._reader
 
     @contextmanager
     def _as_decode_errors(self) -> Iterator[None]:
@@ -311,46 +329,52 @@ def _is_cut_off(file: Path) -> bool:
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
-    times: list[tuple[int | None, int | None, bool]] = []
-    discards = False
+    count, discards = 0, False
+    start: int | None = None
     first: VideoFrame | None = None
+    times, keys = array("q"), array("q")  # presentation times; of key frames: packet number, both times
     for packet in container.demux(stream):
         if packet.is_corrupt:
-            raise DecodeError(f"the file is cut off or damaged after frame {len(times)}", where=path)
+            raise DecodeError(f"the file is cut off or damaged after frame {count}", where=path)
         if first is None:
             first = next(iter(packet.decode()), None)  # only a decoded frame tells its rotation
         if packet.size and packet.is_discard:
             discards = True
         elif packet.size:
-            times.append((packet.pts, packet.dts, packet.is_keyframe))
+            if count == 0:
+                start = packet.dts
+            if packet.pts is not None:
+                times.append(packet.pts)
+                if packet.is_keyframe and packet.dts is not None:
+                    keys.extend((count, packet.pts, packet.dts))
+            count += 1
     if first is None:
         raise DecodeError("no frame of it can be decoded", where=path)
 
-    shown_at = {pts: index for index, pts in enumerate(sorted(pts for pts, _, _ in times if pts is not None))}
+    shown_at = np.unique(np.array(times, dtype=np.int64))
     # An AVI file holds no presentation times: those of its packets are guessed, and wrong with B-frames.
-    counted_only = len(shown_at) < len(times) or container.format.name == "avi"
-    keys = [
-        (number, shown_at[pts], dts)
-        for number, (pts, dts, is_key) in enumerate(times)
-        if is_key and pts is not None and dts is not None
-    ]
+    counted_only = len(shown_at) < count or container.format.name == "avi"
+    numbers, key_shown_at, key_times = np.array(keys, dtype=np.int64).reshape(-1, 3).T
+    key_frames = np.searchsorted(shown_at, key_shown_at)
     problem = None
     if first.width < _DECORD_MIN_WIDTH:
         problem = f"it misreads videos narrower than {_DECORD_MIN_WIDTH} pixels"
-    elif discards or len(shown_at) < len(times):
+    elif discards or len(shown_at) < count:
         problem = "it miscounts frames without a time of their own"
     elif container.format.name not in _DECORD_KEEPS_PLACE_IN:
         problem = f"it misplaces frames of {container.format.name} files"
-    elif any(number != shown for number, shown, _ in keys):
+    elif not np.array_equal(numbers, key_frames):
         problem = "it misplaces frames around key frames that later frames are shown before"
     turns = round(first.rotation / 90) % 4
     height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
     rate = stream.average_rate or stream.guessed_rate
-    info = VideoInfo(num_frames=len(times), fps=float(rate or 0), height=height, width=width)
-    key_frames: list[tuple[int, int | None]] = [(0, None if counted_only else times[0][1])]
-    if not counted_only:
-        key_frames += sorted((shown, dts) for _, shown, dts in keys if shown)
-    return info, _Packets(None if counted_only else shown_at, key_frames, turns, problem)
+    info = VideoInfo(num_frames=count, fps=float(rate or 0), height=height, width=width)
+    if counted_only:
+        nowhere = np.empty(0, dtype=np.int64)
+        return info, _Packets(None, None, nowhere, nowhere, turns, problem)
+    order = np.argsort(key_frames)
+    order = order[key_frames[order] > 0]
+    return info, _Packets(shown_at, start, key_frames[order], key_times[order], turns, problem)
 
 
 @functools.cache

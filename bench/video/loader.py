@@ -29,12 +29,14 @@ import numpy.typing as npt
 import torch
 
 from bench.errors import BenchError
-from bench.video.clips import segment_indices
+from bench.video.clips import segment_indices, timed_step
 from bench.video.decode import Decoder, Video, VideoInfo, open_video
-from bench.video.views import Interpolation, crop_views
+from bench.video.views import Interpolation, view_crops
 
 _BYTES_IN_FLIGHT = 1 << 28
-_FRAMES_AT_ONCE = 16
+_MOST_FRAMES_AT_ONCE = 16
+_BYTES_AT_ONCE = 1 << 23
+"""Whole frames are read in groups of about this size: they are still in the processor's cache when they are cropped."""
 _MAX_IDLE_DEATHS = 3
 
 
@@ -54,6 +56,8 @@ class VideoItem:
     end_s: float | None = None
     attempt: int = 0
     """How many other videos have failed in this one's place."""
+    fps: float | None = None
+    """Frames per second of a folder of frames; a video file tells its own."""
 
 
 class Plan(Protocol):
@@ -94,6 +98,10 @@ class ClipPlan:
     interpolation: Interpolation = "opencv-bilinear"
     squash: bool = False
     """Whether both sides are resized to `short_side`, whatever the video's shape."""
+    fps: float | None = None
+    """Frames of a clip per second of the video; `frame_step` then means nothing."""
+    duration_s: float | None = None
+    """Seconds that a clip spans; `frame_step` then means nothing."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
@@ -107,22 +115,37 @@ class ClipPlan:
 
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
         """The views of the item's segments into `out`, of this plan's shape."""
-        first, count = _frame_range(item, video.info)
+        first, count = frame_range(item, video.info)
+        step = self.step_in(item, video.info)
         rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
-        within = segment_indices(count, self.frames_per_clip, self.frame_step, self.num_segments, rng=rng)
+        within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
         indices = [[first + index for index in clip] for clip in within]
         for frames, places in read_clips(video, indices):
-            views = crop_views(
+            crops = view_crops(
                 frames,
                 self.size,
                 self.views,
                 short_side=self.short_side,
                 interpolation=self.interpolation,
                 squash=self.squash,
-            ).numpy()
+            )
             for number, segment, position in places:
-                out[:, segment, position] = views[:, number]
+                for view, crop in enumerate(crops):
+                    out[view, segment, position] = crop[number]
         return indices
+
+    def step_in(self, item: VideoItem, info: VideoInfo) -> int:
+        """Frames of this video between two frames of a clip. Raises BenchError where that takes a rate that is not
+        known."""
+        if (self.fps is None and self.duration_s is None) or info.num_frames == 1:
+            return self.frame_step
+        if info.fps <= 0:
+            raise BenchError(
+                "its frame rate is unknown, and the step of its clips follows from it",
+                where=item.path,
+                fix="give the rate of its frames, or a step in frames with --set clip.step=N",
+            )
+        return timed_step(info.fps, self.frames_per_clip, fps=self.fps, duration_s=self.duration_s)
 
 
 @dataclass(frozen=True)
@@ -194,18 +217,20 @@ def read_clips(
         for position, index in enumerate(numbers):
             places.setdefault(index, []).append((clip, position))
     rising = sorted(places)
-    for start in range(0, len(rising), _FRAMES_AT_ONCE):
-        group = rising[start : start + _FRAMES_AT_ONCE]
+    frame_bytes = video.info.height * video.info.width * 3
+    at_once = max(1, min(_MOST_FRAMES_AT_ONCE, _BYTES_AT_ONCE // frame_bytes))
+    for start in range(0, len(rising), at_once):
+        group = rising[start : start + at_once]
         yield video.read(group), [(number, *place) for number, index in enumerate(group) for place in places[index]]
 
 
 def _load_here(item: VideoItem, plan: Plan, replacement: Replacement | None) -> LoadedClips:
-    pixels = torch.empty(plan.shape, dtype=torch.uint8)
+    pixels = np.empty(plan.shape, dtype=np.uint8)  # NumPy's memory comes in large pages, torch's in small ones
     while True:
-        outcome = _load_or_explain(item, plan, pixels.numpy())
+        outcome = _load_or_explain(item, plan, pixels)
         other = _successor(item, outcome, replacement)
         if other is None:
-            return _loaded(item, pixels, outcome)
+            return _loaded(item, torch.from_numpy(pixels), outcome)
         item = other
 
 
@@ -222,7 +247,7 @@ def _loaded(item: VideoItem, pixels: torch.Tensor, outcome: Outcome) -> LoadedCl
 def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) -> Outcome:
     """Fill `out`, of the plan's shape; return the indices, or the reason why not."""
     try:
-        with open_video(item.path, plan.decoder) as video:
+        with open_video(item.path, plan.decoder, item.fps) as video:
             return plan.fill(item, video, out)
     except BenchError as error:
         return str(error)
@@ -230,12 +255,19 @@ def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) ->
         return f"{item.path}: {type(error).__name__}: {error}"
 
 
-def _frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
-    """First frame and number of frames between the item's times; times are rounded to the nearest frame."""
+def frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
+    """First frame and number of frames between the item's times, which are rounded to the nearest frame.
+
+    Raises BenchError where there is none, or the video's rate is not known.
+    """
     if item.start_s is None and item.end_s is None:
         return 0, info.num_frames
     if info.fps <= 0:
-        raise BenchError("its frame rate is unknown, so times have no meaning", where=item.path)
+        raise BenchError(
+            "its frame rate is unknown, so times have no meaning",
+            where=item.path,
+            fix="give the rate of its frames, or leave start and end out",
+        )
     first = max(0, round((item.start_s or 0.0) * info.fps))
     last = info.num_frames if item.end_s is None else min(info.num_frames, round(item.end_s * info.fps))
     if first >= last:

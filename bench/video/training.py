@@ -25,7 +25,7 @@ from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video
 from bench.video.erasing import Erasing, draw_erasing
 from bench.video.frame_ops import Op, apply_ops
-from bench.video.loader import VideoItem, _frame_range, random_state, read_clips
+from bench.video.loader import VideoItem, frame_range, random_state, read_clips
 from bench.video.randaugment import draw_randaugment
 from bench.video.regions import Frames, Region
 from bench.video.views import normalise
@@ -114,7 +114,7 @@ class TrainViews:
 
     def fill(self, item: VideoItem, video: Video, out: Frames) -> list[list[int]]:
         """Augmented and cropped segments of the item into `out`, of this plan's shape; the frame numbers of each."""
-        first, count = _frame_range(item, video.info)
+        first, count = frame_range(item, video.info)
         segments = range(self.num_segments)
         indices = [[first + index for index in self._window(item, segment, count)] for segment in segments]
         views = [self.draw_view(item, segment, video.info.height, video.info.width) for segment in segments]

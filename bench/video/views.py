@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from bench.errors import BenchError
+from bench.video.opencv_resize import resized_crops
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -21,8 +22,6 @@ antialiases: what timm and transformers do."""
 
 OFFICIAL_CROP = 224 / 256
 """Share of the resized short side that the official centre crop shows."""
-
-_Ints = npt.NDArray[Any]
 
 
 def test_views(
@@ -69,6 +68,20 @@ def crop_views(
     Raises BenchError for a size or view count below 1, `short_side` below `size`, or another shape or dtype.
     Source: protocol.md 3.3 (jepa evals/video_classification_frozen/utils.py:217-223, 286-323).
     """
+    crops = view_crops(video_uint8, size, views, short_side=short_side, interpolation=interpolation, squash=squash)
+    return torch.from_numpy(np.stack(crops))
+
+
+def view_crops(
+    video_uint8: torch.Tensor | npt.NDArray[np.uint8],
+    size: int,
+    views: int,
+    *,
+    short_side: int | None = None,
+    interpolation: Interpolation = "opencv-bilinear",
+    squash: bool = False,
+) -> list[npt.NDArray[np.uint8]]:
+    """As `crop_views`: a list of the views, each uint8 [T, size, size, 3]. They may share memory: only read them."""
     video = np.asarray(video_uint8)
     if video.ndim != 4 or video.shape[-1] != 3 or video.dtype != np.uint8 or 0 in video.shape:
         raise BenchError(f"expected uint8 frames [T, H, W, 3], got {video.dtype} {list(video.shape)}")
@@ -81,11 +94,9 @@ def crop_views(
     resized = (short, short) if squash else _resized_shape(video.shape[1], video.shape[2], short)
     tops, lefts = _crop_offsets(*resized, size, views)
     if interpolation == "opencv-bilinear":
-        crops = [_resize_region(video, resized, top, left, size) for top, left in zip(tops, lefts, strict=True)]
-    else:
-        whole = _resize_with_pillow(video, resized, interpolation)
-        crops = [whole[:, top : top + size, left : left + size] for top, left in zip(tops, lefts, strict=True)]
-    return torch.from_numpy(np.stack(crops))
+        return resized_crops(video, resized, tops, lefts, size)
+    whole = _resize_with_pillow(video, resized, interpolation)
+    return [whole[:, top : top + size, left : left + size] for top, left in zip(tops, lefts, strict=True)]
 
 
 def normalise(
@@ -134,56 +145,3 @@ def _resize_with_pillow(
     resample = Image.Resampling[interpolation.upper()]
     frames = [np.asarray(Image.fromarray(frame).resize((width, height), resample)) for frame in video]
     return np.stack(frames)
-
-
-def _resize_region(
-    video: npt.NDArray[np.uint8], resized: tuple[int, int], top: int, left: int, size: int
-) -> npt.NDArray[np.uint8]:
-    """The square of `size` pixels at (top, left) of the video resized to `resized`: uint8 [T, size, size, 3].
-
-    Only the pixels of the square are computed. OpenCV's arithmetic, per value: a horizontal sum with 11-bit
-    weights, 4 bits dropped; a vertical sum with 11-bit weights, 16 bits dropped from each term; the last 2
-    bits rounded.
-    """
-    frames, height, width, _ = video.shape
-    rows, columns = slice(top, top + size), slice(left, left + size)
-    if resized == (height, width):
-        return np.ascontiguousarray(video[:, rows, columns])
-
-    above, below, weight_above, weight_below = (x[rows] for x in _taps(height, resized[0], flat_border=False))
-    before, after, weight_before, weight_after = (x[columns] for x in _taps(width, resized[1], flat_border=True))
-    # Pixels and channels share one axis: gathering bytes from it is much faster than gathering triples.
-    before, after = ((3 * x[:, None] + np.arange(3)).ravel() for x in (before, after))
-    weight_before, weight_after = (np.repeat(x, 3) for x in (weight_before, weight_after))
-
-    output = np.empty((frames, size, size * 3), dtype=np.uint8)
-    for number, frame in enumerate(video.reshape(frames, height, width * 3)):
-        total = np.full((size, size * 3), 2, dtype=np.int32)
-        for source_rows, weights in ((above, weight_above), (below, weight_below)):
-            lines = frame[source_rows]
-            across = np.take(lines, before, axis=1) * weight_before
-            across += np.take(lines, after, axis=1) * weight_after
-            across >>= 4
-            across *= weights[:, None]
-            across >>= 16
-            total += across
-        output[number] = total >> 2
-    return output.reshape(frames, size, size, 3)
-
-
-def _taps(length: int, resized: int, *, flat_border: bool) -> tuple[_Ints, _Ints, _Ints, _Ints]:
-    """Two source positions and their weights (of 2048) for each output position along one axis.
-
-    `flat_border` puts all weight on one tap where the other lies outside, as OpenCV does for columns. For
-    rows it splits the weight over the same row twice, which rounds differently.
-    """
-    scale = 1.0 / (resized / length)
-    position = ((np.arange(resized) + 0.5) * scale - 0.5).astype(np.float32)
-    first = np.floor(position).astype(np.int64)
-    fraction = position - first.astype(np.float32)
-    if flat_border:
-        fraction = np.where((first < 0) | (first >= length - 1), np.float32(0), fraction)
-    one = np.float32(2048)
-    first_weight = np.rint((np.float32(1) - fraction) * one).astype(np.int32)
-    second_weight = np.rint(fraction * one).astype(np.int32)
-    return first.clip(0, length - 1), (first + 1).clip(0, length - 1), first_weight, second_weight

@@ -122,7 +122,7 @@ def test_a_corrupted_shard_is_encoded_again(tmp_path: Path, videos: list[VideoIt
     assert all(np.array_equal(store.item(item_key(i)), t) for i, t in zip(videos, intact, strict=True))
 
 
-def test_the_encoder_sees_at_most_a_batch_of_clips(tmp_path: Path, videos: list[VideoItem]) -> None:
+def test_on_a_cpu_no_clip_shares_a_batch(tmp_path: Path, videos: list[VideoItem]) -> None:
     encoder = load_encoder("random")
     forward, sizes = encoder.module.forward, []
 
@@ -132,7 +132,7 @@ def test_the_encoder_sees_at_most_a_batch_of_clips(tmp_path: Path, videos: list[
 
     encoder.module.forward = count
     _, done = run(tmp_path, videos, change(num_segments=2, views=3), encoder, batch_size=4)
-    assert max(sizes) == 4 and sum(sizes) == done.encoded_clips == 30
+    assert set(sizes) == {1} and sum(sizes) == done.encoded_clips == 30
 
 
 @pytest.mark.parametrize("options", [{"batch_size": 1}, {"batch_size": 64}, {"num_workers": 2}])
@@ -208,7 +208,14 @@ def test_content_ids_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
 def test_preprocessing_is_a_part_of_the_key_where_it_is_not_the_official_one() -> None:
     encoder = load_encoder("random")
     official = feature_fields(encoder, PLAN)
-    assert not {"interpolation", "squash"} & official.keys(), "keys of features that are cached already"
+    assert not {"interpolation", "squash", "fps", "duration_s"} & official.keys(), "keys of cached features"
     others = [replace(PLAN, interpolation="bicubic"), replace(PLAN, squash=True), replace(PLAN, short_side=18)]
     spaces = {space_key(feature_fields(encoder, plan)) for plan in [PLAN, *others]}
     assert len(spaces) == 4
+
+
+def test_a_step_by_time_is_a_part_of_the_key_in_place_of_the_step_by_frames() -> None:
+    encoder = load_encoder("random")
+    plans = [PLAN, replace(PLAN, fps=4.0), replace(PLAN, fps=8.0), replace(PLAN, duration_s=4.0)]
+    assert len({space_key(feature_fields(encoder, plan)) for plan in plans}) == 4
+    assert feature_fields(encoder, replace(PLAN, fps=4.0, frame_step=9)) == feature_fields(encoder, plans[1])

@@ -142,9 +142,9 @@ def test_a_passed_over_video_is_reported_once_and_replaced(with_bad: list[VideoF
 def test_a_file_that_failed_is_not_tried_again(with_bad: list[VideoFile], monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[str] = []
 
-    def counting(path: str, decoder: Any) -> Any:
+    def counting(path: str, decoder: Any, fps: float | None) -> Any:
         opened.append(Path(path).stem)
-        return open_video(path, decoder)
+        return open_video(path, decoder, fps)
 
     monkeypatch.setattr(loader, "open_video", counting)
     clips = stream(with_bad, max_failed=0.5)
@@ -158,10 +158,10 @@ def test_a_video_that_hangs_its_decoder_is_passed_over(
     videos: list[VideoFile], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @contextmanager
-    def hanging(path: str, decoder: Any) -> Iterator[Any]:
+    def hanging(path: str, decoder: Any, fps: float | None) -> Iterator[Any]:
         if path == videos[2].path:
             time.sleep(1000)
-        with open_video(path, decoder) as video:
+        with open_video(path, decoder, fps) as video:
             yield video
 
     monkeypatch.setattr(loader, "open_video", hanging)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.video.clips import segment_indices, whole_video
+from bench.video.clips import segment_indices, timed_step, whole_video
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "clip_indices.json").read_text())
 CENTRE_16X4 = [0, 4, 8, 12, 17, 21, 25, 29, 34, 38, 42, 46, 51, 55, 59, 63]
@@ -55,6 +55,28 @@ def test_a_short_video_draws_nothing() -> None:
     rng = np.random.RandomState(3)
     segment_indices(40, 16, 4, 2, rng=rng)
     assert rng.randint(1 << 30) == np.random.RandomState(3).randint(1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("video_fps", "fps", "step"), [(30, 4, 7), (29.97, 4, 7), (29.97, 30, 1), (25, 10, 2), (12, 30, 1), (60, 7.5, 8)]
+)
+def test_a_rate_gives_the_step_of_vjepa2(video_fps: float, fps: float, step: int) -> None:
+    """protocol.md 3.2: ceil(rate of the video) // fps; here at least 1, where the official code stops."""
+    assert timed_step(video_fps, 16, fps=fps) == step
+
+
+@pytest.mark.parametrize(
+    ("video_fps", "duration_s", "step"), [(30, 2.2, 4), (29.97, 3.2, 6), (25, 1.0, 1), (10, 0.5, 1)]
+)
+def test_a_duration_gives_the_step_of_vjepa2(video_fps: float, duration_s: float, step: int) -> None:
+    """protocol.md 3.2: int(duration * ceil(rate of the video) / frames of a clip)."""
+    assert timed_step(video_fps, 16, duration_s=duration_s) == step
+
+
+@pytest.mark.parametrize("given", [{}, {"fps": 4.0, "duration_s": 2.0}])
+def test_a_step_by_time_is_by_one_of_the_two(given: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="not both"):
+        timed_step(30, 16, **given)
 
 
 def test_one_frame_is_repeated() -> None:

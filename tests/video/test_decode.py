@@ -206,7 +206,7 @@ def bad(make_video: MakeVideo, tmp_path_factory: pytest.TempPathFactory) -> Path
     ("name", "reason"),
     [
         ("missing.mp4", "no such file"),
-        ("folder.mp4", "not a file"),
+        ("folder.mp4", "holds no frames"),
         ("empty.mp4", "empty"),
         ("text.mp4", "not a video"),
         ("audio.mp4", "no video stream"),

@@ -70,10 +70,10 @@ def decoder_that(fails: Callable[[], object], path: str) -> Iterator[Callable[..
     """Stand-in for `open_video`: does `fails` on `path`, decodes the others."""
 
     @contextmanager
-    def fake(name: str, decoder: Any) -> Iterator[Video]:
+    def fake(name: str, decoder: Any, fps: float | None) -> Iterator[Video]:
         if name == path:
             fails()
-        with open_video(name, decoder) as video:
+        with open_video(name, decoder, fps) as video:
             yield video
 
     yield fake
@@ -112,6 +112,24 @@ def test_random_windows_depend_on_seed_id_and_draw(items: list[VideoItem]) -> No
     }
     assert len(windows) > 6
     assert same(*load([item, item], workers=0))
+
+
+def test_steps_by_time_follow_each_videos_own_rate(make_video: Callable[..., Path]) -> None:
+    """A set of mixed rates: the clips span the same time."""
+    for fps, step in ((10, 2), (25, 5), (7, 1)):
+        path = make_video(f"rate{fps}.mp4", frames=40, fps=fps)
+        plan = replace(PLAN, sampling="center", views=1, num_segments=1)
+        for by_time in (replace(plan, fps=5.0), replace(plan, duration_s=4 * step / fps)):
+            (clips,) = load([VideoItem("a", str(path))], by_time, workers=0)
+            assert clips.indices == segment_indices(40, 4, step, 1)
+
+
+def test_frames_larger_than_a_group_are_read_one_by_one(make_video: Callable[..., Path]) -> None:
+    path = make_video("large.mp4", frames=3, width=2048, height=1400)
+    with open_video(path) as video:
+        groups = list(loader.read_clips(video, [[0, 1, 2, 2]]))
+    assert [len(frames) for frames, _ in groups] == [1, 1, 1]
+    assert [places for _, places in groups] == [[(0, 0, 0)], [(0, 0, 1)], [(0, 0, 2), (0, 0, 3)]]
 
 
 def test_times_restrict_the_frames(items: list[VideoItem]) -> None:
@@ -171,7 +189,7 @@ def test_a_decoder_that_hangs_or_dies_costs_one_sample(
 
 
 def test_every_file_may_kill_its_worker(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loader, "open_video", lambda path, decoder: os._exit(1))
+    monkeypatch.setattr(loader, "open_video", lambda *_: os._exit(1))
     outcome = load(items * 3)
     assert len(outcome) == 18 and all("crashed" in str(clips.error) for clips in outcome)
 
@@ -189,10 +207,10 @@ def test_an_error_that_nobody_documents_is_a_failed_sample_that_names_it(
 ) -> None:
     opened = loader.open_video
 
-    def broken(path: str, decoder: str) -> object:
+    def broken(path: str, decoder: Any, fps: float | None) -> object:
         if path == items[1].path:
             raise TypeError("thread_count")
-        return opened(path, decoder)
+        return opened(path, decoder, fps)
 
     monkeypatch.setattr(loader, "open_video", broken)
     errors = [clips.error for clips in load(items)]

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from bench.errors import BenchError
 from bench.video import views as v
+from bench.video.opencv_resize import _resize, taps
 
 SHAPES = ["landscape", "portrait", "square"]
 
@@ -79,9 +80,8 @@ def test_any_size_gives_full_views_within_the_range_of_the_video(
 
 def test_resampling_to_the_same_size_would_change_nothing() -> None:
     frames = noise(2, 20, 20).numpy()
-    shifted = v._resize_region(frames, (20, 20), 0, 0, 20)
-    rows = v._taps(20, 20, flat_border=False)
-    assert np.array_equal(shifted, frames)
+    rows = taps(20, 20, flat_border=False)
+    assert np.array_equal(_resize(frames, (20, 20), np.arange(20), np.arange(20)), frames)
     assert np.array_equal(rows[0], np.arange(20)) and set(rows[2]) == {2048} and set(rows[3]) == {0}
 
 
@@ -132,6 +132,48 @@ def test_equals_the_views_of_timm(
     short_side, squash = math.floor(32 / share), mode == "squash"
     ours = v.crop_views(video, 32, 1, short_side=short_side, interpolation=interpolation, squash=squash)
     torch.testing.assert_close(v.normalise(ours)[0], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("height", "width"), [(48, 96), (96, 48), (131, 57), (57, 131), (33, 33), (300, 31), (31, 32)])
+@pytest.mark.parametrize("size", [28, 31])
+def test_images_have_the_bytes_of_torchvision(height: int, width: int, size: int) -> None:
+    """protocol.md 3.4: Resize(int(size * 256 / 224)), which is Pillow's and antialiased, then CenterCrop(size)."""
+    from PIL import Image
+    from torchvision import transforms
+
+    image = noise(1, height, width)
+    official = transforms.Compose([transforms.Resize(int(size * 256 / 224)), transforms.CenterCrop(size)])
+    expected = np.asarray(official(Image.fromarray(image[0].numpy())))
+    assert np.array_equal(v.crop_views(image, size, 1, interpolation="bilinear")[0, 0], expected)
+
+
+def opencv_resize(frame: npt.NDArray[np.uint8], height: int, width: int) -> npt.NDArray[np.uint8]:
+    """OpenCV's arithmetic pixel by pixel, in plain integers."""
+    rows = list(zip(*taps(frame.shape[0], height, flat_border=False), strict=True))
+    columns = list(zip(*taps(frame.shape[1], width, flat_border=True), strict=True))
+    output = np.empty((height, width, 3), np.uint8)
+    for y, (above, below, up, down) in enumerate(rows):
+        for x, (before, after, left, right) in enumerate(columns):
+            for c in range(3):
+                lines = [(int(frame[r, before, c] * left + frame[r, after, c] * right)) >> 4 for r in (above, below)]
+                output[y, x, c] = (((lines[0] * int(up)) >> 16) + ((lines[1] * int(down)) >> 16) + 2) >> 2
+    return output
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 33), (33, 20), (12, 90), (90, 12), (15, 15), (44, 44)])
+@pytest.mark.parametrize("views", [1, 3])
+def test_views_are_crops_of_the_resized_frame(height: int, width: int, views: int) -> None:
+    """Whether they overlap, are the same, or lie far apart."""
+    frame = noise(1, height, width).numpy()
+    short = 16 if views == 3 else 18
+    shape = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    whole = opencv_resize(frame[0], *shape)
+    top, left = (round((side - 16) / 2) for side in shape)
+    step = (max(shape) - 16) // 2
+    for number, view in enumerate(v.crop_views(frame, 16, views)[:, 0].numpy()):
+        if views == 3:
+            top, left = (number * step, left) if height > width else (top, number * step)
+        assert np.array_equal(view, whole[top : top + 16, left : left + 16])
 
 
 def test_an_interpolation_of_other_weights_gives_the_same_three_regions() -> None:
