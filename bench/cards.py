@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+    model_validator,
+)
 
 from bench.errors import BenchError, nearest
 from bench.files import content_folder
@@ -205,6 +213,10 @@ class ProbeCard(_Card):
     """Raised with every change that changes scores; part of the protocol's name."""
     train_views: int = Field(default=1, ge=1)
     """Clips of each training video, at random positions where there is more than one."""
+    augmentation: Literal["none", "official"] = "none"
+    """How training clips are drawn: as test clips are, or at random places and augmented (protocol.md 3.3, 3.4)."""
+    streaming: bool = False
+    """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
     optimisation: Optimisation | None = None
     selection: Selection | None = None
     neighbours: tuple[AtLeastOne, ...] = ()
@@ -222,7 +234,20 @@ class ProbeCard(_Card):
             raise ValueError("neighbours: give them exactly for knn")
         if self.selection is None and self.num_settings > 1:
             raise ValueError("selection: needed where there is more than one setting")
+        if self.streaming and self.kind != "attentive":
+            raise ValueError("streaming: only attentive probes are trained on streamed clips")
+        if self.streaming and self.train_views > 1:
+            raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
+
+    @model_serializer(mode="wrap")
+    def _usual_training_clips_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Marks, keys and records of recipes without augmentation are those of before there was any.
+        content: dict[str, Any] = serialise(self)
+        for name in ("augmentation", "streaming"):
+            if content.get(name) == ProbeCard.model_fields[name].default:
+                del content[name]
+        return content
 
     @property
     def num_settings(self) -> int:
@@ -273,7 +298,7 @@ def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     for key, value in settings.items():
         if key not in homes:
             raise BenchError(f"no setting '{prefix}.{key}'", where="--set", fix=nearest(key, homes))
-        many = isinstance(homes[key][key], tuple) and not isinstance(value, list | tuple)
+        many = isinstance(homes[key].get(key), tuple) and not isinstance(value, list | tuple)
         homes[key][key] = [value] if many else value
     return _validate(content, type(card), f"--set {prefix}.*")
 
@@ -289,7 +314,7 @@ def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
         return dict.fromkeys(content["clip"], content["clip"])
     sections = [content[name] for name in ("optimisation", "selection") if content[name]]
     homes = {key: section for section in sections for key in section}
-    return {**homes, "train_views": content, "neighbours": content}
+    return {**homes, **dict.fromkeys(("train_views", "augmentation", "streaming", "neighbours"), content)}
 
 
 def _names(folder: str) -> list[str]:

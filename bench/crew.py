@@ -27,8 +27,9 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError
-from bench.evaluate import Measured, ProbeJob, measure
+from bench.evaluate import Inputs, Measured, ProbeJob, measure
 from bench.features.store import FeatureSet, Store
+from bench.probing.source import HeldOut
 from bench.progress import Reporter
 
 _TELL_INTERVAL_S = 0.2
@@ -212,16 +213,23 @@ def _work(pipe: Connection, num_threads: int) -> None:
 
 def _outcome(job: ProbeJob, parent: _Messenger) -> Outcome | _Bug:
     try:
-        cache = job.plan.cache
-        train = open_features(cache, job.train_space, job.train_items)
-        test = open_features(cache, job.test_space, job.test_items)
-        return measure(job, train, test, parent)
+        return measure(job, open_inputs(job), parent)
     except (BrokenPipeError, ConnectionResetError):
         raise
     except (BenchError, OSError) as error:
         return error
     except Exception:  # noqa: BLE001 - passed on whole; the parent raises it
         return _Bug(traceback.format_exc())
+
+
+def open_inputs(job: ProbeJob) -> Inputs:
+    """What a job's probe is trained and tested on, from the cache."""
+    cache, held = job.plan.cache, job.held_out
+    return Inputs(
+        open_features(cache, job.train_space, job.train_items),
+        HeldOut(held.rows, held.readable, open_features(cache, held.space, held.items)) if held else None,
+        open_features(cache, job.test_space, job.test_items),
+    )
 
 
 def open_features(cache: Path, space: str, items: list[list[str]]) -> FeatureSet:

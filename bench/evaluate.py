@@ -9,6 +9,7 @@ import hashlib
 import json
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -19,19 +20,24 @@ import torch
 from numpy.typing import NDArray
 
 from bench.encoders import Encoder, load_encoder
+from bench.errors import BenchError
 from bench.features.contents import content_ids
-from bench.features.split import SplitFeatures, extract_split
+from bench.features.split import SplitAccount, SplitFeatures, account, add_accounts, extract_held_out, extract_split
 from bench.files import writable_folder
 from bench.plan import RunPlan, make_options, make_plan
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.checkpoints import Checkpoints
 from bench.probing.linear import LinearProbe
-from bench.probing.memory import remember
-from bench.probing.source import TokenSource
+from bench.probing.memory import memory_key, remember
+from bench.probing.source import HeldOut, TokenSource
+from bench.probing.split import Rows, stratified_split
+from bench.probing.streaming import StreamCounts, TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
 from bench.scores.records import Predictions, Record, write_record
+from bench.streaming import StreamedSplit, open_stream
 
 
 def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
@@ -42,6 +48,18 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     """
     reporter = reporter or Silent()
     return run(make_plan(make_options(options), reporter), reporter)
+
+
+@dataclass(frozen=True)
+class HeldOutItems:
+    """Where the features of held-out samples are, if a setting is chosen on other clips than are trained on."""
+
+    rows: Rows
+    """As in HeldOut."""
+    readable: Rows
+    items: list[list[str]]
+    """Of each readable sample."""
+    space: str
 
 
 @dataclass(frozen=True)
@@ -57,6 +75,26 @@ class ProbeJob:
     train_space: str
     """Key of the feature space of the training split."""
     test_space: str
+    held_out: HeldOutItems | None = None
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a probe is trained, chosen and tested on."""
+
+    train: TokenSource | TokenStream | None
+    """None where a probe is given."""
+    held_out: HeldOut | None
+    test: TokenSource
+
+
+@dataclass(frozen=True)
+class HeldOutFeatures:
+    """Training samples that were held out, by their numbers, and the features of those that could be read."""
+
+    rows: Rows
+    readable: Rows
+    features: SplitFeatures
 
 
 @dataclass(frozen=True)
@@ -65,19 +103,27 @@ class Prepared:
 
     plan: RunPlan
     encoder: Encoder
-    train: SplitFeatures | None
+    train: SplitFeatures | StreamedSplit | None
     """None where a probe is given."""
+    held_out: HeldOutFeatures | None
+    """None where a setting is chosen on what is trained on, or none is chosen."""
     test: SplitFeatures
     seconds: float
 
     @property
-    def train_tokens(self) -> TokenSource | None:
-        """What the probe is trained on; None where one is given."""
-        return self.train.tokens if self.train else None
+    def inputs(self) -> Inputs:
+        """What the probe is trained and tested on."""
+        held = self.held_out
+        return Inputs(
+            self.train.tokens if self.train else None,
+            HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
+            self.test.tokens,
+        )
 
     @property
     def job(self) -> ProbeJob:
         """What is left to do."""
+        held = self.held_out
         return ProbeJob(
             plan=self.plan,
             labels=[sample.label for sample in self.train.samples] if self.train else [],
@@ -85,6 +131,7 @@ class Prepared:
             test_items=self.test.keys,
             train_space=self.train.space if self.train else "",
             test_space=self.test.space,
+            held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
         )
 
 
@@ -103,34 +150,56 @@ class Measured:
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     prepared = prepare(plan, reporter)
-    measured = measure(prepared.job, prepared.train_tokens, prepared.test.tokens, reporter)
+    measured = measure(prepared.job, prepared.inputs, reporter)
     return keep(prepared, measured, reporter)
 
 
 def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
-    """Load the encoder and bring the features into the cache: of both splits, or for a given probe the test split's."""
+    """Load the encoder and bring the features into the cache: of both splits, for a given probe the test split's, and
+    for a streaming recipe all but those that it trains on."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan)
-    train: SplitFeatures | None = None
-    if plan.given:
-        test = extract_split(plan, "test", encoder, _contents(plan, reporter), reporter)
-    else:
-        train, test = extract_features(plan, encoder, reporter)
-    return Prepared(plan, encoder, train, test, time.perf_counter() - started)
+    contents = _contents(plan, reporter)
+    train: SplitFeatures | StreamedSplit | None = None
+    if plan.recipe.streaming and not plan.given:
+        train = open_stream(plan, encoder, contents)
+    elif not plan.given:
+        train = extract_split(plan, "train", encoder, contents, reporter)
+    held_out = _hold_out(plan, train, encoder, contents, reporter) if train else None
+    test = extract_split(plan, "test", encoder, contents, reporter)
+    return Prepared(plan, encoder, train, held_out, test, time.perf_counter() - started)
 
 
-def measure(job: ProbeJob, train: TokenSource | None, test: TokenSource, reporter: Reporter) -> Measured:
+def _hold_out(
+    plan: RunPlan,
+    train: SplitFeatures | StreamedSplit,
+    encoder: Encoder,
+    contents: Mapping[str, str],
+    reporter: Reporter,
+) -> HeldOutFeatures | None:
+    """Draw the samples that a setting is chosen on, and encode them as test clips are, where the recipe does so."""
+    selection = plan.recipe.selection
+    if plan.held_out_clips is None or selection is None:
+        return None
+    labels = np.array([sample.label for sample in train.samples])
+    _, rows = stratified_split(labels, selection.held_out, seed=plan.options.seed)
+    features = extract_held_out(plan, [train.samples[row] for row in rows], encoder, contents, reporter)
+    readable = [row for row in rows.tolist() if train.samples[row].id not in features.failures]
+    return HeldOutFeatures(rows, np.array(readable), features)
+
+
+def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     """Train the recipe on the training tokens, or take the given probe; then look at the test tokens once."""
     started = time.perf_counter()
     given = job.plan.given
     if given is not None:
         fitted, known = given.load(), False
-    elif train is not None:
-        fitted, known = fit_probe(job, train, reporter)
+    elif inputs.train is not None:
+        fitted, known = fit_probe(job, inputs.train, reporter, inputs.held_out)
     else:
         raise ValueError("nothing to train a probe on, and none given")
-    probabilities = predict(fitted.probe, test, device=job.plan.device)
+    probabilities = predict(fitted.probe, inputs.test, device=job.plan.device)
     if given is not None:
         probabilities = given.in_task_order(probabilities)
     return Measured(fitted, known, probabilities, time.perf_counter() - started)
@@ -146,11 +215,24 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
     )
     seconds = prepared.seconds + measured.seconds
     fitted = measured.fitted
-    record = make_record(Outcome(plan, encoder, prepared.train, test, fitted, measured.known, predictions, seconds))
+    train = _train_account(prepared, measured)
+    record = make_record(Outcome(plan, encoder, train, account(test), fitted, measured.known, predictions, seconds))
     save = None if plan.given else (lambda path: keep_probe(path, fitted, record))
     folder = write_record(plan.options.results, record, predictions, save)
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
+
+
+def _train_account(prepared: Prepared, measured: Measured) -> SplitAccount | None:
+    """What the record says of the training split: everything that was read of it, held-out clips included."""
+    train, held = prepared.train, prepared.held_out
+    if train is None:
+        return None
+    streamed = measured.fitted.streamed or StreamCounts()
+    done = (
+        train.account(streamed, encoded_now=not measured.known) if isinstance(train, StreamedSplit) else account(train)
+    )
+    return add_accounts(done, account(held.features)) if held else done
 
 
 def prepare_encoder(plan: RunPlan) -> Encoder:
@@ -159,12 +241,20 @@ def prepare_encoder(plan: RunPlan) -> Encoder:
 
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
-    """Bring the features of the training and the test split into the cache, every sample accounted for."""
+    """Bring the features of the training and the test split into the cache, every sample accounted for.
+
+    Raises BenchError for a streaming recipe, which trains on none.
+    """
+    if plan.recipe.streaming:
+        raise BenchError(
+            f"recipe {plan.recipe.name} encodes its training clips anew in every epoch: none go to the cache",
+            where="--probe",
+            fix="run it, or give a recipe that reads the cache, such as attentive",
+        )
     contents = _contents(plan, reporter)
-    return (
-        extract_split(plan, "train", encoder, contents, reporter),
-        extract_split(plan, "test", encoder, contents, reporter),
-    )
+    train = extract_split(plan, "train", encoder, contents, reporter)
+    _hold_out(plan, train, encoder, contents, reporter)
+    return train, extract_split(plan, "test", encoder, contents, reporter)
 
 
 def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
@@ -173,13 +263,17 @@ def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
     return content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
 
 
-def fit_probe(job: ProbeJob, train: TokenSource, reporter: Reporter) -> tuple[FittedProbe, bool]:
+def fit_probe(
+    job: ProbeJob, train: TokenSource | TokenStream, reporter: Reporter, held_out: HeldOut | None = None
+) -> tuple[FittedProbe, bool]:
     """Train the recipe on the training features, or read the probe that was trained on them before.
 
     The test split is not looked at. Returns the probe, and whether it was read.
     """
     plan = job.plan
     prefix = f"{plan.facts.name}, {plan.task.name}"
+    facts = probe_facts(job)
+    checkpoints = Checkpoints(plan.cache / "training" / memory_key(facts)) if plan.recipe.streaming else None
 
     def train_now() -> FittedProbe:
         return fit(
@@ -190,27 +284,38 @@ def fit_probe(job: ProbeJob, train: TokenSource, reporter: Reporter) -> tuple[Fi
             plan.facts.num_heads,
             seed=plan.options.seed,
             device=plan.device,
-            progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
+            progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),
+            held_out=held_out,
+            checkpoints=checkpoints,
         )
 
-    fitted, known = remember(plan.cache, probe_facts(job), train_now)
+    fitted, known = remember(plan.cache, facts, train_now)
+    if checkpoints:
+        checkpoints.remove()
     if known:
         reporter.say(f"{prefix}: probe read from the cache")
+    elif fitted.streamed:
+        reporter.say(f"{prefix}: {fitted.streamed}")
     return fitted, known
 
 
 def probe_facts(job: ProbeJob) -> dict[str, Any]:
     """What the trained probe depends on besides the code: its key in the cache."""
-    plan = job.plan
+    plan, held = job.plan, job.held_out
     return {
         "features": job.train_space,
-        "items": hashlib.sha256(json.dumps([job.train_items, job.labels]).encode()).hexdigest(),
+        "items": _digest([job.train_items, job.labels]),
         "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
         "num_classes": len(plan.splits.class_names),
         "num_heads": plan.facts.num_heads,
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
+        **({"held_out": [held.space, _digest([held.items, held.rows.tolist()])]} if held else {}),
     }
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
 
 def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:

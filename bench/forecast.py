@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Sequence
@@ -15,6 +16,8 @@ from bench.encoders.contract import Precision
 from bench.features.space import check_space
 from bench.plan import RunPlan
 from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
+from bench.probing.streaming import num_streamed
+from bench.probing.train import group_size
 from bench.video.loader import ClipPlan, VideoItem, load_clips
 
 _TIMED_FILES = 4
@@ -49,11 +52,11 @@ def forecast(plan: RunPlan) -> Forecast:
     """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError where the
     features do not fit on the cache's disk."""
     train, test = plan.splits.train, plan.splits.test
-    train_views = plan.draws("train") * plan.train_clips.num_segments
-    test_views = plan.test_clips.views * plan.test_clips.num_segments
-    clips = len(train) * train_views + len(test) * test_views
-    tokens = clips * plan.clip_tokens
-    num_bytes = tokens * plan.facts.embed_dim * 2
+    segments = plan.test_clips.num_segments
+    cached, streamed = _train_draws(plan)
+    cached_clips = (cached + len(test) * plan.test_clips.views) * segments
+    clips = cached_clips + streamed * segments
+    num_bytes = cached_clips * plan.clip_tokens * plan.facts.embed_dim * 2
     files = look_for_files(plan)
     refuse_missing(plan, files)
     check_space(plan.cache, num_bytes)
@@ -70,14 +73,24 @@ def forecast(plan: RunPlan) -> Forecast:
         empty_files=sum(part.empty for part in files),
         files=files,
         clips=clips,
-        tokens=tokens,
+        tokens=clips * plan.clip_tokens,
         feature_bytes=num_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * (len(train) * plan.draws("train") + len(test)) / max(1, workers),
+        decode_s=seconds * (cached + streamed + len(test)) / max(1, workers),
         encode_s=clips
         * plan.facts.flops(plan.clip_tokens)
         / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),
     )
+
+
+def _train_draws(plan: RunPlan) -> tuple[int, int]:
+    """How often training samples are decoded and encoded: for the cache, and while a probe is trained."""
+    recipe, count = plan.recipe, len(plan.splits.train)
+    held_out = round(recipe.selection.held_out * count) if recipe.selection and plan.held_out_clips else 0
+    if not recipe.streaming or plan.given:
+        return count * plan.draws("train") + held_out, 0
+    together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)
+    return held_out, num_streamed(recipe, count, num_passes=math.ceil(recipe.num_settings / together))
 
 
 def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:

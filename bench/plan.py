@@ -35,6 +35,7 @@ from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
 from bench.video.image_frames import is_image
 from bench.video.loader import ClipPlan
+from bench.video.training import TrainViews
 from bench.video.views import OFFICIAL_CROP
 
 Decoder = Literal["auto", "decord", "pyav"]
@@ -102,7 +103,10 @@ class RunPlan:
     recipe: ProbeCard
     facts: EncoderFacts
     splits: Splits
-    train_clips: ClipPlan
+    train_clips: ClipPlan | TrainViews
+    held_out_clips: ClipPlan | None
+    """What a setting is chosen on: held-out training samples in one view, drawn as test clips are. None where they are
+    looked at as they are trained on, or nothing is chosen."""
     test_clips: ClipPlan
     cache: Path
     device: str
@@ -116,7 +120,7 @@ class RunPlan:
         return self.given.name if self.given else self.recipe.name
 
     def draws(self, split: Literal["train", "test"]) -> int:
-        """Clips (times segments) of each video of a split, each at a position of its own."""
+        """Clips (times segments) of each video of a split in the cache, each at a position of its own."""
         return self.recipe.train_views if split == "train" else 1
 
     @property
@@ -154,9 +158,9 @@ class RunPlan:
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        usual = flat(load_probe_card(self.options.probe))
-        parts += [f"{key}={value}" for key, value in flat(self.recipe).items() if value != usual[key]]
-        return " ".join(parts)
+        ours, usual = flat(self.recipe), flat(load_probe_card(self.options.probe))
+        changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key)]
+        return " ".join([*parts, *(f"{key}={ours.get(key, getattr(self.recipe, key, None))}" for key in changed)])
 
 
 def flat(recipe: ProbeCard) -> dict[str, str]:
@@ -206,15 +210,16 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     test_clips = clip_plan(task.clip, facts, options, task.media)
     facts.grid(test_clips.frames_per_clip, test_clips.size, test_clips.size)
     given = _given(options, task, splits, facts, test_clips)
-    train_sampling = "random" if recipe.train_views > 1 else "center"
-    train_clip = task.clip.model_copy(update={"views": 1, "sampling": train_sampling})
+    augmented = recipe.augmentation == "official"
+    one_view = clip_plan(task.clip.model_copy(update={"views": 1}), facts, options, task.media)
     return RunPlan(
         options=options,
         task=task,
         recipe=recipe,
         facts=facts,
         splits=splits,
-        train_clips=clip_plan(train_clip, facts, options, task.media),
+        train_clips=_augmented(task, one_view) if augmented else _still(task, recipe, one_view),
+        held_out_clips=one_view if recipe.selection and (augmented or recipe.streaming) else None,
         test_clips=test_clips,
         cache=cache,
         device=device,
@@ -241,6 +246,27 @@ def _given(
             "resolution": clips.size,
         },
     )
+
+
+def _augmented(task: TaskCard, clips: ClipPlan) -> TrainViews:
+    """The official training views of a task, of the size of these clips."""
+    return TrainViews(
+        frames_per_clip=clips.frames_per_clip,
+        frame_step=clips.frame_step,
+        num_segments=clips.num_segments,
+        size=clips.size,
+        policy="official-image" if task.media == "image" else "official-video",
+        seed=clips.seed,
+        decoder=clips.decoder,
+        fps=clips.fps,
+        duration_s=clips.duration_s,
+    )
+
+
+def _still(task: TaskCard, recipe: ProbeCard, clips: ClipPlan) -> ClipPlan:
+    """Training clips without augmentation: those of the middle, or at random positions where there are several."""
+    several = recipe.train_views > 1 and task.media == "video"
+    return replace_fields(clips, sampling="random" if several else "center")
 
 
 def clip_plan(

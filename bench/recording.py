@@ -13,9 +13,10 @@ from bench import environment
 from bench.annotations import Sample
 from bench.data.prepared import notes_on
 from bench.encoders.contract import Encoder
-from bench.features.split import SplitFeatures
+from bench.features.split import SplitAccount
 from bench.plan import RunPlan
 from bench.probing import train as probe_training
+from bench.probing.streaming import StreamCounts
 from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Failure, Head, Predictions, Record, Split
@@ -27,9 +28,9 @@ class Outcome:
 
     plan: RunPlan
     encoder: Encoder
-    train: SplitFeatures | None
+    train: SplitAccount | None
     """None where a probe is given."""
-    test: SplitFeatures
+    test: SplitAccount
     fitted: probe_training.FittedProbe
     probe_known: bool
     """Whether the probe was trained in an earlier run and read from the cache."""
@@ -73,7 +74,7 @@ def make_record(done: Outcome) -> Record:
     )
 
 
-def _parts(done: Outcome) -> dict[Split, SplitFeatures]:
+def _parts(done: Outcome) -> dict[Split, SplitAccount]:
     """The splits that the run read."""
     return {"train": done.train, "test": done.test} if done.train else {"test": done.test}
 
@@ -97,7 +98,7 @@ def list_digest(samples: list[Sample], contents: list[str]) -> str:
 
 
 def _cost(done: Outcome) -> Cost:
-    parts = [part.extraction for part in _parts(done).values()]
+    parts = _parts(done).values()
     return Cost(
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
@@ -106,7 +107,7 @@ def _cost(done: Outcome) -> Cost:
         cached_probe=done.probe_known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),
-        feature_bytes=sum(part.tokens.num_bytes for part in _parts(done).values()),
+        feature_bytes=sum(part.num_bytes for part in parts),
     )
 
 
@@ -160,7 +161,8 @@ def _resolved(done: Outcome) -> dict[str, Any]:
             "recipe": None if plan.given else plan.recipe.model_dump(),
             "probe_weights": asdict(plan.given) if plan.given else None,
             "encoder": {**asdict(plan.facts), "report": done.encoder.report, "precision": done.encoder.precision},
-            "train_clips": None if plan.given else {**asdict(plan.train_clips), "draws": plan.draws("train")},
+            "train_clips": None if plan.given else {**asdict(plan.train_clips), "draws": _draws(done)},
+            **({"held_out_clips": asdict(plan.held_out_clips)} if plan.held_out_clips else {}),
             "test_clips": asdict(plan.test_clips),
             "training": None
             if plan.given
@@ -169,9 +171,27 @@ def _resolved(done: Outcome) -> dict[str, Any]:
                 "steps": fitted.steps,
                 "batch_size": fitted.batch_size,
                 "held_out_samples": fitted.num_held_out,
+                **_streaming(fitted.streamed),
             },
         }
     )
+
+
+def _draws(done: Outcome) -> int:
+    """Clips (times segments) of each training video that the probe has seen."""
+    fresh = done.fitted.streamed is not None and done.plan.recipe.augmentation != "none"
+    return done.fitted.epochs if fresh else done.plan.draws("train")
+
+
+def _streaming(streamed: StreamCounts | None) -> dict[str, Any]:
+    if streamed is None:
+        return {}
+    return {
+        "streamed_clips": streamed.clips,
+        "streamed_s": round(streamed.seconds, 3),
+        "clips_per_s": round(streamed.clips_per_s, 3),
+        "waiting_share": round(streamed.waiting_share, 4),
+    }
 
 
 def _plain(content: dict[str, Any]) -> dict[str, Any]:

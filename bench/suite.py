@@ -51,7 +51,7 @@ def _run_together(plans: Sequence[RunPlan], crew: Crew) -> list[Record]:
             if needs_one_core(prepared):
                 crew.submit(number, prepared.job)
             else:
-                settle(number, measure(prepared.job, prepared.train_tokens, prepared.test.tokens, crew))
+                settle(number, measure(prepared.job, prepared.inputs, crew))
         except (BenchError, OSError) as error:
             waiting.pop(number, None)
             errors[number] = error
@@ -70,8 +70,10 @@ def _run_together(plans: Sequence[RunPlan], crew: Crew) -> list[Record]:
 
 def needs_one_core(prepared: Prepared) -> bool:
     """Whether training the probe takes a while and uses one core only, so that another process may as well do it."""
-    plan, tokens = prepared.plan, prepared.train_tokens
+    plan, tokens = prepared.plan, prepared.inputs.train
     if tokens is None or plan.recipe.kind != "attentive" or plan.recipe.optimisation is None:
+        return False
+    if plan.recipe.streaming:  # its encoder is here
         return False
     if memory_path(plan.cache, probe_facts(prepared.job)).is_file():
         return False

@@ -43,6 +43,7 @@ def test_the_probe_of_a_run_gives_the_score_of_its_record(bright_and_dark: Path,
     settings = {**SHORT, "probe.refit": False}
     if recipe == "vjepa2-paper":
         del settings["probe.min_steps"]
+        settings["probe.epochs"] = 2
     trained = evaluate(bright_and_dark, tmp_path, probe=recipe, settings=settings)
     probe = tmp_path / "results" / trained.run_id / "probe.safetensors"
     assert json.loads(load_probe(probe).metadata["recipe"])["name"] == recipe

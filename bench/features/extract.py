@@ -1,7 +1,11 @@
-"""Encoder x videos -> tokens in the cache: each clip is encoded once, whatever is there already is not touched."""
+"""Encoder x videos -> tokens in the cache: each clip is encoded once, whatever is there already is not touched.
+
+Shapes: b items, V views, K segments, T frames, S pixels of a side, N tokens of a clip, D channels.
+"""
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +21,14 @@ from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
 from bench.video.loader import ClipPlan, LoadedClips, VideoItem
 from bench.video.memory import remembered_clips
+from bench.video.training import TrainViews, finish
 from bench.video.views import normalise
 
 Progress = Callable[[int, int], None]
 
 _TOKENS_PER_BATCH = {"cpu": 2**14, "cuda": 2**18}
+AUGMENTATION_VERSION = 1
+"""Part of the key of augmented features: raised with every change of bench/video/training.py that changes pixels."""
 
 
 @dataclass
@@ -41,7 +48,7 @@ def item_key(item: VideoItem) -> str:
     return f"{item.id}/{item.draw}"
 
 
-def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
+def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, Any]:
     """Every field that decides the tokens of a video, and none that does not: the key of the feature space.
 
     Device, batch and workers are not among them, nor is the seed of a plan that draws nothing. The decoder is: a few
@@ -49,13 +56,6 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
     the keys of official features stay what they are.
     """
     spec = encoder.input_spec
-    unusual: dict[str, Any] = {}
-    if plan.interpolation != "opencv-bilinear":
-        unusual["interpolation"] = plan.interpolation
-    if plan.squash:
-        unusual["squash"] = True
-    if plan.fps is not None or plan.duration_s is not None:
-        unusual |= {"frame_step": None, "fps": plan.fps, "duration_s": plan.duration_s}
     return {
         "protocol_version": 1,
         "encoder": encoder.digest,
@@ -66,11 +66,31 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
         "frames_per_clip": plan.frames_per_clip,
         "frame_step": plan.frame_step,
         "num_segments": plan.num_segments,
-        "views": plan.views,
         "size": plan.size,
+        "decoder": "decord" if plan.decoder == "decord" else "pyav",
+        **_pace_fields(plan),
+        **_view_fields(plan),
+    }
+
+
+def _pace_fields(plan: ClipPlan | TrainViews) -> dict[str, Any]:
+    if plan.fps is None and plan.duration_s is None:
+        return {}
+    return {"frame_step": None, "fps": plan.fps, "duration_s": plan.duration_s}
+
+
+def _view_fields(plan: ClipPlan | TrainViews) -> dict[str, Any]:
+    if isinstance(plan, TrainViews):
+        return {"augmentation": plan.policy, "augmentation_version": AUGMENTATION_VERSION, "seed": plan.seed}
+    unusual: dict[str, Any] = {}
+    if plan.interpolation != "opencv-bilinear":
+        unusual["interpolation"] = plan.interpolation
+    if plan.squash:
+        unusual["squash"] = True
+    return {
+        "views": plan.views,
         "short_side": plan.short_side,
         "sampling": plan.sampling,
-        "decoder": "decord" if plan.decoder == "decord" else "pyav",
         "seed": plan.seed if plan.sampling == "random" else None,
         **unusual,
     }
@@ -79,7 +99,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan) -> dict[str, Any]:
 def extract(
     encoder: Encoder,
     items: Sequence[VideoItem],
-    plan: ClipPlan,
+    plan: ClipPlan | TrainViews,
     store: Store,
     *,
     num_workers: int,
@@ -96,19 +116,19 @@ def extract(
     result = Extraction()
     unique = {item_key(item): item for item in items}
     result.notes += store.open(unique)
-    clips_per_item = plan.num_segments * plan.views
+    clips_per_item = math.prod(plan.shape[:2])
     missing = {key: item for key, item in unique.items() if key not in store.locations}
     result.cached_clips = (len(unique) - len(missing)) * clips_per_item
     num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     item_bytes = 2 * encoder.embed_dim * num_tokens * clips_per_item
     check_space(store.folder, len(missing) * item_bytes)
-    if batch_size is None:
-        batch_size = max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
+    batch_size = batch_size or clips_at_once(encoder, num_tokens)
     per_shard = items_per_shard(item_bytes)
     loaded = remembered_clips(missing, plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
     for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):
-        tokens = encode(encoder, [clips.pixels for _, clips in batch if clips.pixels is not None], batch_size)
+        pixels = [clips.pixels for _, clips in batch if clips.pixels is not None]
+        tokens = _checked(encoder, encode(encoder, pixels, [missing[key] for key, _ in batch], plan, batch_size))
         for (key, _), item_tokens in zip(batch, tokens, strict=True):
             shard[key] = item_tokens
             if len(shard) == per_shard:
@@ -128,25 +148,59 @@ def _write(store: Store, shard: dict[str, Array]) -> None:
     store.add(list(shard), np.stack(list(shard.values())))
 
 
-def encode(encoder: Encoder, pixels: list[Tensor], batch_size: int) -> Array:
-    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens fp16 [b, V, K * N, D] (protocol.md 4.3).
+def clips_at_once(encoder: Encoder, num_tokens: int) -> int:
+    """Clips of so many tokens that the encoder is given at once, where the user does not say."""
+    return max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
 
-    The encoder sees at most `batch_size` clips at once. On a CPU it sees one: matrix products of other sizes are summed
-    in other orders, and tokens that depended on their neighbours in a batch would make scores depend on `batch_size`,
-    on what the cache held already, and on files that could not be read.
+
+def encode(
+    encoder: Encoder,
+    pixels: Sequence[Tensor],
+    items: Sequence[VideoItem],
+    plan: ClipPlan | TrainViews,
+    batch_size: int,
+    dtype: torch.dtype = torch.float16,
+) -> Tensor:
+    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens [b, V, K * N, D] (protocol.md 4.3).
+
+    They are on the device of the encoder, which sees at most `batch_size` clips at once. On a CPU it sees one: matrix
+    products of other sizes are summed in other orders, and tokens that depended on their neighbours in a batch would
+    make scores depend on `batch_size`, on what the cache held already, and on files that could not be read.
     """
     if encoder.device.type == "cpu":
         batch_size = 1
-    stacked = torch.stack(pixels)
-    b, V, K = stacked.shape[:3]
-    spec = encoder.input_spec
-    parts = []
-    for clips in _chunks(stacked.flatten(0, 2), batch_size):
-        if encoder.device.type == "cuda":
-            clips = clips.pin_memory().to(encoder.device, non_blocking=True)
-        parts.append(encoder(normalise(clips, spec.mean, spec.std)).half())
+    b, (V, K) = len(pixels), plan.shape[:2]
+    parts = [
+        encoder(clips).to(dtype) for clips in _normalised(encoder, torch.stack(list(pixels)), items, plan, batch_size)
+    ]
     tokens = torch.cat(parts)
-    tokens = tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
+    return tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
+
+
+def _normalised(
+    encoder: Encoder, pixels: Tensor, items: Sequence[VideoItem], plan: ClipPlan | TrainViews, batch_size: int
+) -> Iterator[Tensor]:
+    """Pixels [b, V, K, T, S, S, 3] -> at most `batch_size` normalised clips [n, 3, T, S, S] at a time, in order."""
+    spec = encoder.input_spec
+    if isinstance(plan, TrainViews):
+        size = max(1, batch_size // plan.num_segments)
+        for start in range(0, len(pixels), size):
+            part = _on_device(pixels[start : start + size], encoder)
+            clips = finish(part, items[start : start + size], plan, spec.mean, spec.std)
+            yield from _chunks(clips, batch_size)
+        return
+    for clips in _chunks(pixels.flatten(0, 2), batch_size):
+        yield normalise(_on_device(clips, encoder), spec.mean, spec.std)
+
+
+def _on_device(pixels: Tensor, encoder: Encoder) -> Tensor:
+    if encoder.device.type != "cuda":
+        return pixels
+    return pixels.pin_memory().to(encoder.device, non_blocking=True)
+
+
+def _checked(encoder: Encoder, tokens: Tensor) -> Array:
+    """The tokens as they go to the cache."""
     if not torch.isfinite(tokens).all():
         raise BenchError(
             "the encoder gave tokens that are not finite in half precision",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from bench import environment
 from bench.annotations import Sample
@@ -14,7 +14,8 @@ from bench.features.store import FeatureSet, Store
 from bench.plan import RunPlan
 from bench.progress import Reporter
 from bench.scores.records import Split
-from bench.video.loader import VideoItem
+from bench.video.loader import ClipPlan, VideoItem
+from bench.video.training import TrainViews
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,55 @@ class SplitFeatures:
     """Key of the feature space in the cache."""
 
 
+@dataclass(frozen=True)
+class SplitAccount:
+    """What a record says of a split, however its clips were encoded."""
+
+    samples: list[Sample]
+    """Those that could be read."""
+    failures: dict[str, str]
+    """Sample id -> why it could not be read."""
+    contents: list[str]
+    """As in SplitFeatures."""
+    space: str
+    """Key of everything that decides the tokens of a video, besides the video."""
+    encoded_clips: int
+    cached_clips: int
+    seconds: float
+    """Of bringing features into the cache."""
+    num_bytes: int
+    """Size of the features in the cache."""
+
+
+def account(features: SplitFeatures) -> SplitAccount:
+    """What a record says of a split whose clips are in the cache."""
+    done = features.extraction
+    return SplitAccount(
+        features.samples,
+        features.failures,
+        features.contents,
+        features.space,
+        done.encoded_clips,
+        done.cached_clips,
+        done.seconds,
+        features.tokens.num_bytes,
+    )
+
+
+def add_accounts(split: SplitAccount, held_out: SplitAccount) -> SplitAccount:
+    """The account of a split, and of other clips of some of its samples."""
+    failures = {**split.failures, **held_out.failures}
+    return replace(
+        split,
+        samples=[sample for sample in split.samples if sample.id not in failures],
+        failures=failures,
+        encoded_clips=split.encoded_clips + held_out.encoded_clips,
+        cached_clips=split.cached_clips + held_out.cached_clips,
+        seconds=split.seconds + held_out.seconds,
+        num_bytes=split.num_bytes + held_out.num_bytes,
+    )
+
+
 def extract_split(
     plan: RunPlan, split: Split, encoder: Encoder, contents: Mapping[str, str], reporter: Reporter
 ) -> SplitFeatures:
@@ -43,9 +93,37 @@ def extract_split(
     """
     samples = plan.splits.train if split == "train" else plan.splits.test
     clips = plan.train_clips if split == "train" else plan.test_clips
-    items = {sample.id: _items(sample, contents, plan.draws(split)) for sample in samples}
-    store = Store(plan.cache, feature_fields(encoder, clips))
     stage = f"{encoder.name}: encoding {split} clips"
+    items = {sample.id: sample_items(sample, contents, plan.draws(split)) for sample in samples}
+    return _extract(plan, split, samples, items, clips, encoder, contents, stage, reporter)
+
+
+def extract_held_out(
+    plan: RunPlan, samples: list[Sample], encoder: Encoder, contents: Mapping[str, str], reporter: Reporter
+) -> SplitFeatures:
+    """Bring what a setting is chosen on into the cache: `plan.held_out_clips` of these training samples.
+
+    Raises BenchError where more samples cannot be read than the training split may have.
+    """
+    if plan.held_out_clips is None:
+        raise ValueError("the recipe chooses on the clips that it trains on")
+    stage = f"{encoder.name}: encoding held-out clips"
+    items = {sample.id: sample_items(sample, contents, 1) for sample in samples}
+    return _extract(plan, "train", samples, items, plan.held_out_clips, encoder, contents, stage, reporter)
+
+
+def _extract(
+    plan: RunPlan,
+    split: Split,
+    samples: list[Sample],
+    items: Mapping[str, list[VideoItem]],
+    clips: ClipPlan | TrainViews,
+    encoder: Encoder,
+    contents: Mapping[str, str],
+    stage: str,
+    reporter: Reporter,
+) -> SplitFeatures:
+    store = Store(plan.cache, feature_fields(encoder, clips))
     workers = plan.options.workers
     done = extract(
         encoder,
@@ -63,14 +141,14 @@ def extract_split(
         reasons = [done.failures[key] for key in map(item_key, items[sample.id]) if key in done.failures]
         if reasons:
             failures[sample.id] = reasons[0]
-    _refuse_too_many(plan, split, samples, failures)
+    refuse_too_many(plan, split, samples, failures)
     readable = [sample for sample in samples if sample.id not in failures]
     keys = [[item_key(item) for item in items[sample.id]] for sample in readable]
     identities = [contents.get(sample.path, "") for sample in samples]
     return SplitFeatures(readable, FeatureSet(store, keys), keys, failures, done, identities, store.key)
 
 
-def _items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[VideoItem]:
+def sample_items(sample: Sample, contents: Mapping[str, str], draws: int) -> list[VideoItem]:
     """What the loader is asked for: identified by the file's content, so that equal clips share their tokens."""
     identity = contents.get(sample.path, f"unreadable {sample.path}")
     if sample.start_s is not None or sample.end_s is not None:
@@ -92,13 +170,18 @@ def _report(done: Extraction, stage: str, reporter: Reporter) -> None:
     reporter.say(f"{stage}: {encoded}{cached}{failed} ({done.seconds:.1f} s)")
 
 
-def _refuse_too_many(plan: RunPlan, split: Split, samples: Sequence[Sample], failures: Mapping[str, str]) -> None:
-    if len(failures) <= plan.options.max_failed * len(samples) and len(failures) < len(samples):
+def refuse_too_many(plan: RunPlan, split: Split, samples: Sequence[Sample], failures: Mapping[str, str]) -> None:
+    """Raise BenchError where none of `samples` can be read, or fewer of the split than --max-failed demands.
+
+    `failures`: sample id -> why it cannot be read.
+    """
+    count = len(plan.splits.train if split == "train" else plan.splits.test)
+    if len(failures) <= plan.options.max_failed * count and len(failures) < len(samples):
         return
     shown = "; ".join(f"{sample}: {reason}" for sample, reason in list(failures.items())[:3])
     more = f"; and {len(failures) - 3} more" if len(failures) > 3 else ""
     raise BenchError(
-        f"{len(failures)} of {len(samples)} {split} samples cannot be read ({shown}{more})",
+        f"{len(failures)} of {count} {split} samples cannot be read ({shown}{more})",
         where=f"task {plan.task.name}",
         fix=f"mend or unlist them; no score is given above --max-failed {plan.options.max_failed}",
     )

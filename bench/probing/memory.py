@@ -21,6 +21,7 @@ from bench.errors import BenchError
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
 from bench.probing.linear import LinearProbe
+from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe, Head
 
 
@@ -62,7 +63,11 @@ def _code_digest() -> str:
 
 
 def _history(fitted: FittedProbe) -> dict[str, Any]:
-    history = {f.name: getattr(fitted, f.name) for f in dataclasses.fields(fitted) if f.name != "probe"}
+    history = {
+        f.name: getattr(fitted, f.name) for f in dataclasses.fields(fitted) if f.name not in ("probe", "streamed")
+    }
+    if fitted.streamed is not None:
+        history["streamed"] = fitted.streamed.plain()
     return {**history, "heads": [dataclasses.asdict(head) for head in fitted.heads]}
 
 
@@ -72,4 +77,5 @@ def _read(path: Path) -> FittedProbe:
         raise ValueError("checksum differs")
     history = json.loads(metadata["fitted"])
     heads = [Head(**head) for head in history.pop("heads")]
-    return FittedProbe(**history, heads=heads, probe=probe)
+    streamed = history.pop("streamed", None)
+    return FittedProbe(**history, heads=heads, probe=probe, streamed=streamed and StreamCounts.of(streamed))

@@ -6,7 +6,7 @@ Steps are counted from 1, because the official schedules advance before each ite
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -61,12 +61,13 @@ class SweepOptimiser:
         self.total_steps = epochs * steps_per_epoch
         self.warmup_steps = int(recipe.warmup_epochs * steps_per_epoch)
         self.num_steps = 0
+        self._means, self._squares = (torch.zeros_like(stack.values.detach()) for _ in range(2))
         self._groups = self._make_groups()
 
     def _make_groups(self) -> list[_Group]:
         """Parts of the stack by learning rate and decay: a call for each costs as much as its arithmetic."""
         values, gradients = self.stack.values.detach(), self.stack.gradients
-        means, squares = torch.zeros_like(values), torch.zeros_like(values)
+        means, squares = self._means, self._squares
         groups: dict[tuple[float, float | None], _Group] = {}
         for row, (lr, decay) in enumerate(self.settings):
             for part, value in (
@@ -105,6 +106,23 @@ class SweepOptimiser:
                 eps=1e-8,
                 maximize=False,
             )
+
+    def pass_over(self) -> None:
+        """Advance the schedules by a step that has no gradients."""
+        self.num_steps += 1
+
+    def state(self) -> dict[str, torch.Tensor]:
+        """AdamW's means and squares [S, P], and how many updates [] it has made; to be changed by no one."""
+        return {"means": self._means, "squares": self._squares, "updates": self._groups[0].steps[0]}
+
+    def load_state(self, state: Mapping[str, torch.Tensor], *, num_steps: int) -> None:
+        """Go on from a `state` that was reached after so many steps of the schedules."""
+        self.num_steps = num_steps
+        self._means.copy_(state["means"])
+        self._squares.copy_(state["squares"])
+        for group in self._groups:
+            for updates in group.steps:
+                updates.copy_(state["updates"])
 
     def _decay(self, value: float | None) -> float:
         return 0.0 if value is None else weight_decay(self.recipe, value, self.num_steps, total_steps=self.total_steps)

@@ -5,6 +5,7 @@ Shapes: b samples, N tokens, D channels.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -29,6 +30,18 @@ class TokenSource(Protocol):
     def read(self, rows: Rows, view: int) -> Tensor:
         """Tokens [b, N, D] of these samples, float16 or float32, on the CPU."""
         ...
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Training samples that a setting is chosen on, where other clips of them are looked at than are trained on."""
+
+    rows: Rows
+    """All of them, numbered among the training samples: none is trained on before the choice."""
+    readable: Rows
+    """Those whose clips could be read."""
+    tokens: TokenSource
+    """Of the readable ones, in their order."""
 
 
 class NormalisedTokens:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,16 @@ from torch import nn
 from bench.cards import ProbeCard
 from bench.errors import BenchError
 from bench.probing import attentive, blocks, knn, linear
+from bench.probing.checkpoints import Checkpoints
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
-from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
+from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TokenSource
 from bench.probing.split import Rows, stratified_split
+from bench.probing.streaming import StreamCounts, TokenStream, train_stream
 
-Progress = Callable[[str, int, int], None]
-"""Called with the phase (sweep, refit or train), the steps done and the steps in all."""
+Progress = Callable[..., None]
+"""Called with the phase (sweep, refit or train), the steps done and the steps in all; where clips are streamed, with
+samples in place of steps, and how it goes."""
 _KEPT_BYTES = 1 << 28
 """Size of a training split whose normalised tokens are kept in memory."""
 _MANY_EPOCHS = 10
@@ -64,11 +68,13 @@ class FittedProbe:
     seconds: float
     probe: nn.Module
     """Tokens [B, N, D] -> logits [B, C], frozen."""
+    streamed: StreamCounts | None = None
+    """What was encoded for it; None where the tokens came from the cache."""
 
 
 def fit(
     card: ProbeCard,
-    train: TokenSource,
+    train: TokenSource | TokenStream,
     labels: npt.NDArray[np.int64],
     num_classes: int,
     num_heads: int,
@@ -76,21 +82,40 @@ def fit(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
+    held_out: HeldOut | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> FittedProbe:
-    """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's."""
+    """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's.
+
+    `held_out`: what a setting is chosen on, where that is not what is trained on; a stream with a choice needs it.
+    `checkpoints`: where a training on a stream keeps its state, and goes on from.
+    """
     started = time.perf_counter()
-    source = _attentive_source(card, train, device) if card.kind == "attentive" else PooledTokens(train)
-    job = _Job(card, source, np.asarray(labels, dtype=np.int64), num_classes, num_heads, seed, device, progress)
+    source = train if isinstance(train, TokenStream) else _prepared(card, train, device)
+    if held_out is not None and isinstance(source, NormalisedTokens):
+        held_out = replace(held_out, tokens=NormalisedTokens(held_out.tokens, eps=attentive.NORM_EPS))
+    job = _Job(
+        card,
+        source,
+        np.asarray(labels, dtype=np.int64),
+        num_classes,
+        num_heads,
+        seed,
+        device,
+        progress,
+        held_out,
+        checkpoints,
+    )
     everything = np.arange(train.num_samples)
     if card.selection is None:
-        chosen, held_out = 0, np.arange(0)
+        chosen, num_held_out = 0, 0
         trained = job.train([chosen], everything, "train")
         heads, final = job.heads(trained.result, None, chosen=chosen), trained.setting(0)
     else:
-        rest, held_out = stratified_split(job.labels, card.selection.held_out, seed=seed)
-        swept = job.sweep(rest, held_out)
-        chosen, final = swept.chosen, swept.best
-        heads = job.heads(swept.result, swept.scores, chosen=chosen, num_held_out=len(held_out))
+        rest, chosen_on = job.split()
+        swept = job.sweep(rest, chosen_on)
+        chosen, final, num_held_out = swept.chosen, swept.best, len(chosen_on)
+        heads = job.heads(swept.result, swept.scores, chosen=chosen, num_held_out=num_held_out)
         if card.selection.refit:
             final = job.train([chosen], everything, "refit").setting(0)
     steps, epochs, batch_size = job.schedule(final.num_samples)
@@ -100,14 +125,20 @@ def fit(
         steps=steps,
         epochs=epochs,
         batch_size=batch_size,
-        num_held_out=len(held_out),
+        num_held_out=num_held_out,
         seconds=time.perf_counter() - started,
         probe=final.probe,
+        streamed=source.counts if isinstance(source, TokenStream) else None,
     )
 
 
-def _attentive_source(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:
-    """The tokens, normalised beforehand where they fit and are read often (to a GPU, float16 travels faster)."""
+def _prepared(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:
+    """What the probe reads: means of the tokens, or tokens, normalised beforehand where they fit and are read often.
+
+    To a GPU, float16 travels faster.
+    """
+    if card.kind != "attentive":
+        return PooledTokens(train)
     num_bytes = 4 * train.num_samples * train.num_views * train.num_tokens * train.embed_dim
     epochs = make_plan(card.optimisation, train.num_samples).epochs if card.optimisation else 0
     if card.num_blocks > 1:  # the first block adds to the tokens as they are
@@ -115,6 +146,16 @@ def _attentive_source(card: ProbeCard, train: TokenSource, device: str) -> Token
     if device != "cpu" or num_bytes > _KEPT_BYTES or epochs < _MANY_EPOCHS:
         return train
     return NormalisedTokens(train, eps=attentive.NORM_EPS)
+
+
+def group_size(card: ProbeCard, embed_dim: int, num_classes: int, device: str) -> int:
+    """How many settings of a sweep are trained together: all, or as many probes of several blocks as fit the memory."""
+    if card.num_blocks == 1:
+        return card.num_settings
+    num_weights = sum(map(math.prod, blocks.tensor_shapes(embed_dim, num_classes, card.num_blocks).values()))
+    if card.streaming:  # a batch in chunks adds up its gradients: 20 bytes a weight, not 16
+        num_weights += num_weights // 4
+    return blocks.settings_at_once(num_weights, torch.device(device))
 
 
 def predict(
@@ -179,13 +220,23 @@ class _Job:
     """What every training of one `fit` shares."""
 
     card: ProbeCard
-    source: TokenSource
+    source: TokenSource | TokenStream
     labels: Rows
     num_classes: int
     num_heads: int
     seed: int
     device: str
     progress: Progress | None
+    held_out: HeldOut | None
+    checkpoints: Checkpoints | None
+
+    def split(self) -> tuple[Rows, Rows]:
+        """Samples to train on before the choice, and those it is made on."""
+        if self.held_out is not None:
+            return np.setdiff1d(np.arange(len(self.labels)), self.held_out.rows), self.held_out.readable
+        if self.card.selection is None or isinstance(self.source, TokenStream):
+            raise ValueError("nothing to choose a setting on")
+        return stratified_split(self.labels, self.card.selection.held_out, seed=self.seed)
 
     def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
         """Train these settings of the card on these rows, all from the same initial weights."""
@@ -195,11 +246,17 @@ class _Job:
         settings = [recipe.settings[i] for i in indices]
         sweep = self._sweep(len(settings), rows)
 
-        def tick(done: int, total: int) -> None:
+        def tick(*state: Any) -> None:
             if self.progress:
-                self.progress(phase, done, total)
+                self.progress(phase, *state)
 
-        result = train_sweep(sweep, self.source, rows, self.labels, recipe, settings, seed=self.seed, progress=tick)
+        data = (rows, self.labels, recipe, settings)
+        if isinstance(self.source, TokenStream):
+            name = f"{phase.partition(',')[0]}-{indices[0]}-{indices[-1]}"
+            checkpoint = self.checkpoints.of(name) if self.checkpoints else None
+            result = train_stream(sweep, self.source, *data, seed=self.seed, checkpoint=checkpoint, progress=tick)
+        else:
+            result = train_sweep(sweep, self.source, *data, seed=self.seed, progress=tick)
         return _Trained(sweep, result, rows)
 
     def sweep(self, rows: Rows, held_out: Rows) -> _Swept:
@@ -228,10 +285,9 @@ class _Job:
 
     def _groups(self) -> list[range]:
         """The settings that are trained together; the result does not depend on it."""
-        size = self.card.num_settings
-        if self.card.num_blocks > 1:
-            shapes = blocks.tensor_shapes(self.source.embed_dim, self.num_classes, self.card.num_blocks).values()
-            size = blocks.settings_at_once(sum(map(math.prod, shapes)), torch.device(self.device))
+        size = group_size(self.card, self.source.embed_dim, self.num_classes, self.device)
+        if self.checkpoints:  # in other groups than it began with, a training would not find what it has done
+            size = self.checkpoints.settings_at_once(size)
         return [
             range(start, min(start + size, self.card.num_settings)) for start in range(0, self.card.num_settings, size)
         ]
@@ -254,6 +310,8 @@ class _Job:
         return attentive.AttentiveSweep(on_device, num_settings, self.num_heads, norm_eps=norm_eps)
 
     def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
+        if not isinstance(self.source, PooledTokens):
+            raise ValueError("neighbours are sought among pooled tokens")
         if max(neighbours) > len(rows) * self.source.num_views:
             raise BenchError(
                 f"k = {max(neighbours)} neighbours, but only {len(rows)} training samples",
@@ -266,11 +324,17 @@ class _Job:
 
     def score(self, trained: _Trained, held_out: Rows) -> tuple[list[int], list[float]]:
         """Correct held-out samples and mean loss of every setting."""
+        if self.held_out is not None:
+            source, rows, labels = self.held_out.tokens, np.arange(len(held_out)), self.labels[held_out]
+        elif isinstance(self.source, TokenStream):
+            raise ValueError("nothing to choose a setting on")
+        else:
+            source, rows, labels = self.source, held_out, self.labels
         return held_out_scores(
             trained.sweep.logits,
-            self.source,
-            held_out,
-            self.labels,
+            source,
+            rows,
+            labels,
             device=self.device,
             batch_size=self.schedule(len(trained.rows))[2],
         )

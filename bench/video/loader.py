@@ -116,7 +116,7 @@ class ClipPlan:
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
         """The views of the item's segments into `out`, of this plan's shape."""
         first, count = frame_range(item, video.info)
-        step = self.step_in(item, video.info)
+        step = step_in(self, item, video.info)
         rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
         within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
         indices = [[first + index for index in clip] for clip in within]
@@ -134,18 +134,31 @@ class ClipPlan:
                     out[view, segment, position] = crop[number]
         return indices
 
-    def step_in(self, item: VideoItem, info: VideoInfo) -> int:
-        """Frames of this video between two frames of a clip. Raises BenchError where that takes a rate that is not
-        known."""
-        if (self.fps is None and self.duration_s is None) or info.num_frames == 1:
-            return self.frame_step
-        if info.fps <= 0:
-            raise BenchError(
-                "its frame rate is unknown, and the step of its clips follows from it",
-                where=item.path,
-                fix="give the rate of its frames, or a step in frames with --set clip.step=N",
-            )
-        return timed_step(info.fps, self.frames_per_clip, fps=self.fps, duration_s=self.duration_s)
+
+class Paced(Protocol):
+    """How far apart the frames of a clip are."""
+
+    @property
+    def frames_per_clip(self) -> int: ...
+    @property
+    def frame_step(self) -> int: ...
+    @property
+    def fps(self) -> float | None: ...
+    @property
+    def duration_s(self) -> float | None: ...
+
+
+def step_in(plan: Paced, item: VideoItem, info: VideoInfo) -> int:
+    """Frames of this video between two frames of a clip. Raises BenchError where that takes an unknown frame rate."""
+    if (plan.fps is None and plan.duration_s is None) or info.num_frames == 1:
+        return plan.frame_step
+    if info.fps <= 0:
+        raise BenchError(
+            "its frame rate is unknown, and the step of its clips follows from it",
+            where=item.path,
+            fix="give the rate of its frames, or a step in frames with --set clip.step=N",
+        )
+    return timed_step(info.fps, plan.frames_per_clip, fps=plan.fps, duration_s=plan.duration_s)
 
 
 @dataclass(frozen=True)

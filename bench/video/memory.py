@@ -6,15 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 
 from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.training import TrainViews
 
 _MOST_BYTES = 64 << 20
 """Memory for all remembered clips together; larger sets are decoded for each encoder."""
 
-_decoded: dict[tuple[ClipPlan, str], LoadedClips] = {}
+_decoded: dict[tuple[ClipPlan | TrainViews, str], LoadedClips] = {}
 
 
 def remembered_clips(
-    items: Mapping[str, VideoItem], plan: ClipPlan, *, num_workers: int, timeout_s: float
+    items: Mapping[str, VideoItem], plan: ClipPlan | TrainViews, *, num_workers: int, timeout_s: float
 ) -> Iterator[LoadedClips]:
     """As `load_clips`, for items by a key that names their content; what was decoded before is not decoded again."""
     known = {key: _decoded[plan, key] for key in items if (plan, key) in _decoded}
@@ -34,5 +35,5 @@ def forget_clips() -> None:
     _decoded.clear()
 
 
-def _num_bytes(plan: ClipPlan) -> int:
+def _num_bytes(plan: ClipPlan | TrainViews) -> int:
     return math.prod(plan.shape)

@@ -25,7 +25,7 @@ from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video
 from bench.video.erasing import Erasing, draw_erasing
 from bench.video.frame_ops import Op, apply_ops
-from bench.video.loader import VideoItem, frame_range, random_state, read_clips
+from bench.video.loader import VideoItem, frame_range, random_state, read_clips, step_in
 from bench.video.randaugment import draw_randaugment
 from bench.video.regions import Frames, Region
 from bench.video.views import normalise
@@ -98,6 +98,10 @@ class TrainViews:
     policy: Policy
     seed: int
     decoder: Decoder = "auto"
+    fps: float | None = None
+    """Frames of a clip per second of the video; `frame_step` then means nothing."""
+    duration_s: float | None = None
+    """Seconds that a clip spans; `frame_step` then means nothing."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "size"):
@@ -116,7 +120,8 @@ class TrainViews:
         """Augmented and cropped segments of the item into `out`, of this plan's shape; the frame numbers of each."""
         first, count = frame_range(item, video.info)
         segments = range(self.num_segments)
-        indices = [[first + index for index in self._window(item, segment, count)] for segment in segments]
+        step = step_in(self, item, video.info)
+        indices = [[first + index for index in self._window(item, segment, count, step)] for segment in segments]
         views = [self.draw_view(item, segment, video.info.height, video.info.width) for segment in segments]
         for frames, places in read_clips(video, indices):
             for segment, view in enumerate(views):
@@ -146,9 +151,9 @@ class TrainViews:
         """Where the draws of one kind come from, for a segment of an item."""
         return random_state(self.seed, item.id, item.draw, segment, purpose)
 
-    def _window(self, item: VideoItem, segment: int, num_frames: int) -> list[int]:
+    def _window(self, item: VideoItem, segment: int, num_frames: int, step: int) -> list[int]:
         rng = self.stream(item, segment, "window")
-        return segment_indices(num_frames, self.frames_per_clip, self.frame_step, self.num_segments, rng=rng)[segment]
+        return segment_indices(num_frames, self.frames_per_clip, step, self.num_segments, rng=rng)[segment]
 
 
 def _resize(frames: Frames, size: int) -> Frames:

@@ -1,10 +1,14 @@
-"""Token sources in memory, and a problem that a probe can learn."""
+"""Token sources and streams in memory, and a problem that a probe can learn."""
 
 from __future__ import annotations
+
+from collections.abc import Generator, Iterable
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bench.probing.streaming import Chunk, StreamCounts
 
 
 class ArraySource:
@@ -29,3 +33,33 @@ def learnable(num_samples: int, *, views: int = 1, seed: int = 0) -> tuple[Array
     place = torch.randint(0, 6, (num_samples,), generator=generator)
     tokens[:, torch.arange(num_samples), place] += directions[labels]
     return ArraySource(tokens), labels.numpy()
+
+
+class ArrayStream:
+    """Tokens [views, samples, N, D] as a stream: epoch e shows view e, and the first again after the last.
+
+    `size` samples make a chunk; those of `broken` cannot be read; the chunk number `stop` never comes.
+    """
+
+    def __init__(
+        self, tokens: Tensor, *, size: int = 1000, broken: tuple[int, ...] = (), stop: int | None = None
+    ) -> None:
+        self.tokens, self.size, self.broken, self.stop = tokens, size, broken, stop
+        self.num_views, self.num_samples, self.num_tokens, self.embed_dim = tokens.shape
+        self.counts = StreamCounts()
+        self.seen: list[int] = []
+        self.num_chunks = 0
+
+    def chunks(self, wanted: Iterable[tuple[int, np.ndarray]]) -> Generator[Chunk, None, None]:
+        for epoch, rows in wanted:
+            for start in range(0, len(rows), self.size):
+                self.num_chunks += 1
+                if self.num_chunks == self.stop:
+                    raise KeyboardInterrupt
+                part = rows[start : start + self.size]
+                self.seen += part.tolist()
+                self.counts.failures |= {row: "broken" for row in part.tolist() if row in self.broken}
+                readable = part[~np.isin(part, self.broken)]
+                self.counts.clips += len(readable)
+                tokens = self.tokens[epoch % self.num_views, torch.from_numpy(readable)]
+                yield Chunk(readable, tokens, len(part), start + self.size >= len(rows))

@@ -281,3 +281,10 @@ def test_a_plan_without_pixels_is_refused(name: str) -> None:
 def test_an_unknown_policy_is_refused() -> None:
     with pytest.raises(BenchError, match=r"unknown augmentation policy 'mixup'.*official-video"):
         replace(PLAN, policy="mixup")  # type: ignore[arg-type]
+
+
+def test_a_pace_by_time_sets_the_step_of_every_video(item: VideoItem) -> None:
+    timed, plain = replace(PLAN, fps=2.0), replace(PLAN, frame_step=4)  # of 8 frames a second
+    assert [clips.indices for clips in load_clips([item], timed, num_workers=0)] == [
+        clips.indices for clips in load_clips([item], plain, num_workers=0)
+    ]
