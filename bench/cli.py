@@ -1,14 +1,9 @@
-"""Every command: parse, call, print.
-
-Exit codes: 0 done, 1 a fault of the program, 2 a problem that the user can mend, 130 interrupted.
-"""
+"""Every command: parse, call, print. Exit codes are in `bench.exits`."""
 
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,6 +12,7 @@ import typer
 
 from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
+from bench.exits import run_and_exit
 from bench.leaderboard_command import EXAMPLE as LEADERBOARD_EXAMPLE
 from bench.leaderboard_command import leaderboard
 from bench.options import (
@@ -65,7 +61,6 @@ app = typer.Typer(
 )
 app.add_typer(data_commands, name="data")
 
-_INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 DEFAULT_TASKS = ("digits-motion", "digits-appearance")
 DEFAULT_MODELS = ("random", "pixels", "vjepa-nano", "pixel-nano", "contrast-nano", "slow-nano")
 
@@ -208,12 +203,13 @@ def tasks(
 def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False) -> None:
     """List the encoders that have a name; any checkpoint file works too."""
     from bench.encoders.catalog import model_cards
+    from bench.encoders.registered import registered_encoders
 
-    cards = model_cards(pattern)
-    if not cards:
-        known = [card.name for card in model_cards()]
+    cards, registered = model_cards(pattern), registered_encoders(pattern)
+    if not cards and not registered:
+        known = [card.name for card in model_cards()] + [encoder.name for encoder in registered_encoders()]
         raise BenchError(f"no encoder is called '{pattern}'", where="bench models", fix=nearest(pattern, known))
-    print_models(cards, as_json)
+    print_models(cards, registered, as_json)
 
 
 @app.command(epilog="Example: bench fetch vjepa-vitl16")
@@ -334,42 +330,7 @@ def pretrain(
 
 def main() -> None:
     """Run the command line; every problem is one line on stderr and an exit code."""
-    # Idle threads of the matrix library spin by default; on a busy machine that slows small products a hundredfold.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal without dashes shows question marks
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    debug = len(arguments) < len(sys.argv) - 1
-    try:
-        code = app(arguments, standalone_mode=False)
-    except (KeyboardInterrupt, typer.Abort):
-        code = _INTERRUPTED
-    except Exception as error:
-        if debug:
-            raise
-        if isinstance(error, BenchError):
-            _fail(str(error), 2)
-        if isinstance(error, OSError):
-            where = f"{error.filename}: " if error.filename else ""
-            _fail(f"{where}{error.strerror or error} - check the disk, --cache and --results", 2)
-        if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
-            _fail("out of memory - use smaller batches (--batch-size; pretrain: --set micro_batch, --save-memory)", 2)
-        # Errors in the arguments; Typer raises its own copies of click's classes.
-        format_message = getattr(error, "format_message", None)
-        if format_message:
-            _fail(f"{format_message()} - `bench --help` and `bench COMMAND --help` list what there is", 2)
-        _fail(f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", 1)
-    if code == _INTERRUPTED:
-        _fail(
-            "interrupted; finished parts are kept, the same command (pretrain: with --resume) goes on from there", 130
-        )
-    sys.exit(code if isinstance(code, int) else 0)
-
-
-def _fail(message: str, code: int) -> None:
-    print(f"bench: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(code)
+    run_and_exit(app)
 
 
 def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:

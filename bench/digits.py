@@ -17,12 +17,7 @@ import csv
 import functools
 import hashlib
 import json
-import os
-import shutil
-import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import BenchError, nearest
-from bench.files import writable_folder
+from bench.files import atomic_folder, writable_folder
 
 _NAMES = "left right up down zoom_in zoom_out rotate_clockwise rotate_counter_clockwise"
 MOTIONS: tuple[str, ...] = tuple(_NAMES.split())
@@ -266,11 +261,9 @@ def ensure_digits(cache: Path, config: DigitsConfig = DEFAULT, progress: Progres
     if folder.is_dir():
         return folder
     writable_folder(parent, option="--cache")
-    _remove_abandoned(parent)
     try:
-        with _temporary_folder(parent, config.key) as temporary:
+        with atomic_folder(folder) as temporary:
             _write_dataset(temporary, config, progress)
-            _take_name(temporary, folder)
     except OSError as error:
         raise BenchError(
             f"cannot write the digit clips ({error.strerror or error})",
@@ -301,36 +294,6 @@ def read_digits(folder: Path, split: Split) -> list[DigitClip]:
         )
         for row in rows
     ]
-
-
-@contextmanager
-def _temporary_folder(parent: Path, name: str) -> Iterator[Path]:
-    """A new hidden folder in `parent`, gone after the block unless it was renamed."""
-    temporary = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=".part", dir=parent))
-    try:
-        yield temporary
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _remove_abandoned(parent: Path, age_s: float = 2 * 3600) -> None:
-    """Remove the temporary folders of processes that were killed, hours ago."""
-    for part in parent.glob(".*.part"):
-        with suppress(OSError):  # another process may remove it too
-            if time.time() - part.stat().st_mtime > age_s:
-                shutil.rmtree(part, ignore_errors=True)
-
-
-def _take_name(temporary: Path, folder: Path) -> None:
-    """Rename `temporary` to `folder`; if another process was faster, its equal folder stays."""
-    umask = os.umask(0)
-    os.umask(umask)
-    temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private, a cache may be shared
-    try:
-        temporary.rename(folder)
-    except OSError:
-        if not folder.is_dir():
-            raise
 
 
 def _write_dataset(folder: Path, config: DigitsConfig, progress: Progress | None) -> None:

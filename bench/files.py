@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import platformdirs
@@ -65,6 +67,36 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(folder: Path) -> Iterator[Path]:
+    """Yield a hidden temporary folder beside `folder`, whose parent exists; it takes that name when the block ends
+    without an error, unless another process was faster: then its folder stays.
+
+    Temporary folders of processes that were killed hours ago are removed.
+    """
+    _remove_abandoned(folder.parent)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    try:
+        yield temporary
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private, a cache may be shared
+        try:
+            temporary.rename(folder)
+        except OSError:
+            if not folder.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _remove_abandoned(parent: Path, age_s: float = 2 * 3600) -> None:
+    for part in parent.glob(".*.part"):
+        with suppress(OSError):  # another process may remove it too
+            if part.is_dir() and time.time() - part.stat().st_mtime > age_s:
+                shutil.rmtree(part, ignore_errors=True)
 
 
 def file_digest(path: Path) -> str:

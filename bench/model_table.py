@@ -1,12 +1,14 @@
-"""The catalog of encoders as `bench models` prints it: one row each, at the width of the terminal."""
+"""Encoders with a name as `bench models` prints them: one row each, the catalog's at the width of the terminal."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from bench.encoders.catalog import ModelCard
+from bench.encoders.registered import Registered
 
 _GAP = 2
 """Spaces between two columns."""
@@ -38,6 +40,16 @@ def model_facts(card: ModelCard) -> dict[str, Any]:
     path = card.weights_path
     facts = {"weights": whereabouts(card), "weights_path": str(path) if path else None}
     return {**card.model_dump(mode="json"), **facts}
+
+
+def registered_facts(encoder: Registered) -> dict[str, Any]:
+    """All that is known of an encoder of an installed package without importing it; `weights` as of the catalog's."""
+    return {**asdict(encoder), "weights": "its package's"}
+
+
+def registered_rows(encoders: Sequence[Registered]) -> list[dict[str, str]]:
+    """The table of the encoders that installed packages offer."""
+    return [{"model": e.name, "package": e.package, "function": f"{e.module}:{e.function}"} for e in encoders]
 
 
 def model_rows(cards: Sequence[ModelCard], width: int) -> list[dict[str, str]]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.encoders.catalog import ModelCard
+    from bench.encoders.registered import Registered
     from bench.forecast import Forecast
     from bench.weights import Fetched
 
@@ -58,20 +59,25 @@ def print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> 
         show(made)
 
 
-def print_models(cards: Sequence[ModelCard], as_json: bool) -> None:
-    """The catalog: a table with remarks below it."""
-    from bench.model_table import model_facts, model_rows, remarks
+def print_models(cards: Sequence[ModelCard], registered: Sequence[Registered], as_json: bool) -> None:
+    """The catalog, a table with remarks below it, and the encoders of installed packages."""
+    from bench.model_table import model_facts, model_rows, registered_facts, registered_rows, remarks
 
     if as_json:
-        print(json.dumps([model_facts(card) for card in cards], indent=1))
+        print(json.dumps([*map(model_facts, cards), *map(registered_facts, registered)], indent=1))
         return
     from rich.console import Console, Group
     from rich.text import Text
 
     # A pipe has no width of its own, and rich would take 80.
     console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH)
-    lines = [Text(line, style="dim") for line in remarks(cards)]
-    console.print(Group(table(model_rows(cards, console.width)), *([Text()] if lines else []), *lines))
+    parts: list[Any] = []
+    if cards:
+        lines = [Text(line, style="dim") for line in remarks(cards)]
+        parts += [table(model_rows(cards, console.width)), *([Text()] if lines else []), *lines]
+    if registered:
+        parts += [*([Text()] if parts else []), table(registered_rows(registered))]
+    console.print(Group(*parts))
 
 
 def print_fetched(fetched: Sequence[Fetched], as_json: bool) -> None:

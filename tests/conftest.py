@@ -5,11 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fetch_lab import RIGHT, Lab
 from support import ROOT, Run, write_video
+from web_site import serving
+
+from bench.encoders import catalog
 
 
 @pytest.fixture
@@ -47,3 +52,16 @@ def bench_command(tmp_path: Path) -> Run:
         )
 
     return run
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
+    """A catalog of the one encoder `far`; nobody waits."""
+    for name, constant in (("cards", "_CARDS"), ("weights", "_PACKAGED")):
+        (tmp_path / name).mkdir()
+        monkeypatch.setattr(catalog, constant, tmp_path / name)
+    monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with serving(RIGHT) as site:
+        yield Lab(tmp_path, site)

@@ -92,5 +92,43 @@ def test_every_listed_weights_file_can_be_had(bench_command: Run) -> None:
     assert all(card["size"] for card in told if card["family"].startswith("V-JEPA"))
 
 
+@pytest.fixture
+def her_package(tmp_path: Path) -> Path:
+    """A folder with an installed package that offers two encoders and must not be imported."""
+    information = tmp_path / "site" / "her_package-1.0.dist-info"
+    information.mkdir(parents=True)
+    (information / "METADATA").write_text("Metadata-Version: 2.1\nName: her-package\nVersion: 1.0\n")
+    points = "her-vit10 = her_module:large\nher-vit2 = her_module:small\n"
+    (information / "entry_points.txt").write_text(f"[bench.encoders]\n{points}")
+    (information.parent / "her_module.py").write_text("raise SystemExit('imported')\n")
+    return information.parent
+
+
+def listed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{folder}", "PYTHONPROFILEIMPORTTIME": "1"}
+    command = [sys.executable, "-m", "bench", "models", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, env=environment)
+
+
+def test_encoders_of_installed_packages_are_listed_and_not_imported(her_package: Path) -> None:
+    done = listed(her_package)
+    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("her-")]
+    assert done.returncode == 0 and " torch\n" not in done.stderr
+    assert lines == [
+        ["her-vit2", "her-package", "her_module:small"],
+        ["her-vit10", "her-package", "her_module:large"],
+    ]
+    assert "vjepa-vitl16" in done.stdout
+
+
+def test_a_pattern_holds_for_them_too(her_package: Path) -> None:
+    told = json.loads(listed(her_package, "her-*2", "--json").stdout)
+    assert [(encoder["name"], encoder["package"], encoder["weights"]) for encoder in told] == [
+        ("her-vit2", "her-package", "its package's")
+    ]
+    assert listed(her_package, "her-vit2").stdout.split()[:3] == ["model", "package", "function"]
+    assert "did you mean 'her-vit2'" in listed(her_package, "her-vt2").stderr
+
+
 def test_a_pattern_that_matches_nothing_is_an_error(bench_command: Run) -> None:
     assert_refused(bench_command("models", "vjepa-nanno"), "no encoder is called", "did you mean 'vjepa-nano'")

@@ -94,7 +94,7 @@ class ModelCard(BaseModel):
 def model_cards(pattern: str = "*") -> list[ModelCard]:
     """The cards whose names match a wildcard pattern, in natural order."""
     cards = [ModelCard.model_validate(_read(path)) for path in _CARDS.glob("*.yaml")]
-    return sorted((c for c in cards if fnmatch.fnmatch(c.name, pattern)), key=lambda c: _natural(c.name))
+    return sorted((c for c in cards if fnmatch.fnmatch(c.name, pattern)), key=lambda c: natural_order(c.name))
 
 
 def card_of_file(name: str) -> ModelCard | None:
@@ -106,6 +106,6 @@ def _read(path: Path) -> Any:
     return yaml.load(path.read_text(encoding="utf-8"), Loader=_YAML_LOADER)  # noqa: S506 - both loaders are safe ones
 
 
-def _natural(name: str) -> list[tuple[int, int | str]]:
+def natural_order(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts `vit2` before `vit10`."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]

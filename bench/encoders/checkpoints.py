@@ -26,7 +26,7 @@ from bench.encoders.families import (
     num_heads_of,
     rotary_input,
 )
-from bench.encoders.layouts import Checkpoint, check_tensors, read_checkpoint, shape_of, tensor_sizes
+from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint, shape_of, tensor_sizes
 from bench.encoders.own_facts import OWN_KEY, bad_own_facts
 from bench.encoders.reading import plain_names, read_tensors
 from bench.encoders.rotary import rotary_channels
@@ -67,7 +67,9 @@ def describe_vjepa(path: str | Path) -> vjepa.VitConfig:
 def describe_checkpoint(path: str | Path, card: ModelCard | None = None) -> tuple[vjepa.VitConfig, int]:
     """The architecture that a V-JEPA file holds and the frame step it was trained at, as `describe_vjepa`."""
     checkpoint = read_checkpoint(Path(path), key=card.key if card else None)
-    return checked_config(checkpoint, card)[0], checkpoint.frame_step
+    config, _ = checked_config(checkpoint, card)
+    empty_encoder(checkpoint, config)
+    return config, checkpoint.frame_step
 
 
 def build_encoder(
@@ -77,14 +79,8 @@ def build_encoder(
 
     Raises BenchError naming every tensor that is missing, unexpected or misshapen.
     """
-    with torch.device("meta"):
-        model = vjepa.VisionTransformer(config)
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    # Official V-JEPA 2 files carry stored positions that their encoder does not use (protocol.md 1.3).
-    unused = {"pos_embed"} if config.family == "V-JEPA 2" and not checkpoint.own else set()
-    weights = {name: tensor for name, tensor in checkpoint.tensors.items() if name not in unused}
-    check_tensors(weights, expected, f"{checkpoint.path} [{checkpoint.key}]")
-    weights = {name: tensor.to(torch.float32) for name, tensor in weights.items()}
+    model = empty_encoder(checkpoint, config)
+    weights = {name: checkpoint.tensors[name].to(torch.float32) for name in model.state_dict()}
     model.load_state_dict(weights, strict=True, assign=True)
     report = {
         "file": checkpoint.path.name,
@@ -97,6 +93,18 @@ def build_encoder(
         "notes": notes,
     }
     return model, report
+
+
+def empty_encoder(checkpoint: Checkpoint, config: vjepa.VitConfig) -> vjepa.VisionTransformer:
+    """The encoder of a checkpoint without values. Raises BenchError as `build_encoder`."""
+    with torch.device("meta"):
+        model = vjepa.VisionTransformer(config)
+    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    # Official V-JEPA 2 files carry stored positions that their encoder does not use (protocol.md 1.3).
+    unused = {"pos_embed"} if config.family == "V-JEPA 2" and not checkpoint.own else set()
+    shapes = {name: shape for name, shape in checkpoint.shapes.items() if name not in unused}
+    check_shapes(shapes, expected, f"{checkpoint.path} [{checkpoint.key}]")
+    return model
 
 
 def checked_config(checkpoint: Checkpoint, card: ModelCard | None = None) -> tuple[vjepa.VitConfig, list[str]]:

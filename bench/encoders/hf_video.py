@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.hf_processor import preprocessing
+from bench.encoders.hub_access import hub_access
 from bench.errors import BenchError
 
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -32,6 +33,8 @@ class Family:
     """How one family of transformers' video encoders is built and read."""
 
     model_class: str
+    block_class: str
+    """The class of the encoder's layers; where they are in the model changes from version to version."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Arguments of from_pretrained: parts without use here are left out."""
     encoder: str = ""
@@ -48,16 +51,31 @@ class Family:
 
 
 FAMILIES = {
-    "videomae": Family("VideoMAEModel"),
-    # ViViT's pooler belongs to its classifier, whose files do not hold it. 32 frames, 2 apart: ViViT, section 4.1.
-    "vivit": Family("VivitModel", {"add_pooling_layer": False}, frame_steps={32: 2}, class_tokens=1),
-    # Base, HR and L see 8, 16 and 96 frames of about the same time: TimeSformer, section 4.
-    "timesformer": Family("TimesformerModel", frame_steps={8: 32, 16: 16}, class_tokens=1, time_fastest=True),
+    "videomae": Family("VideoMAEModel", "VideoMAELayer"),
+    # ViViT's pooler belongs to its classifier, whose files do not hold it.
+    "vivit": Family("VivitModel", "VivitLayer", {"add_pooling_layer": False}, frame_steps={32: 2}, class_tokens=1),
+    "timesformer": Family(
+        "TimesformerModel", "TimesformerLayer", frame_steps={8: 32, 16: 16}, class_tokens=1, time_fastest=True
+    ),
     "vjepa2": Family(
-        "VJEPA2Model", encoder="encoder", num_frames="frames_per_clip", resolution="crop_size", any_num_frames=True
+        "VJEPA2Model",
+        "VJEPA2Layer",
+        encoder="encoder",
+        num_frames="frames_per_clip",
+        resolution="crop_size",
+        any_num_frames=True,
     ),
 }
-"""By the `model_type` of their configuration."""
+"""By the `model_type` of their configuration. The frame steps are those of the authors' training on Kinetics:
+
+- VideoMAE, 16 frames 4 apart: `--num_frames 16 --sampling_rate 4`, MCG-NJU/VideoMAE, scripts/kinetics/*/pretrain.sh
+- ViViT, 32 frames 2 apart: `num_frames = 32`, `stride = 2`, google-research/scenic, projects/vivit/configs/kinetics400
+- TimeSformer, its HR and its L, 8, 16 and 96 frames 32, 16 and 4 apart: NUM_FRAMES and SAMPLING_RATE of
+  facebookresearch/TimeSformer, configs/Kinetics/TimeSformer_divST_{8x32_224,16x16_448,96x4_224}.yaml
+
+On Something-Something v2 VideoMAE takes 2 instead of 4 (scripts/ssv2), and TimeSformer spreads its frames over all of
+the video (INV_UNIFORM_SAMPLE, configs/SSv2). No file that transformers writes tells these weights from the others.
+"""
 
 
 def hf_facts(argument: str) -> EncoderFacts:
@@ -66,7 +84,8 @@ def hf_facts(argument: str) -> EncoderFacts:
     transformers = _transformers(argument)
     source = _source(argument)
     try:
-        config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
+        with hub_access():
+            config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise _unreachable(argument, error) from error
     family = FAMILIES.get(config.model_type)
@@ -86,7 +105,7 @@ def load_hf(argument: str) -> Encoder:
     transformers = _transformers(argument)
     model_class = getattr(transformers, family.model_class)
     try:
-        with _quiet(transformers):
+        with hub_access(), _quiet(transformers):
             model, report = model_class.from_pretrained(
                 _source(argument),
                 use_safetensors=True,
@@ -125,12 +144,51 @@ class VideoTokens(nn.Module):
         self.model, self.input_name, self.family, self.num_frames = model, input_name, family, num_frames
 
     def forward(self, clips: Tensor) -> Tensor:
+        frames = self._frames(clips)
+        return self._tokens(self._hidden(frames), frames)
+
+    def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]:
+        """What leaves several layers, each with the model's final norm if it has one: [B, N, D] in the order asked for.
+
+        These are the `hidden_states` of transformers, which its encoder of V-JEPA 2 gives as a part of the whole model
+        only: so they are taken where they leave the layers.
+        """
+        frames = self._frames(clips)
+        blocks = [module for module in self.model.modules() if type(module).__name__ == self.family.block_class]
+        norm = getattr(self.model, "layernorm", None) or nn.Identity()  # VideoMAE's classifiers norm after pooling
+        left: dict[int, Tensor] = {}
+        with ExitStack() as hooks:
+            for index in set(out_layers):
+                hooks.enter_context(_kept(blocks[index], index, left))
+            self._hidden(frames)
+        return [self._tokens(norm(left[index]), frames) for index in out_layers]
+
+    def _frames(self, clips: Tensor) -> Tensor:
         frames = clips.transpose(1, 2)
-        if frames.shape[1] == 1:  # a still image is a video that stands still
-            frames = frames.expand(-1, self.num_frames, -1, -1, -1)
-        hidden = self.model(**{self.input_name: frames}).last_hidden_state
-        tokens: Tensor = hidden[:, self.family.class_tokens :]
+        # A still image is a video that stands still.
+        return frames.expand(-1, self.num_frames, -1, -1, -1) if frames.shape[1] == 1 else frames
+
+    def _hidden(self, frames: Tensor) -> Tensor:
+        hidden: Tensor = self.model(**{self.input_name: frames}).last_hidden_state
+        return hidden
+
+    def _tokens(self, hidden: Tensor, frames: Tensor) -> Tensor:
+        tokens = hidden[:, self.family.class_tokens :]
         return time_slowest(tokens, frames.shape[1]) if self.family.time_fastest else tokens
+
+
+@contextmanager
+def _kept(block: nn.Module, index: int, left: dict[int, Tensor]) -> Iterator[None]:
+    """While it lasts, what leaves `block` is put into `left` under `index`."""
+
+    def keep(_: nn.Module, __: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        left[index] = output[0] if isinstance(output, tuple) else output  # versions differ
+
+    handle = block.register_forward_hook(keep)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def time_slowest(tokens: Tensor, num_frames: int) -> Tensor:
@@ -169,6 +227,7 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
             "norm_eps": config.layer_norm_eps,
             "attention": getattr(config, "attention_type", "joint"),
         },
+        layer_indices=tuple(range(config.num_hidden_layers)),
         still_frames=num_frames,
         fixed_num_frames=not family.any_num_frames,
         fixed_resolution=True,
@@ -197,7 +256,8 @@ def _processor_config(argument: str) -> Mapping[str, Any]:
     source = _source(argument)
     for name in PROCESSOR_FILES:
         try:
-            path = source / name if isinstance(source, Path) else Path(hf_hub_download(source, name))
+            with hub_access():
+                path = source / name if isinstance(source, Path) else Path(hf_hub_download(source, name))
             content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             return content
         except (FileNotFoundError, EntryNotFoundError):

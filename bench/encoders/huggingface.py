@@ -20,7 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.encoders import vjepa
-from bench.encoders.checkpoints import build_encoder, disagreements
+from bench.encoders.checkpoints import build_encoder, disagreements, empty_encoder
 from bench.encoders.layouts import Checkpoint, count_blocks, tensor_sizes
 from bench.encoders.reading import first_line, listing
 from bench.encoders.rotary import rotary_channels
@@ -111,16 +111,14 @@ ENCODER_NAMES = (
 def load_folder(path: str | Path) -> tuple[vjepa.VisionTransformer, dict[str, Any]]:
     """Build the encoder of a Hugging Face folder, and report what was read, as `checkpoints.load_vjepa`."""
     folder = open_folder(Path(path))
-    names = _encoder_names(folder)
+    names, config = _checked(folder)
     tensors = {official: folder.read(pieces) for official, pieces in names.items()}
-    checkpoint = Checkpoint(path=folder.path, key="Hugging Face", tensors=tensors, facts={}, predictor={})
-    return build_encoder(checkpoint, _vit_config(folder, names), [])
+    return build_encoder(_checkpoint(folder, tensors), config, [])
 
 
 def describe_folder(path: str | Path) -> vjepa.VitConfig:
     """The architecture that a Hugging Face folder holds, from its config and the headers of its files."""
-    folder = open_folder(Path(path))
-    return _vit_config(folder, _encoder_names(folder))
+    return _checked(open_folder(Path(path)))[1]
 
 
 def open_folder(path: Path) -> HfFolder:
@@ -167,6 +165,26 @@ def official_names(names: Iterable[str], renames: Sequence[Rename], where: str) 
                 f"no '{missing[0]}' beside '{next(iter(found.values()))}'", where=where, fix="download the folder again"
             )
     return {official: [found[part] for part in parts[official]] for official, found in pieces.items()}
+
+
+def _checked(folder: HfFolder) -> tuple[dict[str, list[str]], vjepa.VitConfig]:
+    """The encoder's official tensors with what they are made of, and the architecture, of which they all are."""
+    names = _encoder_names(folder)
+    config = _vit_config(folder, names)
+    empty = {official: _joined([folder.shapes[piece] for piece in pieces]) for official, pieces in names.items()}
+    empty_encoder(_checkpoint(folder, empty), config)
+    return names, config
+
+
+def _joined(shapes: Sequence[tuple[int, ...]]) -> Tensor:
+    """What `HfFolder.read` makes of tensors of these shapes, without values; the first alone where they do not fit."""
+    pieces = [torch.empty(shape, device="meta") for shape in shapes]
+    fit = len({shape[1:] for shape in shapes}) == 1 and all(shapes)
+    return torch.cat(pieces) if fit and len(pieces) > 1 else pieces[0]
+
+
+def _checkpoint(folder: HfFolder, tensors: dict[str, Tensor]) -> Checkpoint:
+    return Checkpoint(path=folder.path, key="Hugging Face", tensors=tensors, facts={}, predictor={})
 
 
 def _encoder_names(folder: HfFolder) -> dict[str, list[str]]:

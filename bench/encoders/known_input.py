@@ -23,13 +23,20 @@ def known_digest(tokens: Tensor) -> str:
 
     Threads, batches and machines move fp32 tokens by 1e-6 s or so, which moves one of the numbers over an edge in
     about one encoder of a thousand; a change of 0.1 s in the tokens changes the digest nearly always. It holds for
-    fp32 on a CPU: half precision and TF32 are too coarse.
+    fp32 on a CPU: half precision and TF32 are too coarse, and move the numbers themselves by hundredths
+    (`known_numbers`).
     """
+    std, *others = known_numbers(tokens)
+    # Adding 0 turns a rounded -0.0 into 0.0.
+    numbers = [f"{std:.1e}", *(f"{round(value, 1) + 0.0:.1f}" for value in others)]
+    return hashlib.sha256(" ".join(numbers).encode()).hexdigest()[:16]
+
+
+def known_numbers(tokens: Tensor) -> list[float]:
+    """What `known_digest` hashes, before it is rounded: s, the mean over s, and the 32 weighted sums."""
     flat = tokens.detach().cpu().double().flatten()
     mean, std = flat.mean(), flat.std()
     standard = (flat - mean) / std
     weights = torch.cos(0.61 * torch.arange(len(flat), dtype=torch.float64) + 0.2)
     sums = [piece.sum() * (2 / len(piece)) ** 0.5 for piece in (standard * weights).tensor_split(_PIECES)]
-    # Adding 0 turns a rounded -0.0 into 0.0.
-    numbers = [f"{std.item():.1e}", *(f"{round(value.item(), 1) + 0.0:.1f}" for value in (mean / std, *sums))]
-    return hashlib.sha256(" ".join(numbers).encode()).hexdigest()[:16]
+    return [value.item() for value in (std, mean / std, *sums)]

@@ -124,14 +124,14 @@ def shape_of(shapes: Mapping[str, tuple[int, ...]], name: str, ndim: int, where:
     return shape
 
 
-def check_tensors(tensors: Mapping[str, Tensor], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
     """Raise BenchError naming every tensor that is missing, unexpected or of another shape."""
-    problems = [f"'{n}' is missing" for n in sorted(set(expected) - set(tensors))]
-    problems += [f"'{n}' is unexpected" for n in sorted(set(tensors) - set(expected))]
+    problems = [f"'{n}' is missing" for n in sorted(set(expected) - set(shapes))]
+    problems += [f"'{n}' is unexpected" for n in sorted(set(shapes) - set(expected))]
     problems += [
-        f"'{n}' has shape {list(t.shape)} instead of {list(expected[n])}"
-        for n, t in sorted(tensors.items())
-        if n in expected and tuple(t.shape) != expected[n]
+        f"'{n}' has shape {list(shape)} instead of {list(expected[n])}"
+        for n, shape in sorted(shapes.items())
+        if n in expected and shape != expected[n]
     ]
     if problems:
         more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""

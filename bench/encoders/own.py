@@ -13,27 +13,21 @@ import importlib
 import re
 import sys
 from collections.abc import Callable
-from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from bench.encoders.contract import Encoder, EncoderFacts
+from bench.encoders.registered import registered_encoders
 from bench.errors import BenchError, nearest
 
-ENTRY_POINTS = "bench.encoders"
 _FUNCTION = re.compile(r"(?P<module>[^\W\d]\w*(\.[^\W\d]\w*)*):(?P<function>[^\W\d]\w*)")
 
 
 def is_own(spec: str) -> bool:
     """Whether a model spec has the form of a function's name, or names an entry point."""
     name = spec.partition("@")[0]
-    return bool(_FUNCTION.fullmatch(name)) or name in entry_point_names()
-
-
-def entry_point_names() -> list[str]:
-    """The encoders that installed packages offer."""
-    return sorted(point.name for point in metadata.entry_points(group=ENTRY_POINTS))
+    return bool(_FUNCTION.fullmatch(name)) or name in (encoder.name for encoder in registered_encoders())
 
 
 def own_facts(spec: str) -> EncoderFacts:
@@ -64,8 +58,8 @@ def load_own(spec: str) -> Encoder:
 def _find(name: str) -> Callable[..., Any]:
     match = _FUNCTION.fullmatch(name)
     if match is None:
-        point = next(iter(metadata.entry_points(group=ENTRY_POINTS, name=name)))
-        module, attribute = point.module, point.attr
+        found = next(encoder for encoder in registered_encoders() if encoder.name == name)
+        module, attribute = found.module, found.function
     else:
         module, attribute = match["module"], match["function"]
     try:

@@ -15,6 +15,9 @@ from torch import Tensor
 
 from bench.errors import BenchError
 
+_ZIP, _PICKLE = b"PK", b"\x80"
+"""How the files of torch begin, since version 1.6 and before."""
+
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file as a dictionary, without running anything that it holds."""
@@ -22,14 +25,17 @@ def read_tensors(path: Path) -> dict[str, Any]:
         raise BenchError("no such checkpoint file", where=str(path), fix="check the path given with --model")
     if path.stat().st_size == 0:
         raise BenchError("the file is empty", where=str(path), fix="download it again")
+    is_safetensors = path.suffix == ".safetensors"
+    if not is_safetensors and not _begins_with(path, _ZIP, _PICKLE):
+        raise _no_checkpoint(path)
     try:
-        if path.suffix == ".safetensors":
+        if is_safetensors:
             from safetensors.torch import load_file
 
             return dict(load_file(path))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch asks the user to report files that are no checkpoints
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=_begins_with(path, _ZIP))
     except pickle.UnpicklingError as error:
         raise _unreadable_pickle(path, error) from error
     except Exception as error:
@@ -63,8 +69,9 @@ def listing(names: Mapping[str, Any], limit: int = 6) -> str:
 
 
 def first_line(error: Exception) -> str:
-    """What a library's error says, in one line that is not too long."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    """What a library's error says first, in one line that is not too long."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return line.split(". ")[0][:160]
 
 
 def _unreadable_pickle(path: Path, error: Exception) -> BenchError:
@@ -75,9 +82,13 @@ def _unreadable_pickle(path: Path, error: Exception) -> BenchError:
             where=str(path),
             fix="ask its author for a file of tensors only, or safetensors",
         )
+    return _no_checkpoint(path)
+
+
+def _no_checkpoint(path: Path) -> BenchError:
     return BenchError("not a checkpoint", where=str(path), fix="check the path or download it again")
 
 
-def _is_zip(path: Path) -> bool:
+def _begins_with(path: Path, *starts: bytes) -> bool:
     with path.open("rb") as file:
-        return file.read(2) == b"PK"
+        return file.read(2).startswith(starts)

@@ -16,6 +16,7 @@ from bench.encoders import hf_video, huggingface, own, timm_images, untrained
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.checkpoints import describe_checkpoint, load_vjepa
 from bench.encoders.contract import Encoder, EncoderFacts
+from bench.encoders.registered import registered_encoders
 from bench.errors import BenchError, nearest
 
 _SUFFIXES = (".pth.tar", ".pth", ".pt", ".safetensors")
@@ -113,10 +114,16 @@ def resolve(text: str) -> tuple[SpecKind, Spec]:
         return FOLDER, Spec(str(path))
     if text.endswith(_SUFFIXES) or path.is_file():
         return FILE, Spec(str(path))
+    if "/" in text:
+        raise BenchError(
+            "no such file or folder",
+            where=f"model {text}",
+            fix="check the path; a repository on Hugging Face is hf:OWNER/NAME, `bench models` lists other names",
+        )
     raise BenchError(
         f"unknown model '{text}'",
         fix=f"give the path of a checkpoint ({', '.join(_SUFFIXES)} or a Hugging Face folder) or a name:"
-        f" {nearest(text, cards)}",
+        f" {nearest(text, [*cards, *(encoder.name for encoder in registered_encoders())])}",
     )
 
 

@@ -12,7 +12,7 @@ B clips, T frames, H x W pixels, h x w patches of a frame, P special tokens, D c
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,21 +59,38 @@ class FrameTokens(nn.Module):
         self.model, self.special, self.time, self.normed = model, spec.special, spec.time, normed
 
     def forward(self, clips: Tensor) -> Tensor:
-        B, T = clips.shape[0], clips.shape[2]
+        return self._tokens(clips, 1)[0]
+
+    def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]:
+        """The same of several of the model's layers, each with the final norm: [B, N, D] in the order asked for."""
+        wanted = sorted(set(out_layers))
+        tokens = dict(zip(wanted, self._tokens(clips, wanted), strict=True))
+        return [tokens[index] for index in out_layers]
+
+    def _tokens(self, clips: Tensor, indices: int | Sequence[int]) -> list[Tensor]:
         images = clips.transpose(1, 2).flatten(0, 1)
-        feature_map, prefix = last_features(self.model, images, special=self.special, normed=self.normed)
+        found = feature_maps(self.model, images, indices, special=self.special, normed=self.normed)
+        return [self._lifted(feature_map, prefix, len(clips)) for feature_map, prefix in found]
+
+    def _lifted(self, feature_map: Tensor, prefix: Tensor, num_clips: int) -> Tensor:
+        """Of the frames of all clips: [B*T, D, h, w] and [B*T, P, D] -> [B, T * (P + h*w), D]."""
         tokens = torch.cat([prefix, feature_map.flatten(2).transpose(1, 2)], dim=1)
-        tokens = tokens.view(B, T, *tokens.shape[1:])
+        tokens = tokens.view(num_clips, -1, *tokens.shape[1:])
         return (add_frame_times(tokens) if self.time else tokens).flatten(1, 2)
 
 
-def last_features(model: Any, images: Tensor, *, special: bool, normed: bool) -> tuple[Tensor, Tensor]:
-    """The last feature map [n, D, h, w] of a timm model for images [n, 3, H, W], and its special tokens [n, P, D] where
-    they are asked for, else [n, 0, D]. `normed` applies the model's final norm, as its `forward_features` does."""
+def feature_maps(
+    model: Any, images: Tensor, indices: int | Sequence[int] | None, *, special: bool, normed: bool
+) -> list[tuple[Tensor, Tensor]]:
+    """Feature maps [n, D, h, w] of a timm model for images [n, 3, H, W], each with its special tokens [n, P, D] where
+    they are asked for, else [n, 0, D].
+
+    `indices` are its layers, counted from 0 and rising; a number is that of last ones, None stands for all. `normed`
+    applies the model's final norm, as its `forward_features` does.
+    """
     asked = {"return_prefix_tokens": True} if special else {}
-    features = model.forward_intermediates(images, indices=1, norm=normed, intermediates_only=True, **asked)[-1]
-    feature_map, prefix = features if special else (features, features.new_empty(len(images), 0, features.shape[1]))
-    return feature_map, prefix
+    found = model.forward_intermediates(images, indices=indices, norm=normed, intermediates_only=True, **asked)
+    return list(found) if special else [(each, each.new_empty(len(images), 0, each.shape[1])) for each in found]
 
 
 @dataclass(frozen=True)
@@ -98,8 +115,11 @@ def _describe(spec: TimmSpec) -> _Description:
             model = create(spec, num_classes=0, **options)
     _check_features(spec, model)
     input_spec = _input_spec(spec, model)
-    feature_map, prefix, normed, flops = _trace(spec, model, input_spec.resolution)
+    layers, normed, flops = _trace(spec, model, input_spec.resolution)
+    feature_map, prefix = layers[-1]
     (embed_dim, height, width), num_special = feature_map.shape[1:], prefix.shape[1]
+    # Hierarchical models have layers of other widths and grids, which cannot stand in for the last one.
+    alike = all(other.shape == feature_map.shape for other, _ in layers)
     tag = model.pretrained_cfg.get("tag")
     if height != width or input_spec.resolution % height:
         raise BenchError(
@@ -121,6 +141,7 @@ def _describe(spec: TimmSpec) -> _Description:
             "special_tokens": num_special,
             "time": spec.time,
         },
+        layer_indices=tuple(range(len(layers))) if alike else (),
         special_tokens=num_special,
         fixed_resolution=bool(model.pretrained_cfg.get("fixed_input_size")) and not options,
         flops_per_token=flops / (num_special + height * width),
@@ -161,8 +182,8 @@ def _input_spec(spec: TimmSpec, model: Any) -> InputSpec:
     )
 
 
-def _trace(spec: TimmSpec, model: Any, resolution: int) -> tuple[Tensor, Tensor, bool, float]:
-    """`last_features` of one image as shapes without values, whether they can be normed, and what they cost."""
+def _trace(spec: TimmSpec, model: Any, resolution: int) -> tuple[list[tuple[Tensor, Tensor]], bool, float]:
+    """All `feature_maps` of one image as shapes without values, whether they can be normed, and what the last costs."""
     from torch.utils.flop_counter import FlopCounterMode
 
     image = torch.empty(1, 3, resolution, resolution, device="meta")
@@ -170,8 +191,9 @@ def _trace(spec: TimmSpec, model: Any, resolution: int) -> tuple[Tensor, Tensor,
     for normed in (True, False):
         try:
             with FlopCounterMode(display=False) as counter, torch.no_grad():
-                features = last_features(model, image, special=spec.special, normed=normed)
-            return *features, normed, counter.get_total_flops()
+                feature_maps(model, image, 1, special=spec.special, normed=normed)
+            layers = feature_maps(model, image, None, special=spec.special, normed=normed)
+            return layers, normed, counter.get_total_flops()
         except AssertionError:
             continue  # how some of timm's models say that they cannot norm their feature maps
         except RuntimeError as error:

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bench.encoders.checkpoints import read_tensors
+from bench.encoders.hub_access import hub_access
+from bench.encoders.reading import first_line, read_tensors
 from bench.encoders.timm_spec import TimmSpec
 from bench.errors import BenchError
 
@@ -21,8 +22,10 @@ STATE_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")
 
 def create(spec: TimmSpec, **options: Any) -> Any:
     """A model of timm; they have no type in common that knows what all of them can do."""
-    import timm
-
+    try:
+        import timm
+    except ImportError as error:
+        raise BenchError(f"timm cannot be imported ({error})", where=spec.where, fix="pip install timm") from error
     _check_name(spec)
     return timm.create_model(spec.model, **options).eval().requires_grad_(False)
 
@@ -67,11 +70,13 @@ def from_hub(spec: TimmSpec, options: Mapping[str, Any]) -> Any:
         "with a network it is downloaded once; without, copy the hub's cache (HF_HOME) here, or download"
         f" model.safetensors elsewhere and say timm:{spec.model}@FILE; +untrained needs none"
     )
-    try:
-        model = create(spec, pretrained=True, **options)
-    except (OSError, RuntimeError) as error:
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise BenchError(f"no weights: {lines[0]}", where=spec.where, fix=fix) from error
+    with hub_access() as online:
+        try:
+            model = create(spec, pretrained=True, **options)
+        except (OSError, RuntimeError) as error:
+            nowhere = isinstance(error, OSError) and not online
+            reason = "none in the hub's cache, and no connection" if nowhere else first_line(error)
+            raise BenchError(f"no weights: {reason}", where=spec.where, fix=fix) from error
     model.reset_classifier(0)
     return model
 

@@ -94,9 +94,10 @@ def test_another_architecture_is_refused_by_name(
     tensors = plain()
     damage(tensors)
     torch.save({"target_encoder": tensors}, tmp_path / "model.pt")
-    with pytest.raises(BenchError) as refusal:
-        load_vjepa(tmp_path / "model.pt")
-    assert words in str(refusal.value) and "model.pt" in str(refusal.value)
+    for use in (load_vjepa, describe_vjepa):  # a plan is to fail before the first clip is decoded
+        with pytest.raises(BenchError) as refusal:
+            use(tmp_path / "model.pt")
+        assert words in str(refusal.value) and "model.pt" in str(refusal.value)
 
 
 class _Hostile:

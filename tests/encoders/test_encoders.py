@@ -77,6 +77,10 @@ def test_half_precision_stays_near_fp32(precision: str, bound: float) -> None:
         ("random:vit_lrge", "vit_large"),
         ("pixels:zero", "patch side"),
         ("missing.pth.tar", "no such checkpoint file"),
+        (
+            "facebook/vjepa2-vitl-fpc64-256",
+            "no such file or folder - check the path; a repository on Hugging Face is hf:",
+        ),
         ("vjepa-vitl16", "https://dl.fbaipublicfiles.com/jepa/vitl16/vitl16.pth.tar"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from support import GOLDEN
 
 from bench import BenchError
-from bench.encoders import describe_encoder, known_clips, load_encoder
+from bench.encoders import describe_encoder, hub_access, known_clips, load_encoder
 from bench.encoders.hf_video import time_slowest
 
 
@@ -104,6 +105,31 @@ def test_files_of_larger_models_give_their_encoder(tmp_path: Path, family: str, 
     assert encoder(known_clips(encoder.input_spec)).shape == (2, 32, 24)
 
 
+@pytest.mark.parametrize("family", SIZES)
+def test_layers_are_the_hidden_states_of_transformers(tmp_path: Path, family: str) -> None:
+    model = write_model(tmp_path, family, depth=3)
+    encoder = load_encoder(f"hf:{tmp_path}")
+    assert encoder.facts.layer_indices == (0, 1, 2)
+    clips = known_clips(encoder.input_spec)
+    last, first = encoder.layers(clips, [2, 0])
+    assert torch.equal(last, encoder(clips)) and first.shape == last.shape
+    with torch.no_grad():
+        hidden = model(clips.transpose(1, 2), output_hidden_states=True).hidden_states[1]
+        theirs = model.get_submodule(encoder.module.family.encoder).layernorm(hidden)  # type: ignore[union-attr]
+    theirs = theirs[:, encoder.module.family.class_tokens :]  # type: ignore[union-attr, operator]
+    assert torch.allclose(first.sort(dim=1).values, theirs.sort(dim=1).values, atol=1e-5)
+    with pytest.raises(BenchError, match="has no layer 3 - its layers are 0, 1, 2"):
+        encoder.layers(clips, [3])
+
+
+def test_layers_of_a_model_that_norms_after_pooling_are_not_normed(tmp_path: Path) -> None:
+    write_model(tmp_path, "videomae", use_mean_pooling=True)
+    encoder = load_encoder(f"hf:{tmp_path}")
+    clips = known_clips(encoder.input_spec)
+    assert torch.equal(encoder.layers(clips, [1])[0], encoder(clips))
+    assert encoder(clips).mean(-1).abs().max() > 0.01
+
+
 def test_vjepa2_gives_the_golden_answer(tmp_path: Path) -> None:
     pytest.importorskip("transformers")
     for file in (GOLDEN / "hf-vjepa2").iterdir():
@@ -175,6 +201,26 @@ def test_spoiled_folders_are_refused_in_a_line(tmp_path: Path, how: str, words: 
     with pytest.raises(BenchError) as refusal:
         load_encoder(f"hf:{tmp_path / 'mine'}")
     assert words in str(refusal.value) and "mine" in str(refusal.value)
+
+
+def test_without_a_network_nobody_waits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("transformers")
+    from huggingface_hub import constants
+
+    asked = []
+
+    def unknown(host: str, *_: object, **__: object) -> None:
+        asked.append(host)
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(hub_access, "getproxies", dict)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(BenchError, match=r"hf:OWNER/NAME: .* without one, run `hf download OWNER/NAME"):
+        load_encoder("hf:OWNER/NAME")
+    assert len(asked) == 1 and capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("argument", ["no/such/folder", "", "videomae-base"])

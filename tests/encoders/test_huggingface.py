@@ -94,6 +94,8 @@ LAYER = "encoder.layer.1"
         (_without(f"{LAYER}.attention.key.bias"), "no 'key' beside 'encoder.layer.1.attention.query.bias'"),
         (_without(f"{LAYER}.mlp.fc1.bias"), "'blocks.1.mlp.fc1.bias' is missing"),
         (_with(f"{LAYER}.attention.query.bias", 40), "'blocks.1.attn.qkv.bias' has shape [136] instead of [144]"),
+        (_with(f"{LAYER}.attention.query.bias"), "'blocks.1.attn.qkv.bias' has shape [] instead of [144]"),
+        (_with(f"{LAYER}.attention.query.weight", 48, 40), "qkv.weight' has shape [48, 40] instead of [144, 48]"),
         (_with("encoder.layer.1.extra", 2), "'encoder.layer.1.extra' is unexpected"),
         (_with("encoder.layer.2.norm1.bias", 48), "num_hidden_layers is 2 but the tensors have 3"),
         (_with("predictor.layer.2.norm1.bias", 48), "pred_num_hidden_layers is 2 but the tensors have 3"),
@@ -101,12 +103,13 @@ LAYER = "encoder.layer.1"
         (lambda tensors: tensors.clear(), "'patch_embed.proj.weight' is missing"),
     ],
 )
+@pytest.mark.parametrize("use", [load_encoder, describe_encoder])
 def test_weights_that_do_not_fit_are_named(
-    folder: Path, damage: Callable[[dict[str, torch.Tensor]], None], words: str
+    folder: Path, use: Callable[[str], object], damage: Callable[[dict[str, torch.Tensor]], None], words: str
 ) -> None:
     rewrite(folder, damage)
     with pytest.raises(BenchError) as refusal:
-        load_encoder(str(folder))
+        use(str(folder))
     assert words in str(refusal.value) and "vjepa2-tiny" in str(refusal.value)
 
 

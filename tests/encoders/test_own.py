@@ -80,6 +80,8 @@ def test_an_entry_point(her_folder: Path) -> None:
     assert load_encoder("her-encoder").embed_dim == 96
     assert load_encoder("her-encoder@weights.pt").report["file"] == "weights.pt"
     assert describe_encoder("her-encoder") == load_encoder("pack_of_hers.models:build").facts
+    with pytest.raises(BenchError, match=r"unknown model 'her-encoder2' .* did you mean 'her-encoder'"):
+        load_encoder("her-encoder2")
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench import BenchError
-from bench.encoders import Encoder, describe_encoder, known_clips, load_encoder
+from bench.encoders import Encoder, describe_encoder, hub_access, known_clips, load_encoder
 
 VIT, CONV = "timm:test_vit+untrained", "timm:test_convnext+untrained"
 FILE = "model.safetensors"
@@ -53,6 +55,28 @@ def test_tokens_are_timms_own_features_frame_after_frame() -> None:
         assert torch.allclose(vit(clips)[:, frame * 100 : (frame + 1) * 100], patches, atol=1e-5)
         features = conv.module.model.forward_features(image)  # type: ignore[union-attr, operator]
         assert torch.allclose(conv(clips)[:, frame * 25 + 5 * 3 + 2], features[:, :, 3, 2], atol=1e-4)
+
+
+@pytest.mark.parametrize("options", ["", "+special", "+time", "+special+time"])
+def test_layers_are_timms_own_with_the_final_norm(options: str) -> None:
+    encoder = load(VIT + options)
+    assert encoder.facts.layer_indices == (0, 1, 2, 3, 4, 5)
+    clips = short_clips(encoder)
+    last, third, again = encoder.layers(clips, [5, 2, 2])
+    assert torch.equal(last, encoder(clips)) and torch.equal(third, again) and third.shape == last.shape
+    if options:
+        return
+    model = encoder.module.model
+    with torch.inference_mode():
+        theirs = model.get_intermediate_layers(clips[:, :, 1], n=[2], norm=True)[0]  # type: ignore[union-attr, operator]
+    assert torch.allclose(third[:, 100:], theirs, atol=1e-5)
+
+
+def test_layers_of_other_widths_cannot_be_asked_for() -> None:
+    with pytest.raises(BenchError, match=r"timm:test_convnext\+untrained: has no layers to choose from"):
+        load(CONV).layers(short_clips(load(CONV)), [0])
+    with pytest.raises(BenchError, match="has no layer 6 - its layers are 0, 1, 2, 3, 4, 5"):
+        load(VIT).layers(short_clips(load(VIT)), [6])
 
 
 def test_special_tokens_come_before_the_patches_of_their_frame() -> None:
@@ -180,15 +204,30 @@ def test_bad_specs_say_what_to_do(spec: str, words: str) -> None:
     assert words in str(refusal.value)
 
 
+def test_without_timm_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(BenchError, match=r"model timm:test_vit: timm cannot be imported .* - pip install timm"):
+        describe_encoder("timm:test_vit")
+
+
 def test_the_hubs_weights_come_from_its_cache_and_without_network_nor_cache_say_what_to_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, weights: dict[str, Tensor]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    weights: dict[str, Tensor],
 ) -> None:
     from huggingface_hub import constants
 
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    def unknown(*_: object, **__: object) -> None:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    monkeypatch.setattr(hub_access, "getproxies", dict)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(BenchError, match=r"timm:test_vit: no weights: .* say timm:test_vit@FILE"):
+    with pytest.raises(BenchError, match=r"no weights: none in the hub's cache, .* say timm:test_vit@FILE"):
         load_encoder("timm:test_vit")
+    assert capfd.readouterr() == ("", ""), "one line is enough"
+    assert not constants.HF_HUB_OFFLINE
 
     repository = tmp_path / "models--timm--test_vit.r160_in1k"
     snapshot = repository / "snapshots" / ("0" * 40)
