@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench import score_commands
 from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
 from bench.exits import run_and_exit
@@ -326,6 +327,9 @@ def pretrain(
     with Live() as reporter:
         summary = train(plan, reporter)
     print_facts(summary.lines(), summary.facts(), as_json)
+
+
+score_commands.register(app)
 
 
 def main() -> None:

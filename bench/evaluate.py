@@ -212,6 +212,7 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
         samples=[sample.id for sample in test.samples],
         labels=[sample.label for sample in test.samples],
         probabilities=measured.probabilities,
+        videos=[sample.path for sample in test.samples],
     )
     seconds = prepared.seconds + measured.seconds
     fitted = measured.fitted

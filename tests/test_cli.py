@@ -20,7 +20,8 @@ QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "
 
 
 @pytest.mark.parametrize(
-    "command", ["run", "extract", "pretrain", "leaderboard", "tasks", "models", "fetch", "probes", "doctor"]
+    "command",
+    ["run", "extract", "pretrain", "leaderboard", "compare", "check", "tasks", "models", "fetch", "probes", "doctor"],
 )
 def test_help_has_an_example(bench_command: Run, command: str) -> None:
     done = bench_command(command, "--help")
@@ -41,7 +42,7 @@ def test_lists_for_people_and_programs(bench_command: Run) -> None:
         assert name in bench_command("tasks").stdout
 
 
-@pytest.mark.parametrize("command", [["tasks"], ["probes"], ["models"], ["leaderboard", "--help"]])
+@pytest.mark.parametrize("command", [["tasks"], ["probes"], ["models"], ["leaderboard", "--help"], ["check", "--help"]])
 def test_listing_does_not_import_torch(bench_command: Run, command: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     done = bench_command(*command)

@@ -67,6 +67,12 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
         assert bench_command(*before, cwd=users_folder).returncode == 0
     if arguments[0] == "pretrain":
         arguments += BRIEF
+    if arguments[0] in ("compare", "check"):
+        before = ["run", "--task", "custom", "--name", "digits-motion", "--data", "my-videos", "--probe", "linear"]
+        before += ["--model", "vjepa-nano,pixel-nano", "--set", "probe.min_steps=40"]
+        assert bench_command(*before, cwd=users_folder).returncode == 0
+    if arguments[0] == "check" and "--update" not in arguments:
+        assert bench_command(*arguments[:3], "--update", cwd=users_folder).returncode == 0
     if arguments[0] == "leaderboard":
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         assert bench_command(*before, cwd=users_folder).returncode == 0

@@ -90,7 +90,7 @@ def _digest(path: str) -> str:
         return file_digest(Path(path))
     digest = hashlib.sha256()
     for frame in frame_files(path):
-        digest.update(f"{frame.name}\0{file_digest(Path(frame.path))}\n".encode(errors="surrogateescape"))
+        digest.update(f"{frame.name}/{file_digest(Path(frame.path))}/".encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 

@@ -162,6 +162,8 @@ class Predictions:
     labels: list[int]
     probabilities: Any
     """float32 [n, classes]."""
+    videos: list[str] | None = None
+    """What each sample was cut from: samples of one video are not independent. None where every one has its own."""
 
 
 def write_record(
@@ -174,14 +176,17 @@ def write_record(
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table(
-        {
-            "sample": pa.array(predictions.samples, pa.string()),
-            "label": pa.array(predictions.labels, pa.int32()),
-            "prediction": pa.array(predictions.probabilities.argmax(1).tolist(), pa.int32()),
-            "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float32())),
-        }
-    )
+    columns = {
+        "sample": pa.array(predictions.samples, pa.string()),
+        "label": pa.array(predictions.labels, pa.int32()),
+        "prediction": pa.array(predictions.probabilities.argmax(1).tolist(), pa.int32()),
+        "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float32())),
+    }
+    numbers = {video: number for number, video in enumerate(dict.fromkeys(predictions.videos or []))}
+    if predictions.videos and len(numbers) < len(predictions.videos):
+        # Numbers instead of names: a path of this machine has no place in a result.
+        columns["video"] = pa.array([numbers[video] for video in predictions.videos], pa.int32())
+    table = pa.table(columns)
     folder = writable_folder(results, option="--results") / record.run_id
     with tempfile.TemporaryDirectory(prefix=".run.", dir=results, ignore_cleanup_errors=True) as name:
         temporary = Path(name) / "run"

@@ -1,4 +1,4 @@
-"""A record with only the fields that a test cares about, and its files."""
+"""A record, or a run on disk, with only the fields that a test cares about."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.scores.records import Cost, Failure, Record, Score
+from bench.scores.metrics import score_of
+from bench.scores.records import Cost, Failure, Predictions, Record, Score, write_record
 from bench.scores.statistics import wilson_interval
 
 MakeRecord = Callable[..., Record]
@@ -104,3 +106,28 @@ def save_run() -> SaveRun:
         return path
 
     return save
+
+
+MakeRun = Callable[..., Path]
+
+
+@pytest.fixture
+def make_run(make_record: MakeRecord, tmp_path: Path) -> MakeRun:
+    """Each call writes a run to `tmp_path/results` and returns its folder; it got right what `hits` says, 0 or 1.
+
+    Labels run through the classes. Where the run is wrong it names the class after the label.
+    """
+
+    def make(hits: Sequence[int], videos: list[str] | None = None, results: Path | None = None, **fields: Any) -> Path:
+        classes = fields.setdefault("class_names", ["left", "right", "up"])
+        labels = [i % len(classes) for i in range(len(hits))]
+        said = [label if hit else (label + 1) % len(classes) for label, hit in zip(labels, hits, strict=True)]
+        probabilities = np.full((len(hits), len(classes)), 0.1, dtype=np.float32)
+        probabilities[np.arange(len(hits)), said] = 0.8
+        score = score_of("top1", labels, probabilities, failed=0)
+        digests = {"encoder": "0123456789abcdef", "test_list": "a", "train_list": "b"} | fields.pop("digests", {})
+        record = make_record(scores=[score], num_classes=len(classes), digests=digests, **fields)
+        names = [f"clips/{i:05d}.mp4" for i in range(len(hits))]
+        return write_record(results or tmp_path / "results", record, Predictions(names, labels, probabilities, videos))
+
+    return make

@@ -1,0 +1,119 @@
+"""The commands that judge scores: parse, call, print."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bench.errors import BenchError
+from bench.options import Json, ResultFolders
+
+if TYPE_CHECKING:
+    from bench.scores.gate import Check
+    from bench.scores.stored import StoredRun
+
+_RESULTS = Path("results")
+Run = Annotated[str, typer.Argument(help="Run id, folder of a run, model, or model@task.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command(epilog="Example: bench compare vjepa-nano@digits-motion pixel-nano@digits-motion")(compare)
+    app.command(
+        epilog="Example: bench check --baseline baseline.json. Exit codes: 0 pass, 1 regression, 2 cannot tell."
+    )(check)
+
+
+def compare(
+    a: Run,
+    b: Run,
+    results: ResultFolders = None,
+    samples: Annotated[int, typer.Option(min=0, help="How many of the samples that changed most to show.")] = 10,
+    as_json: Json = False,
+) -> None:
+    """Compare two models on the same test samples: A minus B with interval, exact test, classes and samples."""
+    from bench.printing import show
+    from bench.scores.compare import compare as compare_runs
+    from bench.scores.compare_view import ComparisonView
+
+    found = compare_runs(a, b, results or [_RESULTS], num_changed=samples)
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(found), "unit": "points"}, indent=1, allow_nan=False))
+    else:
+        show(ComparisonView(found))
+
+
+def check(
+    baseline: Annotated[Path, typer.Option(help="The baseline, a JSON file that --update writes.")],
+    results: ResultFolders = None,
+    margin: Annotated[float, typer.Option(help="The drop that is tolerated, in points.")] = 1.0,
+    update: Annotated[bool, typer.Option("--update", help="Write the baseline from the newest runs.")] = False,
+    junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
+    summary: Annotated[Path | None, typer.Option(help="Append Markdown to this file: $GITHUB_STEP_SUMMARY.")] = None,
+    github: Annotated[bool, typer.Option("--github", help="Also print GitHub annotations.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say whether scores fell below a baseline, for CI: exit code 0 pass, 1 regression, 2 cannot tell."""
+    from bench.scores.baseline import read_baseline
+    from bench.scores.gate import check as check_runs
+    from bench.scores.stored import load_runs
+
+    if github and as_json:
+        raise BenchError("--github prints annotations on stdout, --json nothing but JSON", fix="drop one of them")
+    known = None if update else read_baseline(baseline)
+    runs, problems = load_runs(results or [_RESULTS])
+    for problem in problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
+    if known is None:
+        _update(baseline, runs, as_json)
+        return
+    found = check_runs(known, runs, margin=margin)
+    _report(found, junit, summary, github, as_json)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+def _report(found: Check, junit: Path | None, summary: Path | None, github: bool, as_json: bool) -> None:
+    from bench.files import atomic_write
+    from bench.printing import show
+    from bench.scores import gate_reports
+
+    if junit:
+        with atomic_write(junit) as temporary:
+            temporary.write_bytes(gate_reports.to_junit(found))
+    if summary:
+        with summary.open("a", encoding="utf-8") as file:
+            file.write(gate_reports.to_markdown(found))
+    if as_json:
+        print(json.dumps(dataclasses.asdict(found), indent=1, allow_nan=False))
+    else:
+        show(gate_reports.CheckView(found))
+    if github:
+        print("\n".join(gate_reports.to_annotations(found)))
+    if found.exit_code:
+        print(f"bench: check: {gate_reports.summary_line(found)}", file=sys.stderr)
+
+
+def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
+    from bench.printing import print_list
+    from bench.scores.renewal import renew
+
+    changes = renew(path, runs)
+    rows = [
+        {
+            "task": change.task,
+            "model": change.model,
+            "protocol": change.protocol,
+            "seed": change.seed,
+            "then": "—" if change.then is None else f"{change.then:.1f}",
+            "now": "—" if change.now is None else f"{change.now:.1f}",
+            "": change.what,
+        }
+        for change in changes
+    ]
+    print_list(rows, [dataclasses.asdict(change) for change in changes], as_json)
