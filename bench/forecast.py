@@ -18,7 +18,8 @@ from bench.plan import RunPlan
 from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
 from bench.probing.streaming import num_streamed
 from bench.probing.train import group_size
-from bench.video.loader import ClipPlan, VideoItem, load_clips
+from bench.video.loader import load_clips
+from bench.video.plans import ClipPlan, VideoItem
 
 _TIMED_FILES = 4
 _TRIED_FILES = 400  # to find those, where some are missing

@@ -56,7 +56,10 @@ Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu,
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
 Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
-BatchSize = Annotated[int | None, typer.Option(help="Clips in one encoder batch. Default: by token count.")]
+BatchSize = Annotated[
+    int | None,
+    typer.Option(help="Clips in one encoder batch on a GPU. Default: by token count. A CPU always takes one."),
+]
 Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
 Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]
 Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]

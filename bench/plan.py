@@ -34,7 +34,7 @@ from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
 from bench.video.image_frames import is_image
-from bench.video.loader import ClipPlan
+from bench.video.plans import ClipPlan
 from bench.video.training import TrainViews
 from bench.video.views import OFFICIAL_CROP
 

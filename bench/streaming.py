@@ -28,7 +28,8 @@ from bench.plan import RunPlan
 from bench.presence import size_of
 from bench.probing.split import Rows
 from bench.probing.streaming import Chunk, StreamCounts, samples_at_once
-from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.loader import LoadedClips, load_clips
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
 
 Check = Callable[[Mapping[int, str]], None]

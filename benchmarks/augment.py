@@ -19,7 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.video.loader import VideoItem
+from bench.video.plans import VideoItem
 from bench.video.training import TrainViews, VideoView, finish
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD
 from tests.video.timm_chain import blurred_noise, official_clip

@@ -25,7 +25,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.video.clips import segment_indices
-from bench.video.loader import ClipPlan, VideoItem, load_clips
+from bench.video.loader import load_clips
+from bench.video.plans import ClipPlan, VideoItem
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEGMENTS, VIEWS, SIZE = 8, 3, 224

@@ -16,7 +16,8 @@ import bench
 from bench.encoders import load_encoder
 from bench.plan import make_options, make_plan
 from bench.scores.records import Record
-from bench.video.loader import VideoItem, load_clips
+from bench.video.loader import load_clips
+from bench.video.plans import VideoItem
 from bench.video.views import normalise
 
 SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}

@@ -32,7 +32,7 @@ from bench.probing.split import Rows
 from bench.progress import Silent
 from bench.scores.records import Record
 from bench.streaming import ClipStream
-from bench.video.loader import ClipPlan, VideoItem
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
 
 STILL = ClipPlan(

@@ -19,8 +19,9 @@ from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
-from bench.video.loader import ClipPlan, LoadedClips, VideoItem
+from bench.video.loader import LoadedClips
 from bench.video.memory import remembered_clips
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews, finish
 from bench.video.views import normalise
 

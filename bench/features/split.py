@@ -14,7 +14,7 @@ from bench.features.store import FeatureSet, Store
 from bench.plan import RunPlan
 from bench.progress import Reporter
 from bench.scores.records import Split
-from bench.video.loader import ClipPlan, VideoItem
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
 
 

@@ -24,7 +24,8 @@ from bench.errors import BenchError
 from bench.pretrain.stream import Batch, DataFailure
 from bench.video.augment import Augmentation, TrainingPlan
 from bench.video.decode import Decoder, check_decoder
-from bench.video.loader import LoadedClips, VideoItem, load_clips, random_state
+from bench.video.loader import LoadedClips, load_clips
+from bench.video.plans import VideoItem, random_state
 
 VIDEO_SUFFIXES = (
     ".3gp",

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from bench.errors import BenchError
 from bench.video.clips import segment_indices, whole_video
 from bench.video.decode import Decoder, Video
-from bench.video.loader import VideoItem, random_state, read_clips
+from bench.video.plans import VideoItem, random_state, read_clips
 
 Frames = npt.NDArray[np.uint8]
 

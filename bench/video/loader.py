@@ -3,15 +3,12 @@
 A file can hang or crash its decoder. Each worker therefore has a pipe of its own, on which it says what it
 starts, and can be killed without touching the others. (`torch.utils.data.DataLoader` shares queues between
 workers, stops as a whole, and raises from a signal handler in the middle of the caller's code.)
-
-Shapes: T frames of a clip, n frames read at once, H x W pixels of the video.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import mmap
 import multiprocessing
 import signal
@@ -19,146 +16,25 @@ import sys
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Sized
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
-from typing import Any, Literal, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from bench.errors import BenchError
-from bench.video.clips import segment_indices, timed_step
-from bench.video.decode import Decoder, Video, VideoInfo, open_video
-from bench.video.views import Interpolation, view_crops
+from bench.video.decode import open_video
+from bench.video.plans import Plan, VideoItem
 
 _BYTES_IN_FLIGHT = 1 << 28
-_MOST_FRAMES_AT_ONCE = 16
-_BYTES_AT_ONCE = 1 << 23
-"""Whole frames are read in groups of about this size: they are still in the processor's cache when they are cropped."""
 _MAX_IDLE_DEATHS = 3
 
 
 Outcome = list[list[int]] | str
 """Of an item: the frame numbers of its clips, or the reason why it has none."""
-
-
-@dataclass(frozen=True)
-class VideoItem:
-    """A video, or the part of it between two times, that clips are drawn from."""
-
-    id: str
-    path: str
-    draw: int = 0
-    """Tells apart several random draws of the same sample."""
-    start_s: float | None = None
-    end_s: float | None = None
-    attempt: int = 0
-    """How many other videos have failed in this one's place."""
-    fps: float | None = None
-    """Frames per second of a folder of frames; a video file tells its own."""
-
-
-class Plan(Protocol):
-    """What workers make of a video."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of the uint8 pixels that one item gives."""
-        ...
-
-    @property
-    def decoder(self) -> Decoder:
-        """What decodes the videos."""
-        ...
-
-    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
-        """Write the item's pixels into `out` and return the frame numbers of its clips; errors make the item fail."""
-        ...
-
-
-@dataclass(frozen=True)
-class ClipPlan:
-    """Test views. Everything that decides which pixels a sample gives, and nothing that does not."""
-
-    frames_per_clip: int
-    frame_step: int
-    num_segments: int
-    views: int
-    size: int
-    """Height and width of a view, pixels."""
-    sampling: Literal["center", "random"]
-    """Where the window of a segment lies; "random" is the official way."""
-    seed: int
-    """Of the random windows, together with a sample's id and draw."""
-    short_side: int | None
-    """Short side that videos are resized to before the crop, pixels; None for the protocol's."""
-    decoder: Decoder
-    interpolation: Interpolation = "opencv-bilinear"
-    squash: bool = False
-    """Whether both sides are resized to `short_side`, whatever the video's shape."""
-    fps: float | None = None
-    """Frames of a clip per second of the video; `frame_step` then means nothing."""
-    duration_s: float | None = None
-    """Seconds that a clip spans; `frame_step` then means nothing."""
-
-    def __post_init__(self) -> None:
-        for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
-            if getattr(self, name) < 1:
-                raise BenchError(f"{name} is {getattr(self, name)}", fix="it must be at least 1")
-
-    @property
-    def shape(self) -> tuple[int, int, int, int, int, int]:
-        """Of a sample's pixels: [views, num_segments, T, size, size, 3]."""
-        return (self.views, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
-
-    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
-        """The views of the item's segments into `out`, of this plan's shape."""
-        first, count = frame_range(item, video.info)
-        step = step_in(self, item, video.info)
-        rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
-        within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
-        indices = [[first + index for index in clip] for clip in within]
-        for frames, places in read_clips(video, indices):
-            crops = view_crops(
-                frames,
-                self.size,
-                self.views,
-                short_side=self.short_side,
-                interpolation=self.interpolation,
-                squash=self.squash,
-            )
-            for number, segment, position in places:
-                for view, crop in enumerate(crops):
-                    out[view, segment, position] = crop[number]
-        return indices
-
-
-class Paced(Protocol):
-    """How far apart the frames of a clip are."""
-
-    @property
-    def frames_per_clip(self) -> int: ...
-    @property
-    def frame_step(self) -> int: ...
-    @property
-    def fps(self) -> float | None: ...
-    @property
-    def duration_s(self) -> float | None: ...
-
-
-def step_in(plan: Paced, item: VideoItem, info: VideoInfo) -> int:
-    """Frames of this video between two frames of a clip. Raises BenchError where that takes an unknown frame rate."""
-    if (plan.fps is None and plan.duration_s is None) or info.num_frames == 1:
-        return plan.frame_step
-    if info.fps <= 0:
-        raise BenchError(
-            "its frame rate is unknown, and the step of its clips follows from it",
-            where=item.path,
-            fix="give the rate of its frames, or a step in frames with --set clip.step=N",
-        )
-    return timed_step(info.fps, plan.frames_per_clip, fps=plan.fps, duration_s=plan.duration_s)
 
 
 @dataclass(frozen=True)
@@ -211,32 +87,6 @@ def load_clips(
         pool.stop()
 
 
-def random_state(*parts: object) -> np.random.RandomState:
-    """A random stream that depends on these parts alone."""
-    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
-    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
-
-
-def read_clips(
-    video: Video, indices: Sequence[Sequence[int]]
-) -> Iterator[tuple[npt.NDArray[np.uint8], list[tuple[int, int, int]]]]:
-    """A few frames at a time, uint8 [n, H, W, 3], and their places: (number among these n, clip, position in it).
-
-    Every frame is decoded once, however many clips hold it. Whole frames of a large video would fill the memory, so
-    each group is to be cropped before the next is read.
-    """
-    places: dict[int, list[tuple[int, int]]] = {}
-    for clip, numbers in enumerate(indices):
-        for position, index in enumerate(numbers):
-            places.setdefault(index, []).append((clip, position))
-    rising = sorted(places)
-    frame_bytes = video.info.height * video.info.width * 3
-    at_once = max(1, min(_MOST_FRAMES_AT_ONCE, _BYTES_AT_ONCE // frame_bytes))
-    for start in range(0, len(rising), at_once):
-        group = rising[start : start + at_once]
-        yield video.read(group), [(number, *place) for number, index in enumerate(group) for place in places[index]]
-
-
 def _load_here(item: VideoItem, plan: Plan, replacement: Replacement | None) -> LoadedClips:
     pixels = np.empty(plan.shape, dtype=np.uint8)  # NumPy's memory comes in large pages, torch's in small ones
     while True:
@@ -266,27 +116,6 @@ def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) ->
         return str(error)
     except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
         return f"{item.path}: {type(error).__name__}: {error}"
-
-
-def frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
-    """First frame and number of frames between the item's times, which are rounded to the nearest frame.
-
-    Raises BenchError where there is none, or the video's rate is not known.
-    """
-    if item.start_s is None and item.end_s is None:
-        return 0, info.num_frames
-    if info.fps <= 0:
-        raise BenchError(
-            "its frame rate is unknown, so times have no meaning",
-            where=item.path,
-            fix="give the rate of its frames, or leave start and end out",
-        )
-    first = max(0, round((item.start_s or 0.0) * info.fps))
-    last = info.num_frames if item.end_s is None else min(info.num_frames, round(item.end_s * info.fps))
-    if first >= last:
-        lasts = f"the video lasts {info.num_frames / info.fps:.2f} s"
-        raise BenchError(f"no frame between {item.start_s} s and {item.end_s} s, {lasts}", where=item.path)
-    return first, last - first
 
 
 @dataclass(frozen=True)

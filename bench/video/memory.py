@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.loader import LoadedClips, load_clips
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
 
 _MOST_BYTES = 64 << 20

@@ -25,7 +25,7 @@ from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video
 from bench.video.erasing import Erasing, draw_erasing
 from bench.video.frame_ops import Op, apply_ops
-from bench.video.loader import VideoItem, frame_range, random_state, read_clips, step_in
+from bench.video.plans import VideoItem, frame_range, random_state, read_clips, step_in
 from bench.video.randaugment import draw_randaugment
 from bench.video.regions import Frames, Region
 from bench.video.views import normalise

@@ -19,7 +19,7 @@ from bench.features.store import Store, space_key
 from bench.video import views
 from bench.video.clips import segment_indices
 from bench.video.decode import read_frames
-from bench.video.loader import ClipPlan, VideoItem
+from bench.video.plans import ClipPlan, VideoItem
 
 PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0,

@@ -16,7 +16,8 @@ from support import write_video
 from bench.errors import BenchError
 from bench.video.augment import Augmentation, Crop, TrainingPlan, draw_crop, random_resized_crop
 from bench.video.decode import open_video, read_frames
-from bench.video.loader import VideoItem, load_clips
+from bench.video.loader import load_clips
+from bench.video.plans import VideoItem
 
 DEFAULT = Augmentation()
 PLAN = TrainingPlan(num_clips=1, num_frames=4, frame_step=2, size=16, augmentation=DEFAULT, seed=0, decoder="auto")

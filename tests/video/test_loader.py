@@ -18,10 +18,11 @@ import pytest
 import torch
 
 from bench.errors import BenchError
-from bench.video import loader
+from bench.video import loader, plans
 from bench.video.clips import segment_indices
 from bench.video.decode import Video, open_video, read_frames
-from bench.video.loader import ClipPlan, LoadedClips, VideoItem, load_clips
+from bench.video.loader import LoadedClips, load_clips
+from bench.video.plans import ClipPlan, VideoItem
 from bench.video.views import crop_views
 
 PLAN = ClipPlan(
@@ -127,7 +128,7 @@ def test_steps_by_time_follow_each_videos_own_rate(make_video: Callable[..., Pat
 def test_frames_larger_than_a_group_are_read_one_by_one(make_video: Callable[..., Path]) -> None:
     path = make_video("large.mp4", frames=3, width=2048, height=1400)
     with open_video(path) as video:
-        groups = list(loader.read_clips(video, [[0, 1, 2, 2]]))
+        groups = list(plans.read_clips(video, [[0, 1, 2, 2]]))
     assert [len(frames) for frames, _ in groups] == [1, 1, 1]
     assert [places for _, places in groups] == [[(0, 0, 0)], [(0, 0, 1)], [(0, 0, 2), (0, 0, 3)]]
 

@@ -12,8 +12,9 @@ import torch
 from support import write_video
 
 from bench.video import memory
-from bench.video.loader import ClipPlan, VideoItem, load_clips
+from bench.video.loader import load_clips
 from bench.video.memory import forget_clips, remembered_clips
+from bench.video.plans import ClipPlan, VideoItem
 
 PLAN = ClipPlan(
     frames_per_clip=4,

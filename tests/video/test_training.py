@@ -22,7 +22,8 @@ from video.timm_chain import blurred_noise, official_clip
 from bench.errors import BenchError
 from bench.video.decode import open_video, read_frames
 from bench.video.erasing import draw_erasing
-from bench.video.loader import VideoItem, load_clips, random_state
+from bench.video.loader import load_clips
+from bench.video.plans import VideoItem, random_state
 from bench.video.training import ImageView, TrainViews, VideoView, finish
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD, normalise
 
