@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.weights import Fetched
 
 _PIPE_WIDTH = 100
+_LONGEST_WORD = 24
 
 
 def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
@@ -54,6 +55,8 @@ def print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> 
         from rich.text import Text
 
         made = Table(box=None, pad_edge=False, show_header=False)
+        made.add_column(no_wrap=True)
+        made.add_column(overflow="fold")
         for name, value in lines.items():
             made.add_row(name, Text(value))
         show(made)
@@ -105,13 +108,15 @@ def print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json:
 
 
 def table(rows: list[dict[str, Any]]) -> Any:
-    """A table of rows that share their columns, the keys."""
+    """A table of rows that share their columns, the keys. Where it is too wide, what has several words wraps."""
     from rich.table import Table
     from rich.text import Text
 
     made = Table(box=None, pad_edge=False, header_style="bold")
     for index, column in enumerate(rows[0] if rows else ["(none)"]):
-        made.add_column(column, no_wrap=index == 0, overflow="fold")
+        values = [str(row[column]) for row in rows]
+        is_word = all(" " not in value and len(value) <= _LONGEST_WORD for value in values)
+        made.add_column(column, no_wrap=index == 0 or is_word, overflow="fold")
     for row in rows:
         made.add_row(*(Text(str(value)) for value in row.values()))
     return made

@@ -16,10 +16,9 @@ def task_rows(cards: Sequence[TaskCard]) -> list[dict[str, Any]]:
         {
             "task": card.name,
             "axis": card.axis or "-",
-            "classes": f"{card.num_classes:,}" if card.num_classes else "from your lists",
+            "classes": _count(card.num_classes),
             "train": _count(card.train_size),
             "test": _count(card.test_size),
-            "format": "brings its own" if card.data == "digits" else card.format,
             "title": card.title,
         }
         for card in cards
@@ -64,7 +63,8 @@ def _classes(card: TaskCard) -> str:
 def _clip(clip: ClipProtocol) -> str:
     own = "the encoder's own"
     # Fields that are as by default say nothing; the two that the encoder may decide are always told.
-    told = {"frames": clip.frames or own, "step": clip.step or own} | clip.model_dump(exclude_defaults=True)
+    pace = {} if clip.fps or clip.duration_s else {"step": clip.step or own}
+    told = {"frames": clip.frames or own, **pace} | clip.model_dump(exclude_defaults=True)
     return ", ".join(f"{name} {value}" for name, value in told.items())
 
 

@@ -38,8 +38,9 @@ def test_lists_for_people_and_programs(bench_command: Run) -> None:
         "vjepa-vith16-384",
         "vjepa-vitl16",
     ]
-    for name in task_names():
-        assert name in bench_command("tasks").stdout
+    table = bench_command("tasks").stdout
+    assert all(name in table for name in task_names())
+    assert "1,281,167" in table and "appearance" in table  # words and numbers stay whole, sentences wrap
 
 
 @pytest.mark.parametrize("command", [["tasks"], ["probes"], ["models"], ["leaderboard", "--help"], ["check", "--help"]])
