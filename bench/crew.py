@@ -1,6 +1,6 @@
 """Processes that train and test probes beside the one that extracts features: one for each core.
 
-A probe on small features keeps one core busy, and no other can help it (bench/probing/machine.py). So several plans
+A probe on small features keeps one core busy, and no other can help it (bench/machine.py). So several plans
 at once are several processes. They map the features from the cache, and are started when there is work for them.
 
     with Crew(2, reporter) as crew:

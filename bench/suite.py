@@ -12,9 +12,9 @@ from bench.crew import Crew
 from bench.environment import num_cores
 from bench.errors import BenchError
 from bench.evaluate import Measured, Prepared, keep, measure, prepare, probe_facts, run
+from bench.machine import SMALL_STEP
 from bench.plan import RunPlan
 from bench.probing import blocks, loop
-from bench.probing.machine import SMALL_STEP
 from bench.probing.memory import memory_path
 from bench.progress import Reporter
 from bench.scores.records import Record

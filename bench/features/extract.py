@@ -19,6 +19,7 @@ from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
+from bench.machine import SMALL_CLIP, small_steps
 from bench.video.loader import LoadedClips
 from bench.video.memory import remembered_clips
 from bench.video.plans import ClipPlan, VideoItem
@@ -171,10 +172,10 @@ def encode(
     if encoder.device.type == "cpu":
         batch_size = 1
     b, (V, K) = len(pixels), plan.shape[:2]
-    parts = [
-        encoder(clips).to(dtype) for clips in _normalised(encoder, torch.stack(list(pixels)), items, plan, batch_size)
-    ]
-    tokens = torch.cat(parts)
+    numbers = encoder.embed_dim * encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
+    with small_steps(encoder.device, numbers, small=SMALL_CLIP):
+        clips = _normalised(encoder, torch.stack(list(pixels)), items, plan, batch_size)
+        tokens = torch.cat([encoder(some).to(dtype) for some in clips])
     return tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
 
 

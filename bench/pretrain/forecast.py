@@ -16,6 +16,7 @@ from bench.encoders.contract import transformer_flops
 from bench.encoders.vjepa import VisionTransformer
 from bench.features.space import human_bytes
 from bench.forecast import ENCODER_EFFICIENCY, matrix_rate
+from bench.machine import small_steps
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.optimiser import make_optimiser
 from bench.pretrain.plan import PretrainPlan
@@ -24,7 +25,6 @@ from bench.pretrain.presets import MASKED
 from bench.pretrain.state import build_head, head_config, new_state
 from bench.pretrain.step import Run, micro_loss, step_numbers
 from bench.pretrain.stream import Batch
-from bench.probing.machine import small_steps
 
 _TIMED_FLOPS = 1e11
 """Micro-batches up to this size are timed; larger ones are computed from the rate of a matrix product."""

@@ -23,6 +23,7 @@ from torch import Tensor
 
 from bench.errors import BenchError
 from bench.files import atomic_write
+from bench.machine import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
 from bench.pretrain.distributed import World, connected
 from bench.pretrain.logs import TrainLog
@@ -33,7 +34,6 @@ from bench.pretrain.series import score_checkpoint, score_curve
 from bench.pretrain.state import new_state
 from bench.pretrain.step import Run, draws, encode, run_facts, step_numbers, take_step
 from bench.pretrain.watch import Health, collapse_reason, feature_health
-from bench.probing.machine import small_steps
 from bench.progress import Reporter, Silent
 from bench.scores.curves import ScoreCurve
 

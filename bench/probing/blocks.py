@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from bench.machine import free_memory_bytes
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveProbe
-from bench.probing.machine import free_memory_bytes
 from bench.probing.stack import Stack
 
 BLOCKS = "pooler.blocks"

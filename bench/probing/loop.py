@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.cards import Optimisation
-from bench.probing.machine import small_steps
+from bench.machine import small_steps
 from bench.probing.optim import SweepOptimiser
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows

@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 
 from bench.cards import Optimisation, ProbeCard
+from bench.machine import small_steps
 from bench.probing.checkpoints import Checkpoint
 from bench.probing.loop import Plan, Sweep, TrainResult, batches, make_plan
-from bench.probing.machine import small_steps
 from bench.probing.optim import SweepOptimiser
 from bench.probing.split import Rows
 

@@ -1,4 +1,4 @@
-"""What a training of many small steps asks of the machine: few threads, and memory that stays."""
+"""What many small steps ask of the machine, in training or encoding: few threads, and memory that stays."""
 
 from __future__ import annotations
 
@@ -11,18 +11,21 @@ import torch
 
 SMALL_STEP = 1 << 22
 """Numbers (tokens and weights) in a step below which one thread is faster than two: handing work over costs more."""
+SMALL_CLIP = 1 << 15
+"""Numbers in the tokens of a clip below which encoding it is faster with one thread than with two."""
 _ARENA_BYTES = 31 << 20
 
 
 @contextmanager
-def small_steps(device: torch.device, numbers: int) -> Iterator[None]:
-    """Run the block with threads and allocation fit for steps of so many numbers; restore the threads afterwards."""
+def small_steps(device: torch.device, numbers: int, small: int = SMALL_STEP) -> Iterator[None]:
+    """Run the block with threads and allocation fit for steps of so many numbers, below `small` with one thread;
+    restore the threads afterwards."""
     if device.type != "cpu":
         yield
         return
     keep_freed_memory()
     before = torch.get_num_threads()
-    if numbers < SMALL_STEP:
+    if numbers < small:
         torch.set_num_threads(1)
     try:
         yield
