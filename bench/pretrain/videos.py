@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.annotations import read
 from bench.annotations.lists import read_list, resolve
 from bench.cards import load_task, task_names
 from bench.errors import BenchError
@@ -64,8 +65,8 @@ def find_videos(data: Path, root: Path | None = None) -> list[VideoFile]:
       are links that lead out of the folder; a file with several names counts once.
     - A list: rows of `path label` (bench.annotations.lists), or of a path alone. Relative paths are below `root`, else
       below the list's folder.
-    - A dataset card, by its path (.yaml) or its name: its training list and videos, below `root`. A folder or list of
-      that name goes first where no `root` is given.
+    - A dataset card, by its path (.yaml) or its name: the videos of its training split, whole, below `root`. A folder
+      or list of that name goes first where no `root` is given.
 
     Raises BenchError that names --data where there is nothing of the kind, or no video in it.
     """
@@ -253,7 +254,13 @@ def _from_card(name: str, root: Path | None) -> list[VideoFile]:
     if root is None:
         fix = f"give --root the folder that holds {card.train}, or --data the list itself"
         raise BenchError(f"card {card.name} does not say where its videos are", where=name, fix=fix)
-    return _in_list(root / card.train, root)
+    if card.media == "image":
+        raise BenchError(f"card {card.name} holds still images", where=name, fix="give --data videos")
+    if card.format == "list":
+        return _in_list(root / card.train, root)
+    # Several samples may be parts of one video, of which the whole is taken.
+    by_path = {sample.path: VideoFile(sample.id, sample.path) for sample in read(card, root, "train")}
+    return list(by_path.values())
 
 
 def _in_list(path: Path, root: Path | None) -> list[VideoFile]:

@@ -13,14 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from standins import standin
 from support import write_video
 
+from bench.annotations import read
+from bench.cards import TaskCard, load_task, task_names
 from bench.errors import BenchError
 from bench.pretrain.stream import Batch
 from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
 from bench.video import loader
 from bench.video.augment import Augmentation
 from bench.video.decode import open_video
+
+
+def is_official(card: TaskCard) -> bool:
+    return card.format != "list" and card.media == "video"
+
 
 WHOLE = Augmentation(scale=(1, 1), aspect=(1, 1), flip=0)
 
@@ -276,13 +284,22 @@ def test_a_card_gives_its_training_list_below_the_root(tmp_path: Path, monkeypat
     assert find_videos(Path("ssv2"), tmp_path) == expected
 
 
+@pytest.mark.parametrize("card", [name for name in task_names() if is_official(load_task(name))])
+def test_a_card_gives_the_videos_of_its_official_annotations(tmp_path: Path, card: str) -> None:
+    standin(card, tmp_path, train=4, test=2)
+    found = find_videos(Path(card), tmp_path)
+    assert sorted(video.path for video in found) == sorted(sample.path for sample in read(card, tmp_path, "train"))
+    check_first(found, num_frames=2, frame_step=1)
+
+
 def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp4")
     for data, root, problem in (
         (tmp_path / "gone", None, "gone: no such file or folder - check --data"),
         (tmp_path / "a.mp4", None, "a.mp4: a video, not a list - give --data"),
         (Path("ssv2"), None, "ssv2: card ssv2 does not say where its videos are"),
-        (Path("ssv2"), tmp_path, "train.csv: no such list - check --data"),
+        (Path("ssv2"), tmp_path, "no annotations of the train split"),
+        (Path("in1k"), tmp_path, "card in1k holds still images"),
         (Path("ssv2"), tmp_path / "gone", "gone: no such folder"),
         (Path("digits-motion"), tmp_path, "card digits-motion brings its own data"),
     ):
