@@ -184,7 +184,7 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["run", "--probe", "atentive"], ["unknown probe", "did you mean 'attentive'"]),
         (["run", "--task", "ssv2"], ["needs your data", "--data"]),
         (["run", "--task", "ssv2", "--data", "/nowhere"], ["no such data folder"]),
-        (["run", "--task", "ssv2", "--clip", "vjepa3"], ["--clip", "did you mean 'vjepa1'"]),
+        (["run", "--task", "ssv2", "--clip", "vjepa3"], ["--clip", "did you mean 'vjepa2' or 'vjepa1'"]),
         (["run", "--task", "ssv2", "--data", "."], ["no annotations of the train split", "bench tasks ssv2"]),
         (["tasks", "sv2"], ["unknown task 'sv2'", "did you mean 'ssv2'"]),
         (["run", "--set", "probe.lrr=1"], ["probe.lrr", "did you mean 'lr'"]),
