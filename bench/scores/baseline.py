@@ -42,7 +42,8 @@ class BaselineRow(_Part):
     seed: int
     input: str = ""
     value: Percent
-    correct: Count
+    correct: Count | None
+    """None for metrics that are no share of samples."""
     n: Annotated[int, Field(ge=1)]
     samples: str | None = None
     """SHA-256 of the ids of the scored samples with their labels."""
@@ -59,8 +60,9 @@ class BaselineRow(_Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> BaselineRow:
-        if self.correct > self.n or abs(self.value - 100 * self.correct / self.n) > 1e-6:
-            raise ValueError("value is not 100 * correct / n")
+        if self.correct is not None:
+            if self.correct > self.n or abs(self.value - 100 * self.correct / self.n) > 1e-6:
+                raise ValueError("value is not 100 * correct / n")
         if self.outcomes is not None:
             if self.samples is None or self.predictions is None:
                 raise ValueError("outcomes need the digests of samples and predictions")

@@ -18,7 +18,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bench.errors import BenchError
 from bench.files import writable_folder
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 1 reads as before."""
 
 Split = Literal["train", "test"]
 
@@ -51,8 +52,8 @@ class Score(_Part):
     """0 to 100."""
     low: Percent
     high: Percent
-    correct: Count
-    """Number of samples that were right; value = 100 * correct / n."""
+    correct: Count | None
+    """Number of samples that were right: value = 100 * correct / n. None for metrics that are no share of samples."""
     n: Count
     """Samples that were scored, each once."""
     failed: Count
@@ -62,11 +63,61 @@ class Score(_Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Score:
-        if self.correct > self.n or abs(self.value - 100 * self.correct / max(1, self.n)) > 1e-6:
-            raise ValueError("value is not 100 * correct / n")
+        if self.correct is not None:
+            if self.correct > self.n or abs(self.value - 100 * self.correct / max(1, self.n)) > 1e-6:
+                raise ValueError("value is not 100 * correct / n")
         if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
             raise ValueError("value lies outside its interval")
         return self
+
+
+FrameOrder = Literal["ordered", "shuffled", "static", "reversed"]
+"""What a clip's frames are shown as: as filmed, in a random order, the middle one repeated, backwards."""
+
+
+class Control(_Part):
+    """What a probe scores on the clips of another frame order."""
+
+    frames: FrameOrder
+    """Order of the test clips' frames."""
+    trained_on: FrameOrder
+    """Order of the training clips' frames: that of the test clips (what can be read of them), or `ordered` (what the
+    probe of ordered clips leans on)."""
+    score: Score
+
+
+class MotionShare(_Part):
+    """How much of a score above chance is lost with one thing taken from the clips, 0 to 1, with its 95 % interval.
+
+    The probe is trained on what it is tested on. May lie outside 0 .. 1 where a score is near chance.
+    """
+
+    without: Literal["order", "motion"]
+    """`order`: clips of shuffled frames; `motion`: one frame repeated."""
+    value: float
+    low: float
+    high: float
+
+
+class FewerLabels(_Part):
+    """The score of a probe that was trained on a part of the training samples."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Part of each class's training samples that was kept."""
+    draw: Count
+    """Which of the random parts."""
+    num_train: Count
+    score: Score
+
+
+class Breakdown(_Part):
+    """A metric by parts, such as the average precision of every class; 0 to 100."""
+
+    metric: str
+    by: str
+    """What the parts are: `class`, `group`."""
+    values: dict[str, Percent | None]
+    """None where a part has no sample."""
 
 
 class Failure(_Part):
@@ -131,6 +182,10 @@ class Record(_Part):
     class_names: list[str]
     scores: list[Score]
     heads: list[Head]
+    controls: list[Control] = []
+    motion_shares: list[MotionShare] = []
+    fewer_labels: list[FewerLabels] = []
+    breakdowns: list[Breakdown] = []
     failures: list[Failure]
     notes: list[str]
     """What a reader of the score must know: limits, assumptions, selection on test."""
