@@ -9,7 +9,7 @@ import pytest
 from bench.errors import BenchError
 from bench.scores.choice import load_board
 from bench.scores.leaderboard import build, natural
-from bench.scores.records import Record
+from bench.scores.records import SCHEMA_VERSION, Record
 
 
 def save(folder: Path, record: Record) -> Path:
@@ -159,7 +159,7 @@ def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_rec
         (lambda text: text.replace('"value":60.0', '"value":160'), "scores.0.value: "),
         (lambda text: text.replace('"created":"2026', '"created":"some day'), "created: "),
         (
-            lambda text: text.replace('"schema_version":1', '"schema_version":999'),
+            lambda text: text.replace(f'"schema_version":{SCHEMA_VERSION}', '"schema_version":999'),
             "newer version (schema 999",
         ),
     ],
