@@ -60,9 +60,9 @@ class BaselineRow(_Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> BaselineRow:
-        if self.correct is not None:
-            if self.correct > self.n or abs(self.value - 100 * self.correct / self.n) > 1e-6:
-                raise ValueError("value is not 100 * correct / n")
+        right = self.correct
+        if right is not None and (right > self.n or abs(self.value - 100 * right / self.n) > 1e-6):
+            raise ValueError("value is not 100 * correct / n")
         if self.outcomes is not None:
             if self.samples is None or self.predictions is None:
                 raise ValueError("outcomes need the digests of samples and predictions")

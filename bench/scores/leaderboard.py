@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.scores.exposure import exposure
-from bench.scores.outcomes import aligned
+from bench.scores.outcomes import Outcomes, aligned
 from bench.scores.records import Record, Score
 from bench.scores.summary import Summary, summarise
 
@@ -215,8 +215,8 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
         cells = dict(row.cells)
         for column in row.cells.keys() & reference.cells.keys() if row.label != reference.label else ():
             cell, other = row.cells[column], reference.cells[column]
-            pair, videos = _shares({0: cell, 1: other})
-            if len(pair) == 2:
+            pair, videos = _outcomes({0: cell, 1: other})
+            if len(pair) == 2 and (len(set(videos)) if videos else pair[0][0].n) > 1:
                 from bench.scores.ranks import difference
 
                 made = Difference(*difference(pair[0], pair[1], videos))
@@ -254,16 +254,25 @@ def _shares(cells: Mapping[int, Cell]) -> tuple[dict[int, NDArray[Any]], list[in
 
     Cells without the predictions of every seed are left out.
     """
-    complete = {key: cell.runs for key, cell in cells.items() if all(run.record.outcomes for run in cell.runs)}
-    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
+    found, videos = _outcomes(cells)
     if not found:
         return {}, None
     from bench.scores.ranks import shares
 
+    made = {key: shares(seeds) for key, seeds in found.items()}
+    return {key: model for key, model in made.items() if len(model)}, videos
+
+
+def _outcomes(cells: Mapping[int, Cell]) -> tuple[dict[int, list[Outcomes]], list[int] | None]:
+    """Outcomes of the seeds of each cell of a column over one order of samples, those that all have; and the videos of
+    these samples where they share them. Cells without the predictions of every seed are left out."""
+    complete = {key: cell.runs for key, cell in cells.items() if all(run.record.outcomes for run in cell.runs)}
+    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
+    if not found:
+        return {}, None
     common, videos = aligned(found)
     outcomes = iter(common)
-    made = {key: shares([next(outcomes) for _ in runs]) for key, runs in complete.items()}
-    return {key: model for key, model in made.items() if len(model)}, videos
+    return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
 
 
 def _identity(record: Summary) -> tuple[str, str, str]:

@@ -6,21 +6,21 @@ seed each that is McNemar's test, with more it is the exact sign test, of which 
 Samples that were cut from one video are not independent: there the video counts, for the model with the higher sum
 of shares. All pairs of a column are tested at once, so that thousands of models take seconds.
 
-Shapes: R models of a column, n samples, G videos, P pairs of models.
+Shapes: R models of a column, K seeds of a model, n samples, G videos, P pairs of models.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.scores.compare import paired_seeds
 from bench.scores.outcomes import Outcomes
 
-_Z = NormalDist().inv_cdf(0.975)
 _BLOCK = 4096
 """Samples that are compared at once: 48 MiB of working memory for a thousand models."""
 
@@ -32,12 +32,17 @@ def shares(seeds: Sequence[Outcomes]) -> NDArray[np.float32]:
 
     The seeds have one order of samples (`outcomes.aligned`); there is at least one.
     """
+    # Division rounds correctly, so that 1/3 and 2/6 are the same number.
+    made: NDArray[np.float32] = (_hits(seeds).sum(axis=0) / len(seeds)).astype(np.float32)
+    return made
+
+
+def _hits(seeds: Sequence[Outcomes]) -> NDArray[np.int64]:
+    """Outcomes of the seeds of one model, 0 or 1: [K, n]."""
     size = (seeds[0].n + 7) // 8
     packed = np.frombuffer(b"".join(seed.right.to_bytes(size, "little") for seed in seeds), np.uint8)
     right = np.unpackbits(packed.reshape(len(seeds), size), axis=1, count=seeds[0].n, bitorder="little")
-    # Division rounds correctly, so that 1/3 and 2/6 are the same number.
-    made: NDArray[np.float32] = (right.sum(axis=0) / len(seeds)).astype(np.float32)
-    return made
+    return right.astype(np.int64)
 
 
 def wins(models: NDArray[np.float32]) -> NDArray[np.int64]:
@@ -113,20 +118,14 @@ def _sums(values: NDArray[Any], videos: Sequence[int]) -> Floats:
 
 
 def difference(
-    model: NDArray[np.float32], reference: NDArray[np.float32], videos: Sequence[int] | None = None
+    model: Sequence[Outcomes], reference: Sequence[Outcomes], videos: Sequence[int] | None = None
 ) -> tuple[float, float, float]:
-    """Mean of the paired differences of two models' shares [n], and both ends of its 95 % interval, in points.
+    """Mean of the paired differences of two models, and both ends of its 95 % interval, in points.
 
-    The adjusted Wald interval of Bonett and Price, Journal of Educational and Behavioral Statistics 37(4), 2012. It
-    comes from the differences of all n samples and of two samples more, one won and one lost: without them it would
-    have no width where the models never differ. `videos` [n] numbers what each sample is cut from: those of one video
-    vary together.
+    Both are seeds of one model, in one order of samples. Seeds are paired in their order, as `bench compare` does;
+    where one model has fewer, its seeds are taken again. The interval is that of `statistics.paired`.
     """
-    steps = model.astype(np.float64) - reference
-    m = len(steps) + 2
-    mean = steps.sum() / m
-    apart = steps - mean
-    squares = ((apart if videos is None else _sums(apart, videos)) ** 2).sum() + (1 - mean) ** 2 + (1 + mean) ** 2
-    reach = _Z * np.sqrt(squares) / m
-    low, high = max(-1.0, mean - reach), min(1.0, mean + reach)
-    return 100 * float(steps.mean()), 100 * float(low), 100 * float(high)
+    pairs = math.lcm(len(model), len(reference))
+    a, b = (np.tile(_hits(seeds), (pairs // len(seeds), 1)) for seeds in (model, reference))
+    found = paired_seeds(a, b, None if videos is None else np.asarray(videos, np.int64))
+    return 100 * found.difference, 100 * found.low, 100 * found.high

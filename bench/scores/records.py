@@ -63,9 +63,9 @@ class Score(_Part):
 
     @model_validator(mode="after")
     def _adds_up(self) -> Score:
-        if self.correct is not None:
-            if self.correct > self.n or abs(self.value - 100 * self.correct / max(1, self.n)) > 1e-6:
-                raise ValueError("value is not 100 * correct / n")
+        right = self.correct
+        if right is not None and (right > self.n or abs(self.value - 100 * right / max(1, self.n)) > 1e-6):
+            raise ValueError("value is not 100 * correct / n")
         if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
             raise ValueError("value lies outside its interval")
         return self

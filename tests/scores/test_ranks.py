@@ -8,14 +8,21 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
+from bench.scores.compare import paired_seeds
 from bench.scores.outcomes import Outcomes
 from bench.scores.ranks import difference, holm, mcnemar_p, ranks, shares, wins
+from bench.scores.statistics import paired
+
+
+def outcomes(*seeds: list[int] | np.ndarray) -> list[Outcomes]:
+    """A model with the 0/1 outcomes of each seed."""
+    bits = [int("".join(str(int(one)) for one in seed[::-1]), 2) for seed in seeds]
+    return [Outcomes("ids", len(seeds[0]), right, Path()) for right in bits]
 
 
 def model(*seeds: list[int] | np.ndarray) -> np.ndarray:
     """The shares of a model with the 0/1 outcomes of each seed."""
-    bits = [int("".join(str(int(one)) for one in seed[::-1]), 2) for seed in seeds]
-    return shares([Outcomes("ids", len(seeds[0]), right, Path()) for right in bits])
+    return shares(outcomes(*seeds))
 
 
 @pytest.mark.parametrize(
@@ -67,8 +74,8 @@ def test_holm_stops_at_the_first_that_fails() -> None:
 
 def test_models_that_no_test_can_separate_share_a_rank() -> None:
     n = 400
-    outcomes = {"best": 360, "close": 350, "far": 200, "last": 40}
-    made = {name: model([1] * right + [0] * (n - right)) for name, right in outcomes.items()}
+    counts = {"best": 360, "close": 350, "far": 200, "last": 40}
+    made = {name: model([1] * right + [0] * (n - right)) for name, right in counts.items()}
     assert ranks(list(made.values())) == [1, 2, 3, 4]
     # Ten wins and none lost is significant; ten wins and six lost is not.
     made["close"] = model([0] * 6 + [1] * 360 + [0] * (n - 366))
@@ -89,21 +96,22 @@ def test_false_separations_of_equal_models_are_rare() -> None:
     assert alarms <= 0.05 * 300
 
 
-def test_a_difference_is_the_mean_of_the_paired_ones() -> None:
+def test_a_difference_is_the_one_of_a_comparison() -> None:
     a, b = [1, 1, 1, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 1, 1, 1]
-    value, low, high = difference(model(a), model(b))
-    assert value == pytest.approx(12.5)
-    # Bonett and Price by hand: (2 + 1) / 10 and (1 + 1) / 10.
-    p, q = 0.3, 0.2
-    reach = 1.959964 * np.sqrt((p + q - (p - q) ** 2) / 10)
-    assert (low, high) == (pytest.approx(100 * (p - q - reach)), pytest.approx(100 * (p - q + reach)))
-    value, low, high = difference(model(a, b), model(b))
-    assert value == pytest.approx(6.25)
-    assert low < 6.25 < high
+    found = paired(a, b)
+    assert difference(outcomes(a), outcomes(b)) == (12.5, 100 * found.low, 100 * found.high)
+    found = paired_seeds(np.array([a, b]), np.array([b, b]))
+    assert difference(outcomes(a, b), outcomes(b, b)) == (6.25, 100 * found.low, 100 * found.high)
+
+
+def test_a_model_with_fewer_seeds_is_compared_with_each_seed_of_the_other() -> None:
+    a, b, c = [1, 1, 1, 0, 0, 1, 1, 1], [1, 0, 0, 1, 0, 1, 1, 1], [0, 0, 1, 1, 0, 1, 1, 0]
+    assert difference(outcomes(a, b), outcomes(c)) == difference(outcomes(a, b), outcomes(c, c))
+    assert difference(outcomes(a, b, c), outcomes(c, a))[0] == pytest.approx(100 * (15 / 24 - 10 / 16))
 
 
 def test_models_that_never_differ_still_have_an_interval() -> None:
-    value, low, high = difference(model([1, 0] * 50), model([1, 0] * 50))
+    value, low, high = difference(outcomes([1, 0] * 50), outcomes([1, 0] * 50))
     assert value == 0
     assert -5 < low < 0 < high < 5
 
@@ -111,24 +119,28 @@ def test_models_that_never_differ_still_have_an_interval() -> None:
 def copies(count: int) -> tuple[list[np.ndarray], list[int]]:
     """Two models on 20 videos, 12 of which only the first gets right and 3 only the second, each cut `count` times."""
     a, b = np.array([1] * 12 + [0] * 3 + [1] * 5), np.array([0] * 12 + [1] * 3 + [1] * 5)
-    return [model(np.repeat(a, count)), model(np.repeat(b, count))], list(np.repeat(range(20), count))
+    return [np.repeat(a, count), np.repeat(b, count)], list(np.repeat(range(20), count))
 
 
 def test_cutting_videos_into_more_samples_makes_nothing_more_certain() -> None:
-    pair, videos = copies(10)
+    cut, videos = copies(10)
+    pair, uncut = [model(one) for one in cut], [model(one) for one in copies(1)[0]]
     assert ranks(pair) == [1, 2]
-    assert ranks(pair, videos=videos) == ranks(copies(1)[0]) == [1, 2]
+    assert ranks(pair, videos=videos) == ranks(uncut) == [1, 2]
     weak = [pair[0][:160], pair[1][:160]]  # 12 videos against 3, then none where both are right
     assert ranks([*weak, weak[0]], videos=videos[:160])[:2] == [1, 1] != ranks([*weak, weak[0]])[:2]
-    alone, together = difference(*pair), difference(*pair, videos=videos)
-    assert alone[0] == together[0] == difference(*copies(1)[0])[0] == pytest.approx(45)
-    assert (together[2] - together[1]) / (alone[2] - alone[1]) == pytest.approx(10**0.5, rel=0.02)
+    a, b = (outcomes(one) for one in cut)
+    alone, together = difference(a, b), difference(a, b, videos)
+    assert alone[0] == together[0] == pytest.approx(45)
+    assert together[2] - together[1] > 3 * (alone[2] - alone[1])
 
 
 def test_every_sample_alone_is_the_same_with_and_without_videos() -> None:
     stream = np.random.default_rng(0)
-    pair = [model(stream.random(300) < level) for level in (0.7, 0.6)]
-    assert difference(*pair, videos=range(300)) == pytest.approx(difference(*pair))
+    right = [stream.random(300) < level for level in (0.7, 0.6)]
+    a, b = (outcomes(one) for one in right)
+    assert difference(a, b, range(300)) == pytest.approx(difference(a, b))
+    pair = [model(one) for one in right]
     assert ranks(pair, videos=range(300)) == ranks(pair)
 
 
@@ -138,6 +150,6 @@ def test_intervals_of_differences_hold_the_truth_in_95_percent() -> None:
     for _ in range(2000):
         hard = stream.random(150)
         a, b = hard + 0.3 * stream.random(150) < 0.85, hard + 0.3 * stream.random(150) < 0.80
-        _, low, high = difference(model(a), model(b))
+        _, low, high = difference(outcomes(a), outcomes(b))
         held += low <= 5.0 <= high
     assert 0.935 <= held / 2000 <= 0.975
