@@ -15,12 +15,14 @@ from pydantic import (
     Field,
     SerializerFunctionWrapHandler,
     ValidationError,
+    field_validator,
     model_serializer,
     model_validator,
 )
 
 from bench.errors import BenchError, nearest
 from bench.files import content_folder
+from bench.layers import Layers, parse_layers
 
 Axis = Literal["motion", "appearance"]
 Sampling = Literal["center", "random"]
@@ -59,6 +61,14 @@ class ClipProtocol(_Card):
     official ones, or the full short side."""
     sampling: Sampling = "center"
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
+    layers: Layers = None
+    """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its
+    number of layers; the last alone where empty (protocol.md 4.3)."""
+
+    @field_validator("layers", mode="before")
+    @classmethod
+    def _layers_are_numbers(cls, value: Any) -> Any:
+        return parse_layers(value)
 
     @model_validator(mode="after")
     def _one_pace(self) -> ClipProtocol:
@@ -298,7 +308,7 @@ def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     for key, value in settings.items():
         if key not in homes:
             raise BenchError(f"no setting '{prefix}.{key}'", where="--set", fix=nearest(key, homes))
-        many = isinstance(homes[key].get(key), tuple) and not isinstance(value, list | tuple)
+        many = isinstance(homes[key].get(key), tuple) and isinstance(value, int | float | str)
         homes[key][key] = [value] if many else value
     return _validate(content, type(card), f"--set {prefix}.*")
 

@@ -237,8 +237,9 @@ def _train_account(prepared: Prepared, measured: Measured) -> SplitAccount | Non
 
 
 def prepare_encoder(plan: RunPlan) -> Encoder:
-    """The encoder on its device, in its precision."""
-    return load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
+    """The encoder on its device, in its precision, giving the tokens of the layers that the probe reads."""
+    encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
+    return encoder.reading(plan.facts.out_layers)
 
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:

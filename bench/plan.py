@@ -30,6 +30,7 @@ from bench.cards import (
 from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
 from bench.files import cache_folder
+from bench.layers import layers_as_named, layers_name, reading
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.video.decode import check_decoder
@@ -125,7 +126,7 @@ class RunPlan:
 
     @property
     def clip_tokens(self) -> int:
-        """Tokens of one clip."""
+        """Tokens of one clip, of all layers that the probe reads."""
         plan = self.test_clips
         return self.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
 
@@ -139,6 +140,7 @@ class RunPlan:
         unusual += [clips.interpolation] if clips.interpolation != usual else []
         unusual += [f"short side {clips.short_side}px"] if clips.short_side not in (None, clips.size) else []
         unusual += ["squashed"] if clips.squash else []
+        unusual += [layers_name(self.facts.out_layers)] if self.facts.out_layers else []
         if self.task.media == "image":
             repeated = f" x{clips.frames_per_clip}" if clips.frames_per_clip > 1 else ""
             return ", ".join([f"{clips.size}px image{repeated}", *unusual])
@@ -157,6 +159,8 @@ class RunPlan:
         parts += [f"{clip.fps:g} fps"] if clip.fps else []
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
+        choices = (choice.layers for choice in (clip, *self.task.clips.values()))
+        parts += [layers_name(layers_as_named(self.facts, choices))] if self.facts.out_layers else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
         ours, usual = flat(self.recipe), flat(load_probe_card(self.options.probe))
         changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key)]
@@ -192,7 +196,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     precision = environment.choose_precision(options.precision, device)
     task = _task(options)
     recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
-    facts = describe_encoder(options.model)
+    facts = reading(describe_encoder(options.model), task.clip.layers)
     cache = cache_folder(options.cache)
     splits = load_splits(
         task,
@@ -239,6 +243,7 @@ def _given(
         task=task.name,
         class_names=splits.class_names,
         embed_dim=facts.embed_dim,
+        layers=facts.out_layers,
         clip={
             "frames": facts.shown_frames(clips.frames_per_clip),
             "step": "by time" if clips.fps or clips.duration_s else clips.frame_step,

@@ -65,7 +65,15 @@ def _clip(clip: ClipProtocol) -> str:
     # Fields that are as by default say nothing; the two that the encoder may decide are always told.
     pace = {} if clip.fps or clip.duration_s else {"step": clip.step or own}
     told = {"frames": clip.frames or own, **pace} | clip.model_dump(exclude_defaults=True)
+    if isinstance(clip.layers, dict):
+        told["layers"] = " or ".join(f"{_joined(layers)} of {depth}" for depth, layers in clip.layers.items())
+    elif clip.layers:
+        told["layers"] = _joined(clip.layers)
     return ", ".join(f"{name} {value}" for name, value in told.items())
+
+
+def _joined(layers: Sequence[int]) -> str:
+    return ",".join(map(str, layers))
 
 
 def _reference(reference: Reference) -> str:

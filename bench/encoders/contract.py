@@ -8,7 +8,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -57,6 +58,9 @@ class EncoderFacts:
     architecture: Mapping[str, Any]
     layer_indices: tuple[int, ...] = ()
     """Layers, counted from 0, that `Encoder.layers` can be asked for; none where the encoder has no layers."""
+    out_layers: tuple[int, ...] = ()
+    """Layers whose tokens a call gives, one layer after another along the sequence; empty for the last alone.
+    `reading` sets it."""
     still_frames: int | None = None
     """Frames that a still image is repeated to: 1 where the encoder takes it as it is, none for one tubelet."""
     special_tokens: int = 0
@@ -67,6 +71,33 @@ class EncoderFacts:
     """Whether clips must have the resolution of `input_spec`."""
     flops_per_token: float | None = None
     """Floating-point operations of a forward pass for each token; None for a transformer that `architecture` tells."""
+
+    @property
+    def depth(self) -> int:
+        """Layers up to the last that can be asked for; 0 where there are none."""
+        return max(self.layer_indices, default=-1) + 1
+
+    def reading(self, layers: Sequence[int]) -> EncoderFacts:
+        """These facts for the tokens of `layers`, joined along the sequence; of the last alone where none is named.
+
+        Raises BenchError for a layer that does not exist, and for an encoder without layers.
+        """
+        if layers:
+            self.check_layers(layers)
+        return replace(self, out_layers=() if tuple(layers) == self.layer_indices[-1:] else tuple(layers))
+
+    def check_layers(self, layers: Sequence[int]) -> None:
+        """Raise BenchError unless `Encoder.layers` can be asked for these."""
+        known = self.layer_indices
+        wrong = [index for index in layers if index not in known]
+        if wrong or not known:
+            raise BenchError(
+                f"has no layer {wrong[0]}" if known else "has no layers to choose from",
+                where=f"model {self.name}",
+                fix=f"its layers are {', '.join(map(str, known))}; choose some with --set clip.layers=A,B"
+                if known
+                else "use its tokens as they are: --set clip.layers=null",
+            )
 
     def shown_frames(self, num_frames: int) -> int:
         """Frames that the encoder sees of a clip: all, and `still_frames` of a still image."""
@@ -102,13 +133,14 @@ class EncoderFacts:
         return frames // tubelet_size, height // self.patch_size, width // self.patch_size
 
     def num_tokens(self, num_frames: int, height: int, width: int) -> int:
-        """Tokens N of a clip: t * (special tokens + h * w). Raises BenchError as `grid`."""
+        """Tokens N of a clip: t * (special tokens + h * w) of every layer that is read. Raises BenchError as `grid`."""
         t, h, w = self.grid(num_frames, height, width)
-        return t * (self.special_tokens + h * w)
+        return t * (self.special_tokens + h * w) * max(1, len(self.out_layers))
 
     def flops(self, num_tokens: int) -> float:
         """Multiply-adds x 2 of one clip of N tokens: as measured, or projections and attention of a transformer, or 0
-        without one."""
+        without one. Tokens of several layers are computed on the way to the last."""
+        num_tokens //= max(1, len(self.out_layers))
         if self.flops_per_token is not None:
             return self.flops_per_token * num_tokens
         depth, mlp_dim = int(self.architecture.get("depth", 0)), int(self.architecture.get("mlp_dim", 0))
@@ -160,15 +192,25 @@ class Encoder:
         self.precision = precision
         return self
 
+    def reading(self, layers: Sequence[int]) -> Encoder:
+        """The same weights as an encoder whose call gives the tokens of these layers; see `EncoderFacts.reading`."""
+        other = copy(self)
+        other.facts = self.facts.reading(layers)
+        return other
+
     @torch.inference_mode()
     def __call__(self, clips: Tensor) -> Tensor:
         """Encode normalised clips [B, 3, T, H, W] (moved to the encoder's device) to tokens [B, N, D], float32.
 
-        A still image is a clip of one frame. N is `facts.num_tokens(T, H, W)`.
+        A still image is a clip of one frame. N is `facts.num_tokens(T, H, W)`; tokens of several layers
+        (`facts.out_layers`) follow each other layer by layer.
         """
-        shown = self._shown(clips)
-        with self._autocast():
-            tokens: Tensor = self.module(shown)
+        if self.facts.out_layers:
+            tokens = torch.cat(self.layers(clips, self.facts.out_layers), dim=1)
+        else:
+            shown = self._shown(clips)
+            with self._autocast():
+                tokens = self.module(shown)
         expected = (len(clips), self.facts.num_tokens(*clips.shape[2:]), self.embed_dim)
         if tokens.shape != expected:
             raise BenchError(
@@ -186,14 +228,7 @@ class Encoder:
         every layer, V-JEPA 2.1 has a norm for each of its four levels (protocol.md 1.1, 1.4). `clips` as for a call.
         Raises BenchError for a layer that does not exist, and for an encoder without layers.
         """
-        known = self.facts.layer_indices
-        wrong = [index for index in out_layers if index not in known]
-        if wrong or not known:
-            raise BenchError(
-                f"has no layer {wrong[0]}" if known else "has no layers to choose from",
-                where=f"model {self.name}",
-                fix=f"its layers are {', '.join(map(str, known))}" if known else "use its tokens as they are",
-            )
+        self.facts.check_layers(out_layers)
         shown = self._shown(clips)
         with self._autocast():
             outputs = cast(_Layered, self.module).layers(shown, out_layers)

@@ -70,6 +70,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, A
         "num_segments": plan.num_segments,
         "size": plan.size,
         "decoder": "decord" if plan.decoder == "decord" else "pyav",
+        **({"layers": encoder.facts.out_layers} if encoder.facts.out_layers else {}),
         **_pace_fields(plan),
         **_view_fields(plan),
     }

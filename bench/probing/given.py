@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
 from bench.probing.files import load_probe
 from bench.probing.loaded import LoadedProbe
-from bench.probing.released import ReleasedProbe, clip_differences, find_released, refuse_unreadable_layers
+from bench.probing.released import ReleasedProbe, clip_differences, find_released, refuse_other_layers
 from bench.probing.train import FittedProbe
 
 
@@ -63,11 +63,13 @@ def describe_given(
     class_names: Sequence[str],
     embed_dim: int,
     clip: Mapping[str, int | str],
+    layers: tuple[int, ...] = (),
 ) -> GivenProbe:
     """The probe of a file, for this task. `classes` is the user's file of its class names; `clip` is what the encoder
-    sees: frames, step, segments, resolution.
+    sees: frames, step, segments, resolution; `layers` are those that the run reads, the last alone where empty.
 
-    Raises BenchError where the widths or the numbers of classes differ, or the order of the classes is not known.
+    Raises BenchError where the widths or the numbers of classes differ, the order of the classes is not known, or a
+    released probe reads other layers.
     """
     probe = load_probe(path)
     if probe.embed_dim != embed_dim:
@@ -84,7 +86,7 @@ def describe_given(
         )
     released = find_released(path, probe)
     if released:
-        refuse_unreadable_layers(released, path)
+        refuse_other_layers(released, layers, path)
     names = _probe_names(probe, classes, path)
     order, source = class_order(task, tuple(class_names), names, released, path, trained_on=probe.metadata.get("task"))
     digest = probe.digest

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from bench.errors import BenchError
+from bench.layers import layers_name
 from bench.probing.loaded import LoadedProbe
 
 
@@ -52,14 +53,14 @@ def find_released(path: Path, probe: LoadedProbe) -> ReleasedProbe | None:
     return facts if probe.num_classes == facts.classes and probe.embed_dim in facts.widths else None
 
 
-def refuse_unreadable_layers(facts: ReleasedProbe, path: Path) -> None:
-    """Raise BenchError for a probe of several encoder layers: on those of the last alone, its score means nothing."""
-    if facts.layers:
+def refuse_other_layers(facts: ReleasedProbe, layers: tuple[int, ...], path: Path) -> None:
+    """Raise BenchError where a run reads other `layers` than the probe was trained on: its score would mean nothing."""
+    if facts.layers != layers:
+        theirs, ours = (layers_name(some) or "the last layer alone" for some in (facts.layers, layers))
         raise BenchError(
-            f"this probe reads the tokens of encoder layers {', '.join(map(str, facts.layers))}, joined; a run gives "
-            "those of the last",
+            f"this probe reads {theirs} of the encoder, and the run gives it {ours}",
             where=str(path),
-            fix="train a probe instead, with --probe",
+            fix=f"say --set clip.layers={','.join(map(str, facts.layers)) or 'null'}",
         )
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.cards import TaskCard, load_task, task_names
+from bench.layers import layers_name
 from bench.scores.leaderboard import Column, Leaderboard, Row
 
 CHECK_HEADING = ("model", "probe", "measured", "published", "difference", "verdict", "source")
@@ -85,6 +86,7 @@ def _same_protocol(reference: Any, column: Column, card: TaskCard) -> bool:
     words = [f"{clip.segments}x{clip.views}", clip.sampling]
     words += [f"step {clip.step}"] if clip.step else []
     words += [f"{clip.crop} crop"] if clip.crop != "official" else []
+    words += [layers_name(clip.layers)] if clip.layers else []
     return rest == " ".join(words)
 
 

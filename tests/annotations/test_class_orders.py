@@ -114,6 +114,14 @@ def test_clip_protocols_are_those_of_the_papers(task: str, clip: str, frames: in
     assert chosen.sampling == "random"
 
 
+@pytest.mark.parametrize("task", ["diving48", "jester"])
+def test_v_jepa_2_reads_four_layers_of_its_official_encoders(task: str) -> None:
+    """protocol.md 5.3; by the number of layers. What is not of the paper reads the last alone."""
+    card = load_task(task)
+    assert card.clips["vjepa2"].layers == {24: (17, 19, 21, 23), 40: (24, 29, 34, 39)}
+    assert card.clip.layers is None
+
+
 def test_image_tasks_say_so_and_leave_the_repeats_to_the_weights() -> None:
     images = {name for name in task_names() if load_task(name).media == "image"}
     assert images == {"in1k", "places205", "inat21"}

@@ -57,6 +57,13 @@ def test_the_four_levels_of_2_1() -> None:
     assert agree(torch.cat(levels, dim=-1), golden["tokens_4_levels"])
 
 
+def test_the_four_levels_of_2_1_as_the_tokens_of_a_probe() -> None:
+    """The official oracle joins the levels along the channels, a probe gets them along the sequence."""
+    golden = np.load(GOLDEN / "vjepa2_1_encoder.npz")
+    tokens = bench.load_encoder(str(GOLDEN / "vjepa2_1.pt")).reading([2, 5, 8, 11])(pixels(golden["clip_i8"]))
+    assert agree(torch.cat(tokens.chunk(4, dim=1), dim=-1), golden["tokens_4_levels"])
+
+
 @pytest.mark.parametrize("folder", ["hf-vjepa2", "hf-vjepa2-classifier"])
 def test_hugging_face_tokens(folder: str) -> None:
     golden = np.load(GOLDEN / "hf_vjepa2.npz")

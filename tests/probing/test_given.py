@@ -142,7 +142,15 @@ def test_a_released_probe_shares_its_column_and_tells_where_the_clips_differ(tmp
     assert any("segments 1 instead of 2" in note for note in other.notes)
 
 
-def test_a_probe_of_several_encoder_layers_is_refused(tmp_path: Path) -> None:
+def test_a_released_probe_is_scored_on_the_layers_that_it_was_trained_on_alone(tmp_path: Path) -> None:
     path = released_file(tmp_path / "diving48-vitl-256.pt", 48)
-    with pytest.raises(BenchError, match="encoder layers 17, 19, 21, 23"):
-        describe_given(path, None, task="dive", class_names=tuple(map(str, range(48))), embed_dim=1024, clip=CLIP)
+    clip = {"frames": 32, "step": 2, "segments": 4, "resolution": 256}
+    facts = {"task": "diving48", "class_names": tuple(map(str, range(48))), "embed_dim": 1024, "clip": clip}
+    given = describe_given(path, None, layers=(17, 19, 21, 23), **facts)
+    assert given.name == "vjepa2-released" and len(given.notes) == 1
+    with pytest.raises(BenchError, match=r"reads layers 17,19,21,23 .* it the last layer alone - .*layers=17,19,21,23"):
+        describe_given(path, None, **facts)
+    last_alone = released_file(tmp_path / "ssv2-vitl-16x2x3.pt", 174)
+    facts |= {"task": "ssv2", "class_names": tuple(map(str, range(174)))}
+    with pytest.raises(BenchError, match=r"reads the last layer alone .* it layers 5,23 - say --set clip.layers=null"):
+        describe_given(last_alone, None, layers=(5, 23), **facts)
