@@ -64,6 +64,8 @@ class ClipProtocol(_Card):
     layers: Layers = None
     """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its
     number of layers; the last alone where empty (protocol.md 4.3)."""
+    starts_s: NotNegative = 0.0
+    """Of boxes: second of the annotations' clock at which the video files begin; 900 for films cut at 15 minutes."""
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -88,6 +90,27 @@ class AnnotationFiles(_Card):
     test: tuple[str, ...] = ()
     folders: tuple[str, ...] = ()
     """Of lists: where below the data folder their paths may start; the data folder itself where none has the files."""
+
+
+class BoxAnnotations(_Card):
+    """What the annotations of boxes in key frames mean, and under which names they are looked for."""
+
+    action_ids: tuple[AtLeastOne, ...] = Field(min_length=2)
+    """Numbers of the classes in the annotation files, in the order of `classes`: those that are evaluated."""
+    last_action_id: AtLeastOne
+    """Actions are numbered from 1 to this; those that are not evaluated are left out."""
+    groups: dict[str, tuple[AtLeastOne, AtLeastOne]] = {}
+    """Groups of actions by name: their first and last number."""
+    action_list: tuple[str, ...] = ()
+    """File of the evaluated classes, in place of the card's where it is there."""
+    excluded: AnnotationFiles = AnnotationFiles()
+    """Key frames that do not count."""
+    included: AnnotationFiles = AnnotationFiles()
+    """Seconds that count; all where there is no such file."""
+    detections: tuple[str, ...] = ()
+    """Boxes that a detector found in the key frames of the test split, with scores."""
+    frame_rate: Positive = 30.0
+    """Frames per second of videos that are folders of frames."""
 
 
 class Reference(_Card):
@@ -117,8 +140,10 @@ class TaskCard(_Card):
     axis: Axis | None = None
     axis_source: str = ""
     """Who says that the task is about motion, or about appearance."""
-    data: Literal["digits", "lists"] = "lists"
-    """`lists`: annotation files of the user's; `digits`: the embedded dataset."""
+    data: Literal["digits", "lists", "boxes"] = "lists"
+    """`lists`: annotation files of the user's; `digits`: the embedded dataset; `boxes`: a sample is a key frame."""
+    boxes: BoxAnnotations | None = None
+    """Of tasks whose samples are key frames."""
     format: Format = "list"
     """Official format of the annotations. Lists of `path label` lines are read for every task, whatever it is."""
     annotations: AnnotationFiles = AnnotationFiles()
@@ -138,7 +163,7 @@ class TaskCard(_Card):
     """The clip protocol that is used where the user names none."""
     clips: dict[str, ClipProtocol] = {}
     """Clip protocols as papers report them, by name, for `--clip NAME`."""
-    metric: Literal["top1"] = "top1"
+    metric: Literal["top1", "frame-mAP@0.5"] = "top1"
     train_size: int | None = Field(default=None, ge=1)
     """Official number of training samples."""
     test_size: int | None = Field(default=None, ge=1)
@@ -159,6 +184,10 @@ class TaskCard(_Card):
     def _digits_name_their_label(self) -> TaskCard:
         if (self.data == "digits") != (self.label is not None):
             raise ValueError("label: give it exactly where data is 'digits'")
+        if (self.data == "boxes") != (self.boxes is not None) or (self.data == "boxes") != (self.metric != "top1"):
+            raise ValueError("boxes: give it, and the metric frame-mAP@0.5, exactly where data is 'boxes'")
+        if self.boxes and (not isinstance(self.classes, tuple) or len(self.classes) != len(self.boxes.action_ids)):
+            raise ValueError("boxes.action_ids: one number for each name of classes")
         if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: a name is given twice")
         unknown = [reference.clip for reference in self.references if reference.clip not in self.clips]
@@ -211,6 +240,24 @@ class Selection(_Card):
     """Whether the chosen setting is trained again on all training samples."""
 
 
+class BoxReading(_Card):
+    """What a probe reads of a box, by RoIAlign on the tokens of the whole frame (protocol.md 3.7)."""
+
+    layers: AtLeastOne = 1
+    """Layers of the encoder, joined channel by channel: the last, and every second one before it where there are that
+    many, so that four of 24 are 18, 20, 22 and 24; V-JEPA 2.1 has four levels."""
+    cells: AtLeastOne
+    """A box is read on so many cells a side."""
+    over_time: Literal["mean", "all"]
+    """Whether the steps of time are averaged, or all are kept as tokens."""
+    over_cells: Literal["mean", "max", "all"]
+    """Whether the cells become one token, or all are kept."""
+    test_boxes: Literal["detector", "ground-truth"] = "detector"
+    """Where actions are looked for in test frames; `ground-truth` is an oracle that no detector reaches."""
+    min_box_score: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.8
+    """Detected boxes of a lower score are left out."""
+
+
 class ProbeCard(_Card):
     """A recipe: what is trained on the tokens, and how."""
 
@@ -231,6 +278,8 @@ class ProbeCard(_Card):
     selection: Selection | None = None
     neighbours: tuple[AtLeastOne, ...] = ()
     """For knn: the values of k to choose from."""
+    boxes: BoxReading | None = None
+    """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""
     caveat: str = ""
     """What a reader of its scores must know; a footnote on the leaderboard."""
 
@@ -246,6 +295,8 @@ class ProbeCard(_Card):
             raise ValueError("selection: needed where there is more than one setting")
         if self.streaming and self.kind != "attentive":
             raise ValueError("streaming: only attentive probes are trained on streamed clips")
+        if self.boxes and (self.kind == "knn" or self.num_blocks > 1 or self.streaming or self.augmentation != "none"):
+            raise ValueError("boxes: only for linear and one-block attentive probes on cached, plain training clips")
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
@@ -254,7 +305,7 @@ class ProbeCard(_Card):
     def _usual_training_clips_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         # Marks, keys and records of recipes without augmentation are those of before there was any.
         content: dict[str, Any] = serialise(self)
-        for name in ("augmentation", "streaming"):
+        for name in ("augmentation", "streaming", "boxes"):
             if content.get(name) == ProbeCard.model_fields[name].default:
                 del content[name]
         return content
@@ -322,7 +373,7 @@ def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Key -> the part of `content` that holds it, for every key that a user may set."""
     if isinstance(card, TaskCard):
         return dict.fromkeys(content["clip"], content["clip"])
-    sections = [content[name] for name in ("optimisation", "selection") if content[name]]
+    sections = [content[name] for name in ("optimisation", "selection", "boxes") if content.get(name)]
     homes = {key: section for section in sections for key in section}
     return {**homes, **dict.fromkeys(("train_views", "augmentation", "streaming", "neighbours"), content)}
 

@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.boxes.plan import BoxPlan
+from bench.boxes.run import run_boxes
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
 from bench.features.contents import content_ids
@@ -149,6 +151,8 @@ class Measured:
 
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
+    if isinstance(plan, BoxPlan):
+        return run_boxes(plan, reporter)
     prepared = prepare(plan, reporter)
     measured = measure(prepared.job, prepared.inputs, reporter)
     return keep(prepared, measured, reporter)
@@ -247,6 +251,8 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
 
     Raises BenchError for a streaming recipe, which trains on none.
     """
+    if isinstance(plan, BoxPlan):
+        raise BenchError("boxes are encoded by `bench run` alone, which keeps them", where=f"task {plan.task.name}")
     if plan.recipe.streaming:
         raise BenchError(
             f"recipe {plan.recipe.name} encodes its training clips anew in every epoch: none go to the cache",

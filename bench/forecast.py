@@ -12,6 +12,7 @@ import torch
 
 from bench import environment
 from bench.annotations import Sample
+from bench.boxes.plan import BoxPlan
 from bench.encoders.contract import Precision
 from bench.features.space import check_space
 from bench.plan import RunPlan
@@ -19,7 +20,7 @@ from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
 from bench.probing.streaming import num_streamed
 from bench.probing.train import group_size
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
+from bench.video.plans import Plan, VideoItem
 
 _TIMED_FILES = 4
 _TRIED_FILES = 400  # to find those, where some are missing
@@ -52,6 +53,8 @@ class Forecast:
 def forecast(plan: RunPlan) -> Forecast:
     """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError where the
     features do not fit on the cache's disk."""
+    if isinstance(plan, BoxPlan):
+        return _forecast_boxes(plan)
     train, test = plan.splits.train, plan.splits.test
     segments = plan.test_clips.num_segments
     cached, streamed = _train_draws(plan)
@@ -84,6 +87,37 @@ def forecast(plan: RunPlan) -> Forecast:
     )
 
 
+def _forecast_boxes(plan: BoxPlan) -> Forecast:
+    """The same for key frames; the features are those of their boxes, and frames are as wide as 16:9 films."""
+    files = look_for_files(plan)
+    refuse_missing(plan, files)
+    looked_at = [s for s in (*plan.boxes.train, *plan.boxes.test) if s.looked_at]
+    num_bytes = plan.box_bytes * sum(len(sample.looked_at) for sample in looked_at)
+    check_space(plan.cache, num_bytes)
+    clips = plan.key_frames
+    num_tokens = plan.facts.num_tokens(clips.frames_per_clip, *clips.size(9, 16))
+    seconds = _decode_seconds([sample.sample for sample in looked_at], clips)
+    workers = environment.default_workers() if plan.options.workers is None else plan.options.workers
+    rate = ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)
+    return Forecast(
+        task=plan.task.name,
+        model=plan.facts.name,
+        protocol=plan.protocol,
+        input=plan.input_name,
+        train_samples=len(plan.boxes.train),
+        test_samples=len(plan.boxes.test),
+        missing_files=sum(part.missing for part in files),
+        empty_files=sum(part.empty for part in files),
+        files=files,
+        clips=len(looked_at),
+        tokens=len(looked_at) * num_tokens,
+        feature_bytes=num_bytes,
+        free_bytes=shutil.disk_usage(plan.cache).free,
+        decode_s=seconds * len(looked_at) / max(1, workers),
+        encode_s=len(looked_at) * plan.facts.flops(num_tokens) / rate,
+    )
+
+
 def _train_draws(plan: RunPlan) -> tuple[int, int]:
     """How often training samples are decoded and encoded: for the cache, and while a probe is trained."""
     recipe, count = plan.recipe, len(plan.splits.train)
@@ -94,7 +128,7 @@ def _train_draws(plan: RunPlan) -> tuple[int, int]:
     return held_out, num_streamed(recipe, count, num_passes=math.ceil(recipe.num_settings / together))
 
 
-def _decode_seconds(samples: Sequence[Sample], clips: ClipPlan) -> float:
+def _decode_seconds(samples: Sequence[Sample], clips: Plan) -> float:
     """Seconds to decode and crop one video in one process, from a few of them spread over the list."""
     present = [sample for sample in samples[:: max(1, len(samples) // _TRIED_FILES)] if size_of(sample)]
     chosen = present[:: max(1, len(present) // _TIMED_FILES)][:_TIMED_FILES]

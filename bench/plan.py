@@ -195,7 +195,14 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     device = environment.choose_device(options.device)
     precision = environment.choose_precision(options.precision, device)
     task = _task(options)
+    if task.data == "boxes":
+        from bench.boxes.plan import make_box_plan  # it builds on this module
+
+        return make_box_plan(options, task, _section(options.settings, "probe"))
     recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
+    if recipe.boxes is not None:
+        what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
+        raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
     facts = reading(describe_encoder(options.model), task.clip.layers)
     cache = cache_folder(options.cache)
     splits = load_splits(

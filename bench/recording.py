@@ -44,7 +44,7 @@ def make_record(done: Outcome) -> Record:
     now = datetime.now(timezone.utc)
     score = score_of(plan.task.metric, done.predictions.labels, done.predictions.probabilities, len(done.test.failures))
     return Record(
-        run_id=f"{now:%Y%m%d-%H%M%S}-{_slug(plan.task.name)}-{_slug(encoder.name)}-{secrets.token_hex(3)}",
+        run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
         task=plan.task.name,
         axis=plan.task.axis,
@@ -57,14 +57,14 @@ def make_record(done: Outcome) -> Record:
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=[score],
-        heads=[_head(head) for head in fitted.heads],
+        heads=[head_facts(head) for head in fitted.heads],
         failures=[
             Failure(sample=sample, split=split, reason=reason)
             for split, part in _parts(done).items()
             for sample, reason in part.failures.items()
         ],
         notes=_notes(done),
-        arguments=_plain(asdict(plan.options)),
+        arguments=plain_facts(asdict(plan.options)),
         resolved=_resolved(done),
         digests=_digests(done),
         versions=environment.versions(),
@@ -111,7 +111,8 @@ def _cost(done: Outcome) -> Cost:
     )
 
 
-def _head(head: probe_training.Head) -> Head:
+def head_facts(head: probe_training.Head) -> Head:
+    """A setting of a sweep, as it goes to disk."""
     return Head(
         lr=head.lr,
         weight_decay=head.weight_decay,
@@ -155,7 +156,7 @@ def _notes_on_probe(done: Outcome) -> list[str]:
 
 def _resolved(done: Outcome) -> dict[str, Any]:
     plan, fitted = done.plan, done.fitted
-    return _plain(
+    return plain_facts(
         {
             "task": plan.task.model_dump(),
             "recipe": None if plan.given else plan.recipe.model_dump(),
@@ -194,11 +195,12 @@ def _streaming(streamed: StreamCounts | None) -> dict[str, Any]:
     }
 
 
-def _plain(content: dict[str, Any]) -> dict[str, Any]:
+def plain_facts(content: dict[str, Any]) -> dict[str, Any]:
+    """The same in types that JSON has; paths and the like as text."""
     plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
     return plain
 
 
-def _slug(name: str) -> str:
+def slug(name: str) -> str:
     """A name for a folder: letters, digits and dashes that every file system takes, at most 60."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name)[:60]

@@ -35,7 +35,7 @@ def task_lines(card: TaskCard) -> dict[str, str]:
         "samples": f"{_count(card.train_size)} training, {_count(card.test_size)} test" if card.test_size else "",
         "media": card.media,
         "metric": card.metric,
-        "format": "brings its own data" if card.data == "digits" else card.format,
+        "format": {"digits": "brings its own data", "boxes": "rows of boxes"}.get(card.data, card.format),
         "annotations": f"training: {train}\ntest: {test}" if train else "",
         "layout": card.layout.rstrip() or ("" if card.data == "digits" else f"DATA/{card.train}, DATA/{card.test}"),
         "clip": _clip(card.clip),

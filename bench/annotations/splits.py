@@ -46,6 +46,7 @@ def load_splits(
     `test_only`: without training samples, and without need of a training list; one that is there is still compared
     with the test list, and tells the number of classes.
     """
+    _refuse_boxes(card)
     if card.data == "digits":
         splits = _digits(card, where, cache, progress)
         return replace(splits, train=[]) if test_only else splits
@@ -64,6 +65,7 @@ def load_splits(
 
 def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]:
     """The samples of one split. Raises BenchError naming file and row for anything that does not fit."""
+    _refuse_boxes(card)
     if card.data == "digits":
         raise BenchError(f"task {card.name} brings its own data", fix="bench.digits reads it")
     if where.data is None or not where.data.is_dir():
@@ -73,6 +75,12 @@ def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]
     num_classes = card.num_classes or _infer_classes(part.path, part.samples)
     _check_labels(part.path, part.samples, num_classes, f"card {card.name}")
     return part.samples
+
+
+def _refuse_boxes(card: TaskCard) -> None:
+    if card.data == "boxes":
+        what = f"the samples of task {card.name} are boxes in key frames, not videos with a label"
+        raise BenchError(what, fix="`bench run` reads them")
 
 
 def subset(samples: list[Sample], limit: int | None, seed: int) -> list[Sample]:

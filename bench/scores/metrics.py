@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
+from bench.scores.detection import FrameMap, frame_map
 from bench.scores.records import Score
 from bench.scores.statistics import wilson_interval
+
+__all__ = ["METRICS", "FrameMap", "Outcome", "frame_map", "score_of", "top1"]
 
 
 @dataclass(frozen=True)

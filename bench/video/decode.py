@@ -73,6 +73,11 @@ class _Packets:
     """Why decord would give wrong frames of this file, if it would."""
 
 
+_MOST_OPENED = 4
+_opened: dict[tuple[str, int, int], tuple[VideoInfo, _Packets]] = {}
+"""What the packets of the last few files say, by path, size and time of change."""
+
+
 class Video:
     """An open video file, folder of frames, or still image. Made by `open_video`."""
 
@@ -159,7 +164,7 @@ class _PyavFrames:
         self._path = path
         self._container, self._stream = open_container(path)
         with self._as_decode_errors():
-            self.info, self.packets = _read_packets(self._container, self._stream, path)
+            self.info, self.packets = _known_packets(self._container, self._stream, path)
         self._to_rgb = VideoReformatter()
         self._decoded: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = self.info.num_frames
@@ -326,6 +331,19 @@ def _is_cut_off(file: Path) -> bool:
                 return False
             position += length
     return position > size
+
+
+def _known_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
+    """As `_read_packets`, which reads the whole file: not again for a file that was opened shortly before, as films are
+    for each of their key frames."""
+    status = Path(path).stat()
+    stamp = (path, status.st_size, status.st_mtime_ns)
+    if stamp not in _opened:
+        found = _read_packets(container, stream, path)
+        while len(_opened) >= _MOST_OPENED:
+            del _opened[next(iter(_opened))]
+        _opened[stamp] = found
+    return _opened[stamp]
 
 
 def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:

@@ -34,6 +34,13 @@ def resized_crops(
     return [shown[:, top : top + size, left : left + size] for top, left in corners]
 
 
+def resized_whole(video: Frames, resized: tuple[int, int]) -> Frames:
+    """The video [T, H, W, 3] resized to `resized`, height and width: uint8 [T, *resized, 3]."""
+    if resized == video.shape[1:3]:
+        return video
+    return _resize(video, resized, np.arange(resized[0]), np.arange(resized[1]))
+
+
 def _shown(starts: Sequence[int], size: int) -> _Ints:
     """The positions along one axis that any crop shows, rising."""
     return np.unique(np.add.outer(starts, np.arange(size)))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 from bench.errors import BenchError
-from bench.video.opencv_resize import resized_crops
+from bench.video.opencv_resize import resized_crops, resized_whole
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -97,6 +97,15 @@ def view_crops(
         return resized_crops(video, resized, tops, lefts, size)
     whole = _resize_with_pillow(video, resized, interpolation)
     return [whole[:, top : top + size, left : left + size] for top, left in zip(tops, lefts, strict=True)]
+
+
+def resize_frames(
+    frames: npt.NDArray[np.uint8], resized: tuple[int, int], interpolation: Interpolation
+) -> npt.NDArray[np.uint8]:
+    """Whole frames, uint8 [T, H, W, 3] -> uint8 [T, *resized, 3], height and width in pixels."""
+    if interpolation == "opencv-bilinear":
+        return resized_whole(frames, resized)
+    return _resize_with_pillow(frames, resized, interpolation)
 
 
 def normalise(

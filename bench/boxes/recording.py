@@ -1,0 +1,172 @@
+"""From what a run on boxes did to its record, and the tables beside it.
+
+    detections.parquet      video, timestamp, x1, y1, x2, y2, probabilities (of all classes, in the record's order)
+    ground_truth.parquet    video, timestamp, x1, y1, x2, y2, action: what was true of the same key frames
+
+With both, `bench.scores.metrics.frame_map` gives the record's score again, without videos and annotations.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench import environment
+from bench.boxes.plan import BoxPlan
+from bench.boxes.roi import chosen_layers
+from bench.boxes.scoring import Detections, Scored, box_table
+from bench.boxes.splits import BoxSample
+from bench.data.prepared import notes_on
+from bench.encoders.contract import Encoder
+from bench.files import atomic_folder, writable_folder
+from bench.probing.attentive import AttentiveProbe
+from bench.probing.files import save_probe
+from bench.probing.linear import LinearProbe
+from bench.probing.train import FittedProbe
+from bench.recording import head_facts, plain_facts, slug
+from bench.scores.records import Cost, Failure, Record
+
+if TYPE_CHECKING:
+    from bench.boxes.run import BoxFeatures
+
+
+@dataclass(frozen=True)
+class BoxOutcome:
+    """What a run on boxes did."""
+
+    plan: BoxPlan
+    encoder: Encoder
+    train: BoxFeatures
+    test: BoxFeatures
+    fitted: FittedProbe
+    probe_known: bool
+    """Whether the probe was trained in an earlier run and read from the cache."""
+    scored: Scored
+    detections: Detections
+    seconds: float
+
+
+def write_box_record(done: BoxOutcome) -> tuple[Record, Path]:
+    """Write the folder of a run: record, detections, ground truth, probe. It appears complete or not at all."""
+    record = make_box_record(done)
+    folder = writable_folder(done.plan.options.results, option="--results") / record.run_id
+    detections, probe = done.detections, done.fitted.probe
+    boxes = box_table(detections.samples)
+    boxes["probabilities"] = list(detections.probabilities)
+    with atomic_folder(folder) as temporary:
+        boxes.to_parquet(temporary / "detections.parquet", index=False)
+        detections.truth.to_parquet(temporary / "ground_truth.parquet", index=False)
+        (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+        if isinstance(probe, AttentiveProbe | LinearProbe):
+            facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
+            facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
+            save_probe(temporary / "probe.safetensors", probe, {**facts, "classes": json.dumps(record.class_names)})
+    return record, folder
+
+
+def make_box_record(done: BoxOutcome) -> Record:
+    """Everything about a run, as it goes to disk. A sample is a key frame."""
+    plan, encoder = done.plan, done.encoder
+    now = datetime.now(timezone.utc)
+    return Record(
+        run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
+        created=now.isoformat(timespec="microseconds"),
+        task=plan.task.name,
+        axis=plan.task.axis,
+        model=encoder.name,
+        probe=plan.recipe.name,
+        protocol=plan.protocol,
+        seed=plan.options.seed,
+        input=plan.input_name,
+        num_train=len(done.train.samples),
+        num_classes=len(plan.splits.class_names),
+        class_names=list(plan.splits.class_names),
+        scores=[done.scored.score],
+        heads=[head_facts(head) for head in done.fitted.heads],
+        breakdowns=done.scored.breakdowns,
+        failures=[
+            *(Failure(sample=name, split="train", reason=why) for name, why in done.train.failures.items()),
+            *(Failure(sample=name, split="test", reason=why) for name, why in done.test.failures.items()),
+        ],
+        notes=_notes(done),
+        arguments=plain_facts(asdict(plan.options)),
+        resolved=_resolved(done),
+        digests={
+            "encoder": encoder.digest,
+            "train_features": done.train.space,
+            "test_features": done.test.space,
+            "train_list": list_digest(plan.boxes.train, done.train.contents, list(plan.boxes.actions)),
+            "test_list": list_digest(plan.boxes.test, done.test.contents, list(plan.boxes.actions)),
+        },
+        versions=environment.versions(),
+        hardware=environment.hardware(str(encoder.device)),
+        git_revision=environment.git_revision(),
+        cost=_cost(done),
+    )
+
+
+def list_digest(samples: list[BoxSample], contents: list[str], actions: list[int]) -> str:
+    """SHA-256 of the evaluated actions, and of ids, boxes, labels and contents of all key frames, readable or not."""
+    digest = hashlib.sha256(f"{actions}\n".encode())
+    for sample, content in zip(samples, contents, strict=True):
+        truth = sorted((box, sorted(labels)) for box, labels in sample.truth.boxes.items())
+        digest.update(f"{sample.sample.id} {truth} {sorted(sample.looked_at)} {content}\n".encode())
+    return digest.hexdigest()
+
+
+def _cost(done: BoxOutcome) -> Cost:
+    parts = (done.train, done.test)
+    return Cost(
+        encoder_clips=sum(part.extraction.encoded_frames for part in parts),
+        cached_clips=sum(part.extraction.cached_frames for part in parts),
+        extract_s=round(sum(part.extraction.seconds for part in parts), 3),
+        probe_s=0.0 if done.probe_known else round(done.fitted.seconds, 3),
+        cached_probe=done.probe_known,
+        total_s=round(done.seconds, 3),
+        peak_memory_bytes=environment.peak_memory_bytes(),
+        feature_bytes=sum(len(part.keys) for part in parts) * done.plan.box_bytes,
+    )
+
+
+def _notes(done: BoxOutcome) -> list[str]:
+    plan, reading = done.plan, done.plan.reading
+    notes = [plan.recipe.caveat] if plan.recipe.caveat else []
+    if reading.test_boxes == "ground-truth":
+        notes.append("actions are looked for in annotated boxes, an oracle: not comparable with detected boxes")
+    if len(chosen_layers(plan.facts, reading.layers)) < reading.layers:
+        found = max(1, len(chosen_layers(plan.facts, reading.layers)))
+        notes.append(f"the recipe reads {reading.layers} layers, and {plan.facts.name} offers {found}")
+    notes += [*plan.boxes.notes, *notes_on(plan.options.data)]
+    if plan.options.limit:
+        notes.append(f"on a random subset of at most {plan.options.limit} key frames of each split (--limit)")
+    shared = len(set(done.train.contents) & set(done.test.contents) - {""})
+    if shared:
+        notes.append(f"{shared} test videos have the same bytes as a training video")
+    return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
+
+
+def _resolved(done: BoxOutcome) -> dict[str, Any]:
+    plan, fitted = done.plan, done.fitted
+    return plain_facts(
+        {
+            "task": plan.task.model_dump(),
+            "recipe": plan.recipe.model_dump(),
+            "encoder": {**asdict(plan.facts), "report": done.encoder.report, "precision": done.encoder.precision},
+            "key_frames": asdict(plan.key_frames),
+            "layers": chosen_layers(plan.facts, plan.reading.layers),
+            "box_tokens": plan.box_shape,
+            "actions": plan.boxes.actions,
+            "boxes": {"train": len(done.train.keys), "test": len(done.test.keys)},
+            "training": {
+                "epochs": fitted.epochs,
+                "steps": fitted.steps,
+                "batch_size": fitted.batch_size,
+                "held_out_samples": fitted.num_held_out,
+            },
+        }
+    )

@@ -1,0 +1,192 @@
+"""A run on boxes, from the official layout to a record that can be scored again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from ava_standin import ava_standin
+from support import SHARED_DATA, Run
+
+import bench
+from bench.boxes import extract
+from bench.errors import BenchError
+from bench.forecast import forecast
+from bench.plan import make_options, make_plan
+from bench.scores.metrics import frame_map
+from bench.scores.records import Record, read_record
+
+SHORT = {
+    "clip.resolution": 32,
+    "clip.starts_s": 900,
+    "probe.lr": [1e-4, 3e-3],
+    "probe.weight_decay": 0.1,
+    "probe.min_steps": 120,
+}
+ORACLE = {**SHORT, "probe.test_boxes": "ground-truth"}
+
+
+@pytest.fixture(scope="module")
+def films(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`data` in the official layout, and the `cache` of its features."""
+    folder = tmp_path_factory.mktemp("films")
+    ava_standin(folder / "data")
+    return folder
+
+
+def evaluate(films: Path, **options: Any) -> Record:
+    given = {"task": "ava", "model": "vjepa-nano", "data": films / "data", "settings": SHORT, "device": "cpu"}
+    given |= {"workers": 0, "cache": films / "cache", "results": films / "results"}
+    return bench.evaluate(**(given | options))
+
+
+@pytest.fixture(scope="module")
+def record(films: Path) -> Record:
+    return evaluate(films)
+
+
+def rewritten(films: Path, name: str, change: Callable[[list[str]], list[str]]) -> Path:
+    """The test annotations with `change` made to the cells of every row that has a box."""
+    official = films / "data" / "annotations" / "ava_val_v2.2.csv"
+    rows = [line.split(",") for line in official.read_text().splitlines()]
+    path = films / name
+    path.write_text("".join(",".join(change(row) if len(row) > 2 else row) + "\n" for row in rows))
+    return path
+
+
+def test_what_each_of_two_digits_does_is_read_from_its_box(record: Record) -> None:
+    (score,) = record.scores
+    assert (score.metric, score.correct, score.n, score.failed) == ("frame-mAP@0.5", None, 48, 0)
+    assert score.value > 70
+    assert score.low < score.value < score.high
+    assert score.interval == "bootstrap over 12 videos, 95 %"
+    assert record.protocol.startswith("ava-attentive/1 detected boxes 7.5 fps")
+    assert record.input == "8x32px short side, 7.5 fps"
+    assert record.num_train == 120 and record.num_classes == 60
+    assert record.resolved["boxes"] == {"train": 240, "test": 96}
+
+
+def test_a_probe_of_whole_clips_cannot_tell_the_boxes_apart(
+    films: Path, record: Record, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extract, "corners", lambda boxes: torch.tensor([[0.0, 0.0, 1.0, 1.0]] * len(boxes)))
+    whole = evaluate(films, cache=films / "cache-whole")
+    assert whole.scores[0].value < 55 < record.scores[0].value
+
+
+def test_exchanged_axes_and_a_late_second_lose_the_score(films: Path, record: Record) -> None:
+    right = evaluate(films, settings=ORACLE)
+    swapped = rewritten(films, "swapped.csv", lambda row: [*row[:2], row[3], row[2], row[5], row[4], *row[6:]])
+    late = rewritten(films, "late.csv", lambda row: [row[0], f"{int(row[1]) + 1:04d}", *row[2:]])
+    assert right.scores[0].value == pytest.approx(record.scores[0].value)  # the detector is never wrong here
+    assert "ground-truth boxes" in right.protocol and any("oracle" in note for note in right.notes)
+    for path in (swapped, late):
+        assert evaluate(films, settings=ORACLE, val=path).scores[0].value < 40
+    assert evaluate(films, val=swapped).scores[0].value < 40  # detected boxes are right, annotated ones are not
+
+
+def test_the_tables_beside_a_record_give_its_score_again(films: Path, record: Record) -> None:
+    folder = films / "results" / record.run_id
+    boxes = pd.read_parquet(folder / "detections.parquet")
+    truth = pd.read_parquet(folder / "ground_truth.parquet")
+    actions = [int(action) for action in record.resolved["actions"]]
+    found = boxes.loc[boxes.index.repeat(len(actions))].drop(columns="probabilities")
+    found["action"] = np.tile(actions, len(boxes))
+    found["score"] = np.concatenate(boxes["probabilities"].to_list())
+    assert 100 * frame_map(truth, found).mean == pytest.approx(record.scores[0].value, abs=1e-9)
+    assert read_record(folder / "record.json") == record
+    assert (folder / "probe.safetensors").is_file()
+
+
+def test_precisions_are_broken_down_by_class_and_group(record: Record) -> None:
+    by_class, by_group = record.breakdowns
+    assert (by_class.by, by_group.by) == ("class", "group")
+    known = {name: value for name, value in by_class.values.items() if value is not None}
+    assert set(known) == {"run/jog", "walk", "jump/leap", "fall down"}
+    assert list(by_class.values) == record.class_names
+    assert record.scores[0].value == pytest.approx(np.mean(list(known.values())))
+    assert by_group.values == {
+        "pose": pytest.approx(record.scores[0].value),
+        "person-object": None,
+        "person-person": None,
+    }
+
+
+def test_a_second_run_encodes_and_trains_nothing(films: Path, record: Record) -> None:
+    again = evaluate(films)
+    assert (again.cost.encoder_clips, again.cost.cached_clips, again.cost.cached_probe) == (0, 168, True)
+    assert again.scores == record.scores
+
+
+def test_the_papers_recipe_runs(films: Path) -> None:
+    settings = {"clip.resolution": 32, "clip.starts_s": 900, "probe.min_steps": 50}
+    record = evaluate(films, probe="ava-paper", settings=settings, limit=20)
+    assert record.resolved["box_tokens"] == [1, 3 * 64]
+    assert "the recipe reads 4 layers, and vjepa-nano offers 3" in record.notes
+    assert record.heads[0].held_out_accuracy is None
+    assert record.scores[0].n == 20 and "limit 20" in record.protocol
+
+
+def test_key_frames_that_cannot_be_read_are_counted(films: Path, tmp_path: Path) -> None:
+    shutil.copytree(films / "data", tmp_path / "data")
+    (tmp_path / "data" / "trainval" / "val03.mp4").write_bytes(b"no film")
+    options = {"data": tmp_path / "data", "results": tmp_path / "results"}
+    with pytest.raises(BenchError, match="4 of 48 test samples cannot be read"):
+        evaluate(films, **options)
+    record = evaluate(films, max_failed=0.1, **options)
+    assert (record.scores[0].n, record.scores[0].failed) == (44, 4)
+    assert [failure.sample for failure in record.failures] == [f"val03,{second:04d}" for second in range(902, 906)]
+    with pytest.raises(BenchError, match=r"no frame at second 902, the file lasts .* clip.starts_s=900"):
+        evaluate(films, settings={**SHORT, "clip.starts_s": 0})
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"probe": "linear"}, "reads whole clips, not boxes"),
+        ({"settings": {"clip.views": 3}}, "clip.views 3 means nothing"),
+        ({"settings": {"clip.starts_s": 903}}, "lies before second 903"),
+        ({"settings": {**SHORT, "clip.resolution": 18}}, "do not divide into patches"),
+        ({"data": None}, "task ava needs your data"),
+        ({"task": "digits-motion", "data": None, "settings": {}, "probe": "ava-paper"}, "has none"),
+    ],
+)
+def test_what_does_not_fit_boxes_is_refused(films: Path, options: dict[str, Any], word: str) -> None:
+    with pytest.raises(BenchError, match=word):
+        evaluate(films, **options)
+
+
+def test_the_forecast_counts_key_frames_and_bytes_of_boxes(films: Path) -> None:
+    options = {"task": "ava", "data": films / "data", "model": "random", "settings": {"clip.starts_s": 900}}
+    expected = forecast(make_plan(make_options({**options, "cache": films / "cache"})))
+    assert (expected.train_samples, expected.test_samples, expected.clips) == (120, 48, 168)
+    assert expected.feature_bytes == (240 + 96) * 2 * 4 * 9 * 64
+
+
+@pytest.mark.skipif(not SHARED_DATA.is_dir(), reason="no shared folder here")
+def test_the_real_annotation_samples_go_through_a_dry_run(bench_command: Run, tmp_path: Path) -> None:
+    tests = SHARED_DATA / "annotations" / "mmaction2" / "tests" / "data"
+    data = tmp_path / "ava"
+    data.mkdir()
+    for source, name in (
+        ("ava_dataset/ava_sample.csv", "ava_train_v2.2.csv"),
+        ("ava_dataset/ava_excluded_timestamps_sample.csv", "ava_train_excluded_timestamps_v2.2.csv"),
+        ("eval_detection/gt.csv", "ava_val_v2.2.csv"),
+        ("eval_detection/pred.csv", "ava_detection_val_boxes_and_labels.csv"),
+    ):
+        shutil.copy(tests / source, data / name)
+    command = ["run", "--task", "ava", "--data", data, "--model", "random", "--dry-run"]
+    done = bench_command(*command, "--max-failed", "1", "--json")
+    (counted,) = json.loads(done.stdout)
+    assert (counted["train_samples"], counted["test_samples"], counted["missing_files"]) == (1, 3, 4)
+    options = {"task": "ava", "data": data, "model": "random", "cache": tmp_path / "cache"}
+    with pytest.raises(BenchError, match="1 of 1 training files are missing or empty") as caught:
+        forecast(make_plan(make_options(options)))
+    assert "trainval/0f39OWEqJ24.mp4" in str(caught.value)
