@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.errors import BenchError, nearest
-from bench.options import ResultFolders, split_names
+from bench.options import ResultFolders, split_names, split_words
 from bench.printing import show
 
 if TYPE_CHECKING:
@@ -44,8 +44,8 @@ def leaderboard(
         raise BenchError("published numbers are not in --format csv", where="--published", fix="choose another format")
     choice = Choice(
         tasks=split_names("--task", task, ()),
-        models=_words("--model", model),
-        probes=_words("--probe", probe),
+        models=split_words("--model", model),
+        probes=split_words("--probe", probe),
         sort=sort,
         reference=reference,
     )
@@ -58,14 +58,6 @@ def leaderboard(
         print(f"bench: skipped {problem}", file=sys.stderr)
     if strict and problems:
         raise typer.Exit(2)
-
-
-def _words(option: str, values: list[str] | None) -> list[str]:
-    """The values of a repeatable option, separated by commas. Unlike those of `bench run`, they never name files."""
-    words = [word for value in values or [] for word in value.split(",") if word]
-    if values and not words:
-        raise BenchError("no name given", where=option, fix="drop the option, or name something")
-    return words
 
 
 def _print(output: str, board: Leaderboard, sections: list[Section]) -> None:

@@ -114,3 +114,11 @@ def _number(text: str) -> float | int | str:
         return int(number) if number.is_integer() else number
     except ValueError:
         return text
+
+
+def split_words(option: str, values: list[str] | None) -> list[str]:
+    """The values of a repeatable option, separated by commas. Unlike those of `split_names`, they never name files."""
+    words = [word for value in values or [] for word in value.split(",") if word]
+    if values and not words:
+        raise BenchError("no name given", where=option, fix="drop the option, or name something")
+    return words

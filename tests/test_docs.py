@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ava_standin import ava_standin
+from made_results import made_results
 from support import GOLDEN, ROOT, Run
 
 from bench.cards import load_task
@@ -76,6 +77,8 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
         assert bench_command(*before, cwd=users_folder).returncode == 0
     if arguments[0] == "check" and "--update" not in arguments:
         assert bench_command(*arguments[:3], "--update", cwd=users_folder).returncode == 0
+    if arguments[0] == "plot":
+        made_results(users_folder / "results", models=2, seeds=1)
     if arguments[0] == "leaderboard":
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         assert bench_command(*before, cwd=users_folder).returncode == 0

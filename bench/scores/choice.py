@@ -44,6 +44,12 @@ def load_board(
     there.
     """
     choice = choice or Choice(tasks=tasks)
+    records, problems = choose(folders, choice)
+    return arranged(assemble(records), choice), problems
+
+
+def choose(folders: Iterable[Path], choice: Choice) -> tuple[list[Summary], list[BenchError]]:
+    """The records under the results folders that `choice` keeps, and what could not be read; raises as `load_board`."""
     unique = list({folder.resolve(): folder for folder in folders}.values())
     for folder in unique:
         if not folder.is_dir():
@@ -53,7 +59,7 @@ def load_board(
         raise BenchError("no records yet", where=", ".join(map(str, unique)), fix="`bench run` writes one")
     records, clashes = _one_of_each_id([entry for entry in found if isinstance(entry, Summary)])
     problems = [entry for entry in found if isinstance(entry, BenchError)] + clashes
-    return arranged(assemble(_chosen(records, choice)), choice), problems
+    return _chosen(records, choice), problems
 
 
 def board_of_runs(records: Sequence[Record], results: Path) -> Leaderboard:

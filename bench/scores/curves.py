@@ -80,9 +80,10 @@ def write_curve(
     `chance` is the score of guessing, 0 to 100, by task. Raises ValueError where there is no point, or points can
     share no axis: some without samples, others without epoch.
     """
-    from bench.scores.curve_plot import draw
+    from bench.plots.curve import curve_plot
 
-    figures = draw(points, title=title, chance=chance or {})
+    plot = curve_plot(points, title=title, chance=chance or {})
+    figures = plot.svg().encode(), plot.png()
     with atomic_write(folder / CSV_NAME) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(CurvePoint.model_fields), lineterminator="\n")
         table.writeheader()

@@ -185,7 +185,7 @@ def build(records: Sequence[Record]) -> Leaderboard:
 
 def assemble(summaries: Sequence[Summary]) -> Leaderboard:
     """The board of shortened records, with ranks as far as they have outcomes. One given twice counts once."""
-    current, superseded = _newest({(record.run_id, record.moment): record for record in summaries}.values())
+    current, superseded = newest({(record.run_id, record.moment): record for record in summaries}.values())
     labels = _labels(current)
     grouped: dict[tuple[str, str], dict[Column, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(current, key=lambda record: record.seed):
@@ -233,6 +233,16 @@ def natural(text: str) -> list[tuple[int, str]]:
     return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
 
 
+def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
+    """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
+    ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
+    kept = {
+        (_identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
+        for record in ordered
+    }
+    return list(kept.values()), len(ordered) - len(kept)
+
+
 def _with_ranks(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
     """The rows with the rank of every score that a paired test can compare with another."""
     found: dict[tuple[int, Column], int] = {}
@@ -277,16 +287,6 @@ def _outcomes(cells: Mapping[int, Cell]) -> tuple[dict[int, list[Outcomes]], lis
 
 def _identity(record: Summary) -> tuple[str, str, str]:
     return record.model, record.digests.get("encoder", ""), record.input
-
-
-def _newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
-    """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
-    ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
-    newest = {
-        (_identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
-        for record in ordered
-    }
-    return list(newest.values()), len(ordered) - len(newest)
 
 
 def _labels(records: Sequence[Summary]) -> dict[tuple[str, str, str], str]:

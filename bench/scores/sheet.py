@@ -10,7 +10,7 @@ from bench.scores.leaderboard import ALPHA, Cell, Column, Difference, GroupMean,
 
 MISSING = "—"
 _TITLES = {"motion": "Motion", "appearance": "Appearance", None: "No axis"}
-_METRICS = {"top1": "top-1 accuracy"}
+METRIC_NAMES = {"top1": "top-1 accuracy"}
 _Place = tuple[int | None, int | None]
 """(row, column), None for all of them."""
 
@@ -82,7 +82,7 @@ def lay_out(board: Leaderboard) -> Sheet:
         ),
     ]
     models = tuple(Entry(row.label, marks=marks.get((index, None), ())) for index, row in enumerate(board.rows))
-    metrics = sorted({_METRICS.get(column.metric, column.metric) for column in board.columns})
+    metrics = sorted({METRIC_NAMES.get(column.metric, column.metric) for column in board.columns})
     return Sheet(
         title=f"Frozen encoders: {' and '.join(metrics)} in %, with 95 % interval",
         models=models,
@@ -155,7 +155,7 @@ def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[
     probe = column.probe if len(protocols) == 1 else f"{column.probe} P{protocols.index(column.protocol) + 1}"
     lines = [column.task, probe, f"n = {column.num_test:,}"]
     if len({other.metric for other in board.columns}) > 1:
-        lines.insert(2, _METRICS.get(column.metric, column.metric))
+        lines.insert(2, METRIC_NAMES.get(column.metric, column.metric))
     # Columns that would read alike although they may not be compared say what sets them apart.
     twins = [
         other

@@ -1,0 +1,70 @@
+"""The command `bench plot`: parse, call, write."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import BenchError
+from bench.options import ResultFolders, split_names, split_words
+from bench.plots import KINDS
+
+EXAMPLE = "Example: bench plot scatter -o scatter.svg"
+SUFFIXES = (".svg", ".png")
+_WHAT = "What to draw: " + "; ".join(f"{kind} ({title[0].lower()}{title[1:]})" for kind, title in KINDS.items()) + "."
+
+
+def plot(
+    kind: Annotated[str, typer.Argument(help=_WHAT)],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write, .svg or .png.")],
+    results: ResultFolders = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Only models like this: 'vjepa*'.")] = None,
+    probe: Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")] = None,
+) -> None:
+    """Draw the records. Where a kind makes one plot for each task, the files are numbered: scores-1.svg, ..."""
+    if kind not in KINDS:
+        from bench.errors import nearest
+
+        raise BenchError(f"no plot is called '{kind}'", where="bench plot", fix=nearest(kind, KINDS))
+    if output.suffix.lower() not in SUFFIXES:
+        raise BenchError(f"'{output.suffix}' cannot be written", where=f"-o {output}", fix="end it in .svg or .png")
+    from bench.files import atomic_write, writable_folder
+    from bench.plots import draw
+    from bench.scores.evidence import read_evidence
+
+    evidence, problems = read_evidence(
+        results or [Path("results")],
+        tasks=split_names("--task", task, ()),
+        models=split_words("--model", model),
+        probes=split_words("--probe", probe),
+    )
+    for problem in problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
+    plots = draw(kind, evidence)
+    if not plots:
+        raise BenchError(f"the records hold nothing for the plot '{kind}'", fix=_NEEDS[kind])
+    writable_folder(output.parent, option="-o")
+    for number, made in enumerate(plots, 1):
+        path = output if len(plots) == 1 else output.with_name(f"{output.stem}-{number}{output.suffix}")
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(made.svg().encode() if path.suffix.lower() == ".svg" else made.png())
+        print(f"{path}: {made.title}\n    {made.caption}")
+
+
+_NEEDS = {
+    "scatter": "it needs a model with a task about motion and one about appearance, under one probe",
+    "bars": "`bench run` writes records",
+    "controls": "`bench run --controls` writes them",
+    "labels": "`bench run --labels` writes them",
+    "cost": "it needs an encoder that computes something, under a recent record",
+    "curve": "`bench run --model 'FOLDER/epoch*'` writes curves",
+    "sweep": "it needs a probe that was chosen from several settings on held-out samples",
+    "confusion": "it needs predictions.parquet beside the records, of a task with classes",
+    "classes": "it needs predictions.parquet beside the records, of a task with classes",
+    "reliability": "it needs predictions.parquet beside the records, of a task with classes",
+}
+"""What a kind of plot is drawn from."""
