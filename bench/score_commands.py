@@ -14,6 +14,8 @@ from bench.errors import BenchError
 from bench.options import Json, ResultFolders
 from bench.plot_command import EXAMPLE as PLOT_EXAMPLE
 from bench.plot_command import plot
+from bench.report_command import EXAMPLE as REPORT_EXAMPLE
+from bench.report_command import report
 
 if TYPE_CHECKING:
     from bench.scores.gate import Check
@@ -26,6 +28,7 @@ Run = Annotated[str, typer.Argument(help="Run id, folder of a run, model, or mod
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command(epilog=PLOT_EXAMPLE)(plot)
+    app.command(epilog=REPORT_EXAMPLE)(report)
     app.command(epilog="Example: bench compare vjepa-nano@digits-motion pixel-nano@digits-motion")(compare)
     app.command(
         epilog="Example: bench check --baseline baseline.json. Exit codes: 0 pass, 1 regression, 2 cannot tell."

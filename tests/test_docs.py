@@ -79,7 +79,7 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
         assert bench_command(*arguments[:3], "--update", cwd=users_folder).returncode == 0
     if arguments[0] == "plot":
         made_results(users_folder / "results", models=2, seeds=1)
-    if arguments[0] == "leaderboard":
+    if arguments[0] in ("leaderboard", "report"):
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         assert bench_command(*before, cwd=users_folder).returncode == 0
     if arguments[0] == "run" and "--probe" not in arguments and "--probe-weights" not in arguments:

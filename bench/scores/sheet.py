@@ -32,6 +32,8 @@ class Entry:
     """From the reference; empty without one."""
     coverage: str = ""
     """Share of test samples that could be read; empty where it is all."""
+    number: float | None = None
+    """What the value says, to sort by; None where there is none."""
 
     @property
     def below(self) -> tuple[str, ...]:
@@ -76,9 +78,10 @@ def lay_out(board: Leaderboard) -> Sheet:
             columns += [_mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)]
     devices = {device for row in board.rows for device in row.devices}
     columns += [
-        _cost("clips", [f"{row.encoder_clips:,}" for row in board.rows]),
+        _cost("clips", [Entry(f"{row.encoder_clips:,}", number=row.encoder_clips) for row in board.rows]),
         _cost(
-            ", ".join(["time", *(devices if len(devices) == 1 else [])]), [_time(row, devices) for row in board.rows]
+            ", ".join(["time", *(devices if len(devices) == 1 else [])]),
+            [Entry(_time(row, devices), number=row.seconds) for row in board.rows],
         ),
     ]
     models = tuple(Entry(row.label, marks=marks.get((index, None), ())) for index, row in enumerate(board.rows))
@@ -143,6 +146,7 @@ def _entry(cell: Cell, marks: tuple[int, ...], best: str) -> Entry:
         rank="" if cell.rank is None else str(cell.rank),
         difference="" if cell.difference is None else points(cell.difference),
         coverage="" if cell.coverage == 1 else f"{_percent(cell.coverage)} read",
+        number=cell.value,
     )
 
 
@@ -177,13 +181,13 @@ def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
     for row, value in zip(board.rows, values, strict=True):
         reference = board.reference if board.reference and board.reference.label != row.label else None
         difference = points(Difference(value - mean.of(reference))) if reference else ""
-        entries.append(Entry(f"{value:.1f}", best=f"{value:.1f}" == best, difference=difference))
+        entries.append(Entry(f"{value:.1f}", best=f"{value:.1f}" == best, difference=difference, number=value))
     heading = ("mean", mean.probe, f"{len(mean.columns)} tasks")
     return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), tuple(entries))
 
 
-def _cost(name: str, values: list[str]) -> PrintedColumn:
-    return PrintedColumn("Cost", "", (name,), (), tuple(Entry(value) for value in values))
+def _cost(name: str, entries: list[Entry]) -> PrintedColumn:
+    return PrintedColumn("Cost", "", (name,), (), tuple(entries))
 
 
 def _time(row: Row, devices: set[str]) -> str:

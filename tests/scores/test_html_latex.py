@@ -69,7 +69,10 @@ def test_a_page_is_whole_and_shows_names_as_text(board) -> None:
 
 def test_a_page_fetches_nothing_and_knows_light_and_dark(board) -> None:
     text = to_html(board)
-    assert not {name for name, _ in Page(text).attributes} & {"src", "href"}
+    attributes = Page(text).attributes
+    assert not {name for name, _ in attributes} & {"src"}
+    targets = {value for name, value in attributes if name == "href"}
+    assert targets and targets <= {f"#{value}" for name, value in attributes if name == "id"}
     assert "url(" not in text and "@import" not in text and "//" not in text
     assert "prefers-color-scheme: dark" in text and "color-scheme: light dark" in text
 

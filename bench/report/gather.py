@@ -1,0 +1,39 @@
+"""What a report is made of: the board that the leaderboard shows, and every run behind it in full."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.errors import BenchError
+from bench.scores.choice import Choice, load_board
+from bench.scores.evidence import Evidence
+from bench.scores.leaderboard import Leaderboard
+from bench.scores.records import read_record
+
+
+@dataclass(frozen=True)
+class Material:
+    """A board and its runs."""
+
+    board: Leaderboard
+    evidence: Mapping[str, Evidence]
+    """Every run of the board by its run id, in order of the rows, then of columns and seeds."""
+    problems: tuple[BenchError, ...]
+    """Records and predictions that could not be read."""
+
+
+def gather(folders: Iterable[Path], choice: Choice) -> Material:
+    """Read the results folders. Raises BenchError as the leaderboard does, and where no record could be read."""
+    folders = list(folders)
+    board, problems = load_board(folders, choice=choice)
+    if not board.rows:
+        raise problems[0] if problems else BenchError("no scores", where=", ".join(map(str, folders)))
+    evidence = {}
+    for row in board.rows:
+        for run in (run for column in board.columns if column in row.cells for run in row.cells[column].runs):
+            summary = run.record
+            if summary.path and summary.run_id not in evidence:
+                evidence[summary.run_id] = Evidence(read_record(summary.path), summary.path.parent)
+    return Material(board, evidence, tuple(problems))

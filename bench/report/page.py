@@ -1,0 +1,87 @@
+"""The report as one HTML file that asks for nothing: one template, style and script inside, a policy that says so."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bench.report.classes import breakdowns, class_tables
+from bench.report.failed import failed_samples
+from bench.report.findings import findings
+from bench.report.gather import Material
+from bench.report.overview import overview
+from bench.report.pictures import galleries
+from bench.report.runs import runs_of_rows
+from bench.scores.html import STYLE, board_part, published_part
+from bench.scores.published import Section
+from bench.scores.sheet import lay_out
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_FOLDER = Path(__file__).parent
+
+
+def to_page(material: Material, sections: Sequence[Section] = ()) -> str:
+    """The whole file. The same records give the same text. `sections`: published scores to show below the board."""
+    from markupsafe import Markup
+
+    rows = runs_of_rows(material)
+    script = (_FOLDER / "page.js").read_text(encoding="utf-8")
+    sheet = lay_out(material.board)
+    # What is marked as safe here was escaped by `bench.scores.html`, or is no part of any record.
+    return (
+        _environment()
+        .get_template("page.html.jinja")
+        .render(
+            policy=_policy(script),
+            style=Markup(f"{STYLE}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"),  # noqa: S704
+            script=Markup(script),  # noqa: S704
+            overview=overview(material),
+            board=Markup(board_part(sheet, [row.anchor for row in rows])),  # noqa: S704
+            published=Markup(published_part(sections)),  # noqa: S704
+            galleries=galleries(list(material.evidence.values())),
+            findings=findings(material),
+            classes=[*class_tables(material), *breakdowns(material)],
+            failed=failed_samples(item.record for item in material.evidence.values()),
+            rows=rows,
+            problems=[str(problem) for problem in material.problems],
+        )
+    )
+
+
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_FOLDER),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_plain,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _plain(value: Any) -> Any:
+    """A name without control characters, which could hide or reorder what stands around it."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in value)
+
+
+def _policy(script: str) -> str:
+    """No request of any kind; no script but ours. Plots carry their style in attributes, pictures in them as data."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    rules = (
+        "default-src 'none'",
+        "style-src 'unsafe-inline'",
+        f"script-src 'sha256-{digest}'",
+        "img-src data:",
+        "base-uri 'none'",
+        "form-action 'none'",
+    )
+    return "; ".join(rules)

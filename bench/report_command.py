@@ -1,0 +1,61 @@
+"""The command `bench report`: parse, call, print."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bench.errors import BenchError
+from bench.options import ResultFolders, split_names, split_words
+
+EXAMPLE = "Example: bench report -o report.html --results results --reference random"
+
+
+def report(
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file to write.")] = Path("report.html"),
+    results: ResultFolders = None,
+    task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
+    model: Annotated[list[str] | None, typer.Option("--model", help="Only models like this: 'vjepa*'.")] = None,
+    probe: Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")] = None,
+    sort: Annotated[
+        str | None,
+        typer.Option(help="Sort by a task, TASK/PROBE, motion, appearance, model or cost. Default: the mean shown."),
+    ] = None,
+    reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,
+    published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record cannot be read.")] = False,
+) -> None:
+    """Write one HTML file about all records: leaderboard, plots, classes, failed samples, provenance, commands."""
+    from bench.files import atomic_write, writable_folder
+    from bench.report.gather import gather
+    from bench.report.page import to_page
+    from bench.scores.choice import Choice
+    from bench.scores.published import sections_of
+
+    if output.is_dir():
+        raise BenchError("is a folder", where=str(output), fix="name a file with -o, such as report.html")
+    choice = Choice(
+        tasks=split_names("--task", task, ()),
+        models=split_words("--model", model),
+        probes=split_words("--probe", probe),
+        sort=sort,
+        reference=reference,
+    )
+    material = gather(results or [Path("results")], choice)
+    writable_folder(output.parent, option="-o")
+    sections = sections_of(material.board) if published else []
+    page = to_page(material, sections)
+    with atomic_write(output) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    print(
+        f"{output}: {len(material.board.rows)} models, {len(material.evidence)} runs, {len(page.encode()) / 1e6:.1f} MB"
+    )
+    if published and not sections:
+        print("bench: no published numbers of these tasks", file=sys.stderr)
+    for problem in material.problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
+    if strict and material.problems:
+        raise typer.Exit(2)

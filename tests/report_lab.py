@@ -1,0 +1,122 @@
+"""Runs on disk for a report: two tasks, several models, one of them with a name that tries to be markup."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.scores.metrics import score_of
+from bench.scores.records import (
+    Control,
+    Cost,
+    Failure,
+    FewerLabels,
+    MotionShare,
+    Predictions,
+    Record,
+    write_record,
+)
+
+HOSTILE = "<script>alert(1)</script>&\"' onload=alert(2)"
+CLASSES = ["left", "right", "up"]
+_TASKS = (("digits-motion", "motion"), ("digits-appearance", "appearance"))
+
+
+def write_runs(results: Path, shares: dict[str, float], *, seeds: int = 1, n: int = 60, **fields: Any) -> list[Record]:
+    """One run of every model on both tasks for every seed; `shares` says what part of the samples a model has right.
+
+    Records of equal calls are equal. `fields` replaces what a record holds.
+    """
+    numbers = count()
+    made = []
+    for model, share in shares.items():
+        for task, axis in _TASKS:
+            for seed in range(seeds):
+                record, predictions = _run(next(numbers), model, share, task, axis, seed, n)
+                record = record.model_copy(update=fields)
+                write_record(results, record, predictions)
+                made.append(record)
+    return made
+
+
+def write_full_runs(results: Path) -> list[Record]:
+    """Three models, one of them hostile in every word, with failures, notes, frame orders and fewer labels.
+
+    The hostile model has one task only; another task has its name, too.
+    """
+    made = write_runs(results, {"vjepa-nano": 0.9, "random": 0.4})
+    score = made[0].scores[0]
+    again, said = _run(0, "random", 0.4, HOSTILE, None, 0, 60)
+    task = again.model_copy(update={"run_id": "hostile-task"})
+    write_record(results, task, said)
+    _, predictions = _run(0, HOSTILE, 0.6, "digits-motion", "motion", 0, 59)
+    record = made[0].model_copy(
+        update={
+            "run_id": "hostile",
+            "model": HOSTILE,
+            "num_train": made[0].num_train - 1,
+            "class_names": [HOSTILE, "right", "up"],
+            "scores": [score_of("top1", predictions.labels, predictions.probabilities, failed=1)],
+            "failures": [
+                Failure(sample=f"{HOSTILE}.mp4", split="test", reason=f"not decodable: {HOSTILE}"),
+                Failure(sample="clips/short.mp4", split="train", reason="2 frames, 8 wanted"),
+            ],
+            "notes": [f"note {HOSTILE}"],
+            "controls": [Control(frames="shuffled", trained_on="ordered", score=score)],
+            "motion_shares": [MotionShare(without="order", value=0.5, low=0.4, high=0.6)],
+            "fewer_labels": [FewerLabels(share=0.1, draw=0, num_train=12, score=score)],
+            "arguments": {"task": "digits-motion", "model": HOSTILE, "probe": "attentive", "name": HOSTILE},
+            "resolved": {"encoder": {"precision": "fp32", "report": {"file": HOSTILE, "key": HOSTILE}}},
+            "versions": {"torch": HOSTILE},
+            "hardware": {"processor": HOSTILE},
+            "git_revision": HOSTILE,
+        }
+    )
+    write_record(results, record, predictions)
+    return [*made, task, record]
+
+
+def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int, n: int) -> tuple[Record, Predictions]:
+    labels = [i % len(CLASSES) for i in range(n)]
+    right = np.random.default_rng([seed, len(model)]).permutation(n) < share * n
+    said = [label if hit else (label + 1) % len(CLASSES) for label, hit in zip(labels, right, strict=True)]
+    probabilities = np.full((n, len(CLASSES)), 0.1, dtype=np.float32)
+    probabilities[np.arange(n), said] = 0.8
+    arguments = {"task": task, "model": model, "probe": "attentive", "seed": seed, "limit": 300, "device": "auto"}
+    record = Record(
+        run_id=f"run-{number:04d}",
+        created=f"2026-01-02T03:{number // 60 % 60:02d}:{number % 60:02d}+00:00",
+        task=task,
+        axis=axis,
+        model=model,
+        probe="attentive",
+        protocol="attentive/1 1x1 center",
+        seed=seed,
+        input="8x16px",
+        num_train=120,
+        num_classes=len(CLASSES),
+        class_names=CLASSES,
+        scores=[score_of("top1", labels, probabilities, failed=0)],
+        heads=[],
+        failures=[],
+        notes=[],
+        arguments=arguments,
+        resolved={"encoder": {"precision": "fp32", "report": {"weights": "untrained, seed 0"}}},
+        digests={"encoder": f"{len(model):064x}", "test_list": "a" * 64, "train_list": "b" * 64},
+        versions={"torch": "2.9.0"},
+        hardware={"device": "cpu"},
+        git_revision="abc1234",
+        cost=Cost(
+            encoder_clips=180,
+            cached_clips=0,
+            extract_s=1.0,
+            probe_s=2.0,
+            total_s=3.0 + number,
+            peak_memory_bytes=2**30,
+            feature_bytes=2**20,
+        ),
+    )
+    return record, Predictions([f"clips/{i:05d}.mp4" for i in range(n)], labels, probabilities)
