@@ -21,10 +21,12 @@ from bench.options import (
     BatchSize,
     Cache,
     Clip,
+    Controls,
     Data,
     Decoder,
     Device,
     Json,
+    Labels,
     Limit,
     MaxFailed,
     Models,
@@ -91,6 +93,8 @@ def run(
     limit: Limit = None,
     max_failed: MaxFailed = 0.01,
     settings: Settings = None,
+    controls: Controls = None,
+    labels: Labels = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the forecast.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -119,10 +123,13 @@ def run(
     elif as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
     else:
+        from bench.control_table import further_tables
         from bench.scores.choice import board_of_runs
         from bench.scores.tables import to_rich
 
         show(to_rich(board_of_runs(records, results)))
+        for part in further_tables(records):
+            show(part)
     if not dry_run:
         from bench.checkpoint_series import write_curves
 

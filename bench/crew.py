@@ -229,6 +229,7 @@ def open_inputs(job: ProbeJob) -> Inputs:
         open_features(cache, job.train_space, job.train_items),
         HeldOut(held.rows, held.readable, open_features(cache, held.space, held.items)) if held else None,
         open_features(cache, job.test_space, job.test_items),
+        tuple(open_inputs(part) for part in job.controls),
     )
 
 

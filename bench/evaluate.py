@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,11 +21,14 @@ from numpy.typing import NDArray
 
 from bench.boxes.plan import BoxPlan
 from bench.boxes.run import run_boxes
+from bench.controls import other_orders, with_order
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
 from bench.features.contents import content_ids
-from bench.features.split import SplitAccount, SplitFeatures, account, add_accounts, extract_held_out, extract_split
+from bench.features.split import SplitFeatures, account, extract_held_out, extract_split
+from bench.fewer_labels import label_parts
 from bench.files import writable_folder
+from bench.further import further_of, train_account
 from bench.plan import RunPlan, make_options, make_plan
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
@@ -34,7 +37,7 @@ from bench.probing.linear import LinearProbe
 from bench.probing.memory import memory_key, remember
 from bench.probing.source import HeldOut, TokenSource
 from bench.probing.split import Rows, stratified_split
-from bench.probing.streaming import StreamCounts, TokenStream
+from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
@@ -78,6 +81,10 @@ class ProbeJob:
     """Key of the feature space of the training split."""
     test_space: str
     held_out: HeldOutItems | None = None
+    controls: tuple[ProbeJob, ...] = ()
+    """The same with clips of other frame orders."""
+    remark: str = ""
+    """What tells it from the run's own job in messages."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +95,8 @@ class Inputs:
     """None where a probe is given."""
     held_out: HeldOut | None
     test: TokenSource
+    controls: tuple[Inputs, ...] = ()
+    """Of the controls, in the order of the job's."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,8 @@ class Prepared:
     """None where a setting is chosen on what is trained on, or none is chosen."""
     test: SplitFeatures
     seconds: float
+    controls: tuple[Prepared, ...] = ()
+    """The plan with clips of other frame orders."""
 
     @property
     def inputs(self) -> Inputs:
@@ -120,6 +131,7 @@ class Prepared:
             self.train.tokens if self.train else None,
             HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
             self.test.tokens,
+            tuple(part.inputs for part in self.controls),
         )
 
     @property
@@ -134,7 +146,25 @@ class Prepared:
             train_space=self.train.space if self.train else "",
             test_space=self.test.space,
             held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
+            controls=tuple(part.job for part in self.controls),
+            remark=self.order_remark,
         )
+
+    def predictions(self, probabilities: NDArray[np.float32]) -> Predictions:
+        """Probabilities [n, C] with the test samples that they are of."""
+        samples = self.test.samples
+        return Predictions(
+            samples=[sample.id for sample in samples],
+            labels=[sample.label for sample in samples],
+            probabilities=probabilities,
+            videos=[sample.path for sample in samples],
+        )
+
+    @property
+    def order_remark(self) -> str:
+        """The order of the clips' frames, for messages; empty where it is the usual one."""
+        order = self.plan.test_clips.frame_order
+        return "" if order == "ordered" else order
 
 
 @dataclass(frozen=True)
@@ -147,6 +177,29 @@ class Measured:
     probabilities: NDArray[np.float32]
     """[n, C], of the test samples in order."""
     seconds: float
+    controls: tuple[MeasuredControl, ...] = ()
+    """In the order of the job's."""
+    fewer_labels: tuple[MeasuredPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredControl:
+    """What two probes made of clips whose frames are in another order."""
+
+    trained_alike: Measured | None
+    """The probe that was trained on such clips; None where a probe is given."""
+    by_ordered: NDArray[np.float32]
+    """[n, C], of the run's own probe, for the test samples in order."""
+
+
+@dataclass(frozen=True)
+class MeasuredPart:
+    """What a probe that was trained on a part of the training samples made of the test split."""
+
+    share: float
+    draw: int
+    num_train: int
+    measured: Measured
 
 
 def run(plan: RunPlan, reporter: Reporter) -> Record:
@@ -165,6 +218,16 @@ def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan)
     contents = _contents(plan, reporter)
+    prepared = _bring_features(plan, encoder, contents, reporter)
+    controls = tuple(
+        _bring_features(with_order(plan, order), encoder, contents, reporter) for order in other_orders(plan)
+    )
+    return replace(prepared, controls=controls, seconds=time.perf_counter() - started)
+
+
+def _bring_features(plan: RunPlan, encoder: Encoder, contents: Mapping[str, str], reporter: Reporter) -> Prepared:
+    """The features of a plan in one frame order."""
+    started = time.perf_counter()
     train: SplitFeatures | StreamedSplit | None = None
     if plan.recipe.streaming and not plan.given:
         train = open_stream(plan, encoder, contents)
@@ -194,7 +257,25 @@ def _hold_out(
 
 
 def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
-    """Train the recipe on the training tokens, or take the given probe; then look at the test tokens once."""
+    """Train the recipe on the training tokens, or take the given probe; then look at the test tokens once. The same for
+    the controls, and for parts of the training samples."""
+    started = time.perf_counter()
+    measured = _measure_one(job, inputs, reporter)
+    controls = tuple(
+        MeasuredControl(
+            None if job.plan.given else _measure_one(part, source, reporter),
+            _probabilities(job, measured.fitted, source.test),
+        )
+        for part, source in zip(job.controls, inputs.controls, strict=True)
+    )
+    parts = tuple(
+        MeasuredPart(part.share, part.draw, len(part.rows), _measure_one(part.job, part.inputs(inputs), reporter))
+        for part in label_parts(job)
+    )
+    return replace(measured, controls=controls, fewer_labels=parts, seconds=time.perf_counter() - started)
+
+
+def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     started = time.perf_counter()
     given = job.plan.given
     if given is not None:
@@ -203,41 +284,30 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
         fitted, known = fit_probe(job, inputs.train, reporter, inputs.held_out)
     else:
         raise ValueError("nothing to train a probe on, and none given")
-    probabilities = predict(fitted.probe, inputs.test, device=job.plan.device)
-    if given is not None:
-        probabilities = given.in_task_order(probabilities)
-    return Measured(fitted, known, probabilities, time.perf_counter() - started)
+    return Measured(fitted, known, _probabilities(job, fitted, inputs.test), time.perf_counter() - started)
+
+
+def _probabilities(job: ProbeJob, fitted: FittedProbe, test: TokenSource) -> NDArray[np.float32]:
+    """Of the classes of the task in its order, for test samples."""
+    given = job.plan.given
+    probabilities = predict(fitted.probe, test, device=job.plan.device)
+    return probabilities if given is None else given.in_task_order(probabilities)
 
 
 def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
     """Score the predictions and write the record, the predictions and the probe."""
     plan, encoder, test = prepared.plan, prepared.encoder, prepared.test
-    predictions = Predictions(
-        samples=[sample.id for sample in test.samples],
-        labels=[sample.label for sample in test.samples],
-        probabilities=measured.probabilities,
-        videos=[sample.path for sample in test.samples],
-    )
+    predictions = prepared.predictions(measured.probabilities)
     seconds = prepared.seconds + measured.seconds
     fitted = measured.fitted
-    train = _train_account(prepared, measured)
-    record = make_record(Outcome(plan, encoder, train, account(test), fitted, measured.known, predictions, seconds))
+    train = train_account(prepared, measured)
+    further = further_of(prepared, measured)
+    outcome = Outcome(plan, encoder, train, account(test), fitted, measured.known, predictions, seconds, further)
+    record = make_record(outcome)
     save = None if plan.given else (lambda path: keep_probe(path, fitted, record))
-    folder = write_record(plan.options.results, record, predictions, save)
+    folder = write_record(plan.options.results, record, predictions, save, further.write)
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
     return record
-
-
-def _train_account(prepared: Prepared, measured: Measured) -> SplitAccount | None:
-    """What the record says of the training split: everything that was read of it, held-out clips included."""
-    train, held = prepared.train, prepared.held_out
-    if train is None:
-        return None
-    streamed = measured.fitted.streamed or StreamCounts()
-    done = (
-        train.account(streamed, encoded_now=not measured.known) if isinstance(train, StreamedSplit) else account(train)
-    )
-    return add_accounts(done, account(held.features)) if held else done
 
 
 def prepare_encoder(plan: RunPlan) -> Encoder:
@@ -279,7 +349,7 @@ def fit_probe(
     The test split is not looked at. Returns the probe, and whether it was read.
     """
     plan = job.plan
-    prefix = f"{plan.facts.name}, {plan.task.name}"
+    prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark)))
     facts = probe_facts(job)
     checkpoints = Checkpoints(plan.cache / "training" / memory_key(facts)) if plan.recipe.streaming else None
 

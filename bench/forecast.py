@@ -13,6 +13,7 @@ import torch
 from bench import environment
 from bench.annotations import Sample
 from bench.boxes.plan import BoxPlan
+from bench.controls import other_orders
 from bench.encoders.contract import Precision
 from bench.features.space import check_space
 from bench.plan import RunPlan
@@ -56,7 +57,8 @@ def forecast(plan: RunPlan) -> Forecast:
     if isinstance(plan, BoxPlan):
         return _forecast_boxes(plan)
     train, test = plan.splits.train, plan.splits.test
-    segments = plan.test_clips.num_segments
+    orders = 1 + len(other_orders(plan))
+    segments = orders * plan.test_clips.num_segments
     cached, streamed = _train_draws(plan)
     cached_clips = (cached + len(test) * plan.test_clips.views) * segments
     clips = cached_clips + streamed * segments
@@ -80,7 +82,7 @@ def forecast(plan: RunPlan) -> Forecast:
         tokens=clips * plan.clip_tokens,
         feature_bytes=num_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * (cached + streamed + len(test)) / max(1, workers),
+        decode_s=seconds * orders * (cached + streamed + len(test)) / max(1, workers),
         encode_s=clips
         * plan.facts.flops(plan.clip_tokens)
         / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),

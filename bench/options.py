@@ -67,6 +67,21 @@ MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samp
 Settings = Annotated[
     list[str] | None, typer.Option("--set", help="Change a card: probe.lr=1e-3, clip.segments=2. Repeatable.")
 ]
+Controls = Annotated[
+    str | None,
+    typer.Option(
+        metavar="ORDERS",
+        help="Score probes on clips in other frame orders too, some of ordered,shuffled,static,reversed: a probe "
+        "trained and tested on each (a), and the probe of ordered clips tested on each (b).",
+    ),
+]
+Labels = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SHARES",
+        help="Score probes trained on these shares of the labels too, such as 5%,10%,50%: three draws of each.",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 

@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
 from bench import environment
 from bench.annotations.splits import ListOptions, Splits, load_splits, subset
@@ -27,12 +27,15 @@ from bench.cards import (
     replace,
     with_clip,
 )
+from bench.controls import check_controls, read_orders
 from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
+from bench.fewer_labels import check_labels, read_shares
 from bench.files import cache_folder
 from bench.layers import layers_as_named, layers_name, reading
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
+from bench.scores.records import FrameOrder
 from bench.video.decode import check_decoder
 from bench.video.image_frames import is_image
 from bench.video.plans import ClipPlan
@@ -76,6 +79,10 @@ class RunOptions:
     """Largest share of unreadable samples of a split, 0 to 1."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """`probe.KEY` and `clip.KEY` overrides of the cards."""
+    controls: Annotated[tuple[FrameOrder, ...], BeforeValidator(read_orders)] = ()
+    """Orders of a clip's frames that probes are scored on besides the clips as they are."""
+    labels: Annotated[tuple[float, ...], BeforeValidator(read_shares)] = ()
+    """Shares of the training samples that probes are trained on besides all, above 0 and below 1."""
 
 
 def make_options(given: Mapping[str, Any]) -> RunOptions:
@@ -223,7 +230,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     given = _given(options, task, splits, facts, test_clips)
     augmented = recipe.augmentation == "official"
     one_view = clip_plan(task.clip.model_copy(update={"views": 1}), facts, options, task.media)
-    return RunPlan(
+    plan = RunPlan(
         options=options,
         task=task,
         recipe=recipe,
@@ -237,6 +244,9 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         precision=precision,
         given=given,
     )
+    check_controls(plan)
+    check_labels(plan)
+    return plan
 
 
 def _given(

@@ -14,6 +14,7 @@ from bench.annotations import Sample
 from bench.data.prepared import notes_on
 from bench.encoders.contract import Encoder
 from bench.features.split import SplitAccount
+from bench.further import Further
 from bench.plan import RunPlan
 from bench.probing import train as probe_training
 from bench.probing.streaming import StreamCounts
@@ -36,6 +37,7 @@ class Outcome:
     """Whether the probe was trained in an earlier run and read from the cache."""
     predictions: Predictions
     seconds: float
+    further: Further
 
 
 def make_record(done: Outcome) -> Record:
@@ -58,6 +60,9 @@ def make_record(done: Outcome) -> Record:
         class_names=list(plan.splits.class_names),
         scores=[score],
         heads=[head_facts(head) for head in fitted.heads],
+        controls=done.further.controls,
+        motion_shares=done.further.motion_shares,
+        fewer_labels=done.further.fewer_labels,
         failures=[
             Failure(sample=sample, split=split, reason=reason)
             for split, part in _parts(done).items()
@@ -98,12 +103,12 @@ def list_digest(samples: list[Sample], contents: list[str]) -> str:
 
 
 def _cost(done: Outcome) -> Cost:
-    parts = _parts(done).values()
+    parts = [*_parts(done).values(), *done.further.accounts]
     return Cost(
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
         extract_s=round(sum(part.seconds for part in parts), 3),
-        probe_s=0.0 if done.probe_known else round(done.fitted.seconds, 3),
+        probe_s=round((0.0 if done.probe_known else done.fitted.seconds) + done.further.probe_s, 3),
         cached_probe=done.probe_known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),

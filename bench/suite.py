@@ -12,6 +12,7 @@ from bench.crew import Crew
 from bench.environment import num_cores
 from bench.errors import BenchError
 from bench.evaluate import Measured, Prepared, keep, measure, prepare, probe_facts, run
+from bench.fewer_labels import label_parts
 from bench.machine import SMALL_STEP
 from bench.plan import RunPlan
 from bench.probing import blocks, loop
@@ -75,7 +76,8 @@ def needs_one_core(prepared: Prepared) -> bool:
         return False
     if plan.recipe.streaming:  # its encoder is here
         return False
-    if memory_path(plan.cache, probe_facts(prepared.job)).is_file():
+    jobs = [prepared.job, *prepared.job.controls, *(part.job for part in label_parts(prepared.job))]
+    if all(memory_path(plan.cache, probe_facts(job)).is_file() for job in jobs):
         return False
     shapes = blocks.tensor_shapes(tokens.embed_dim, len(plan.splits.class_names), plan.recipe.num_blocks).values()
     weights = plan.recipe.num_settings * sum(math.prod(shape) for shape in shapes)

@@ -90,6 +90,9 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     not fit."""
     if options.probe_weights is not None:
         raise BenchError("--probe-weights is for tasks of whole clips", where=f"task {task.name}", fix="drop it")
+    for name in ("controls", "labels"):
+        if getattr(options, name):
+            raise BenchError(f"--{name} is for tasks of whole clips", where=f"task {task.name}", fix="drop it")
     device = environment.choose_device(options.device)
     precision = environment.choose_precision(options.precision, device)
     recipe = override(load_probe_card(probe_of(options)), "probe", settings)

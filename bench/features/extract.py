@@ -73,6 +73,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, A
         **({"layers": encoder.facts.out_layers} if encoder.facts.out_layers else {}),
         **_pace_fields(plan),
         **_view_fields(plan),
+        **({} if plan.frame_order == "ordered" else {"frame_order": plan.frame_order}),
     }
 
 

@@ -93,7 +93,7 @@ def extract_split(
     """
     samples = plan.splits.train if split == "train" else plan.splits.test
     clips = plan.train_clips if split == "train" else plan.test_clips
-    stage = f"{encoder.name}: encoding {split} clips"
+    stage = f"{encoder.name}: encoding {_in_order(clips)}{split} clips"
     items = {sample.id: sample_items(sample, contents, plan.draws(split)) for sample in samples}
     return _extract(plan, split, samples, items, clips, encoder, contents, stage, reporter)
 
@@ -107,9 +107,14 @@ def extract_held_out(
     """
     if plan.held_out_clips is None:
         raise ValueError("the recipe chooses on the clips that it trains on")
-    stage = f"{encoder.name}: encoding held-out clips"
+    stage = f"{encoder.name}: encoding {_in_order(plan.held_out_clips)}held-out clips"
     items = {sample.id: sample_items(sample, contents, 1) for sample in samples}
     return _extract(plan, "train", samples, items, plan.held_out_clips, encoder, contents, stage, reporter)
+
+
+def _in_order(clips: ClipPlan | TrainViews) -> str:
+    """What a stage calls clips of another frame order."""
+    return "" if clips.frame_order == "ordered" else f"{clips.frame_order} "
 
 
 def _extract(

@@ -97,6 +97,8 @@ class MotionShare(_Part):
     value: float
     low: float
     high: float
+    chance: Percent | None = None
+    """What always answering the most frequent class of the training samples scores, 0 to 100."""
 
 
 class FewerLabels(_Part):
@@ -151,13 +153,13 @@ class Cost(_Part):
     """Clips whose features came from the cache."""
     extract_s: float
     probe_s: float
-    """Seconds of probe training now; 0 where the probe came from the cache."""
+    """Seconds of probe training now, of all probes; 0 where they came from the cache."""
     cached_probe: bool = False
     """Whether the probe was trained by an earlier run on the same features, labels, recipe and seed."""
     total_s: float
     peak_memory_bytes: int
     feature_bytes: int
-    """Size of the features that the probe read."""
+    """Size of the features that the probes read."""
 
 
 class Record(_Part):
@@ -222,11 +224,15 @@ class Predictions:
 
 
 def write_record(
-    results: Path, record: Record, predictions: Predictions, save_probe: Callable[[Path], None] | None = None
+    results: Path,
+    record: Record,
+    predictions: Predictions,
+    save_probe: Callable[[Path], None] | None = None,
+    add_files: Callable[[Path], None] | None = None,
 ) -> Path:
     """Write a run's folder under `results` and return it; the folder appears complete or not at all.
 
-    `save_probe` is asked to write the trained probe to the path it gets.
+    `save_probe` is asked to write the trained probe to the path it gets, `add_files` whatever else to the folder.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -250,6 +256,8 @@ def write_record(
         (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
         if save_probe:
             save_probe(temporary / "probe.safetensors")
+        if add_files:
+            add_files(temporary)
         temporary.replace(folder)
     return folder
 

@@ -63,15 +63,34 @@ def bootstrap_interval(
     outcomes = np.asarray(values, dtype=np.float64)
     if outcomes.ndim != 1 or not np.isfinite(outcomes).all():
         raise ValueError("values must be one finite number per sample")
-    names = np.arange(len(outcomes)) if groups is None else np.asarray(groups)
-    if names.shape != outcomes.shape:
-        raise ValueError(f"groups {names.shape} and values {outcomes.shape} must have one entry per sample")
-    _, member = np.unique(names, return_inverse=True)
-    sums, sizes = np.bincount(member, weights=outcomes).astype(np.float64), np.bincount(member)
-    if len(sums) < 2:
-        raise ValueError(f"the bootstrap needs at least two independent samples, got {len(sums)}")
+    sums, sizes = _group_sums(outcomes, groups)
     means = _resampled_means(sums, sizes, draws, seed)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(float(low), float(high))
+
+
+def bootstrap_ratio_interval(
+    parts: ArrayLike,
+    wholes: ArrayLike,
+    groups: ArrayLike | None = None,
+    confidence: float = 0.95,
+    draws: int = 2000,
+    seed: int = 0,
+) -> Interval | None:
+    """Percentile bootstrap interval of sum(parts) / sum(wholes), both [n], drawn together sample by sample.
+
+    `groups` as in `bootstrap_interval`. None where the wholes add up to nothing, or less, in any of the resamples: the
+    ratio has no bounded interval then. Raises what `bootstrap_interval` raises.
+    """
+    _check_confidence(confidence)
+    columns = np.asarray(parts, dtype=np.float64), np.asarray(wholes, dtype=np.float64)
+    if columns[0].ndim != 1 or columns[0].shape != columns[1].shape or not np.isfinite(columns).all():
+        raise ValueError("parts and wholes must be one finite number per sample")
+    # The same seed draws the same samples for both.
+    part, whole = (_resampled_means(*_group_sums(column, groups), draws, seed) for column in columns)
+    if (whole <= 0).any():
+        return None
+    low, high = np.quantile(part / whole, [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(float(low), float(high))
 
 
@@ -177,6 +196,20 @@ def _clusters(change: NDArray[np.int64], groups: ArrayLike) -> tuple[NDArray[np.
     if len(sizes) < 2:
         raise ValueError("a difference needs at least two groups that are independent")
     return np.rint(np.bincount(member, weights=change)).astype(np.int64), sizes
+
+
+def _group_sums(
+    outcomes: NDArray[np.float64], groups: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Sums of the outcomes and numbers of the samples, group by group; each sample is one where there are none."""
+    names = np.arange(len(outcomes)) if groups is None else np.asarray(groups)
+    if names.shape != outcomes.shape:
+        raise ValueError(f"groups {names.shape} and values {outcomes.shape} must have one entry per sample")
+    _, member = np.unique(names, return_inverse=True)
+    sums, sizes = np.bincount(member, weights=outcomes).astype(np.float64), np.bincount(member)
+    if len(sums) < 2:
+        raise ValueError(f"the bootstrap needs at least two independent samples, got {len(sums)}")
+    return sums, sizes
 
 
 def _resampled_means(sums: NDArray[np.float64], sizes: NDArray[np.int64], draws: int, seed: int) -> NDArray[np.float64]:

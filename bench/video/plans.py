@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.scores.records import FrameOrder
 from bench.video.clips import segment_indices, timed_step
 from bench.video.decode import Decoder, Video
 from bench.video.info import VideoInfo
+from bench.video.orders import in_order
 from bench.video.views import Interpolation, view_crops
 
 _MOST_FRAMES_AT_ONCE = 16
@@ -82,6 +84,8 @@ class ClipPlan:
     """Frames of a clip per second of the video; `frame_step` then means nothing."""
     duration_s: float | None = None
     """Seconds that a clip spans; `frame_step` then means nothing."""
+    frame_order: FrameOrder = "ordered"
+    """In which order the frames of a clip are shown."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
@@ -99,7 +103,8 @@ class ClipPlan:
         step = step_in(self, item, video.info)
         rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
         within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
-        indices = [[first + index for index in clip] for clip in within]
+        chosen = [[first + index for index in clip] for clip in within]
+        indices = ordered_clips(chosen, self.frame_order, item)
         for frames, places in read_clips(video, indices):
             crops = view_crops(
                 frames,
@@ -145,6 +150,15 @@ def random_state(*parts: object) -> np.random.RandomState:
     """A random stream that depends on these parts alone."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+
+
+def ordered_clips(clips: Sequence[Sequence[int]], order: FrameOrder, item: VideoItem) -> list[list[int]]:
+    """The chosen frames of an item's clips, segment by segment, in an order.
+
+    A shuffle depends on the sample, its draw and the segment alone: runs of several seeds share their tokens.
+    """
+    streams = (random_state("frame order", item.id, item.draw, segment) for segment in range(len(clips)))
+    return [in_order(clip, order, rng) for clip, rng in zip(clips, streams, strict=True)]
 
 
 def read_clips(

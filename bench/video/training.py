@@ -19,13 +19,14 @@ from PIL import Image
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.scores.records import FrameOrder
 from bench.video.augment import Augmentation, Crop, draw_crop
 from bench.video.autoaugment import ImageOp, draw_autoaugment
 from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video
 from bench.video.erasing import Erasing, draw_erasing
 from bench.video.frame_ops import Op, apply_ops
-from bench.video.plans import VideoItem, frame_range, random_state, read_clips, step_in
+from bench.video.plans import VideoItem, frame_range, ordered_clips, random_state, read_clips, step_in
 from bench.video.randaugment import draw_randaugment
 from bench.video.regions import Frames, Region
 from bench.video.views import normalise
@@ -102,6 +103,8 @@ class TrainViews:
     """Frames of a clip per second of the video; `frame_step` then means nothing."""
     duration_s: float | None = None
     """Seconds that a clip spans; `frame_step` then means nothing."""
+    frame_order: FrameOrder = "ordered"
+    """In which order the frames of a clip are shown."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "size"):
@@ -121,7 +124,8 @@ class TrainViews:
         first, count = frame_range(item, video.info)
         segments = range(self.num_segments)
         step = step_in(self, item, video.info)
-        indices = [[first + index for index in self._window(item, segment, count, step)] for segment in segments]
+        chosen = [[first + index for index in self._window(item, segment, count, step)] for segment in segments]
+        indices = ordered_clips(chosen, self.frame_order, item)
         views = [self.draw_view(item, segment, video.info.height, video.info.width) for segment in segments]
         for frames, places in read_clips(video, indices):
             for segment, view in enumerate(views):
