@@ -151,6 +151,9 @@ def test_key_frames_that_cannot_be_read_are_counted(films: Path, tmp_path: Path)
     ("options", "word"),
     [
         ({"probe": "linear"}, "reads whole clips, not boxes"),
+        ({"controls": "shuffled"}, "--controls is for tasks of whole clips"),
+        ({"labels": "10%"}, "--labels is for tasks of whole clips"),
+        ({"settings": {"clip.layers": 1}}, "clip.layers .* means nothing"),
         ({"settings": {"clip.views": 3}}, "clip.views 3 means nothing"),
         ({"settings": {"clip.starts_s": 903}}, "lies before second 903"),
         ({"settings": {**SHORT, "clip.resolution": 18}}, "do not divide into patches"),
