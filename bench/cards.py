@@ -418,7 +418,8 @@ def _validate(content: dict[str, Any], kind: type[Card], where: str) -> Card:
                 fix=nearest(str(first["loc"][-1]), _known(kind, first["loc"])),
             ) from error
         message = first["msg"].removeprefix("Value error, ")
-        raise BenchError(f"{field}: {message}" if field else message, where=where, fix="mend the card") from error
+        fix = "change it" if where.startswith("--") else "mend the card"
+        raise BenchError(f"{field}: {message}" if field else message, where=where, fix=fix) from error
 
 
 def _known(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

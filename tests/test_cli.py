@@ -200,7 +200,7 @@ def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
         (["run", "--seed", "x"], ["--seed"]),
         (["run", "--seed", "99999999999"], ["--seed"]),
         (["run", "--timeout-s", "0"], ["--timeout-s"]),
-        (["run", "--set", "probe.lr=-1"], ["lr"]),
+        (["run", "--set", "probe.lr=-1"], ["lr", "change it"]),
         (["run", "--set", "probe.lr=true"], ["lr"]),
         (["run", "--probe", "knn", "--set", "probe.neighbours=[0]"], ["neighbours"]),
         (["run", "--model", "", "--task", ""], ["no name given"]),

@@ -34,11 +34,12 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
         where = f"{path}: '{video}'"
         facts = with_fields(entry, ("class", "recipe_type", "subset"), where=where)
         label = whole_number(facts["recipe_type"], where=where)
-        known = names.setdefault(label, str(facts["class"]))
-        if known != facts["class"]:
-            what = f"recipe_type {label} is '{facts['class']}' here and '{known}' above"
+        task = str(facts["class"])
+        known = names.setdefault(label, task)
+        if known != task:
+            what = f"recipe_type {label} is '{task}' here and '{known}' above"
             raise BenchError(what, where=where, fix="download the file again")
-        if facts["subset"] in SPLIT_NAMES[split]:
+        if str(facts["subset"]) in SPLIT_NAMES[split]:
             start, end = _span(facts, where)
             expected = f"videos/{label}/{video}.mp4"
             rows.append(Row(video, label, number, expected, (video,), start_s=start, end_s=end))

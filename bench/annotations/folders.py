@@ -32,7 +32,9 @@ def read_class_folders(path: Path, root: Path, card: TaskCard) -> Annotations:
     for folder in folders:
         where = str(path / folder)
         label = number(folder, where=where) if number else _leading_number(folder, where)
-        names[label] = folder
+        if names.setdefault(label, folder) != folder and number is None:
+            what = f"label {label} is another folder's too, '{names[label]}'"
+            raise BenchError(what, where=where, fix="remove or rename one of the two")
         with os.scandir(path / folder) as entries:
             files = sorted(e.name for e in entries if e.name.lower().endswith(MEDIA_SUFFIXES) and e.name[0] != ".")
         for file in files:

@@ -55,8 +55,9 @@ def find_annotations(card: TaskCard, data: Path, split: Split) -> Path:
             found = next(iter(sorted(data.glob(place))), None)
             if found is not None:
                 return found
+    names = dict.fromkeys((*patterns, plain.name))
     raise BenchError(
-        f"no annotations of the {split} split: no {', '.join(patterns)} here or one folder down, and no {plain.name}",
+        f"no annotations of the {split} split: none of {', '.join(names)} here or one folder down",
         where=str(data),
         fix=f"`bench tasks {card.name}` shows the layout; or give --{'train' if split == 'train' else 'val'} FILE",
     )

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from bench.annotations.rows import Annotations, Row, Split
 from bench.annotations.tables import read_json, whole_number, with_fields
@@ -26,17 +28,32 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
     if "annotations" not in content:
         fix = "labels of the test split are not public: give val.json"
         raise BenchError("no 'annotations': the images have no labels", where=str(path), fix=fix)
-    names = {whole_number(c["id"], where=str(path)): str(c["name"]) for c in content["categories"]}
-    labels = {entry["image_id"]: entry["category_id"] for entry in content["annotations"]}
+    names = {
+        whole_number(category["id"], where=where): str(category["name"])
+        for where, category in _entries(path, content, "categories", ("id", "name"))
+    }
+    labels = {
+        str(entry["image_id"]): whole_number(entry["category_id"], where=where)
+        for where, entry in _entries(path, content, "annotations", ("image_id", "category_id"))
+    }
     rows = []
-    for number, entry in enumerate(content["images"], start=1):
-        where = f"{path}: image {number}"
-        image = with_fields(entry, ("id", "file_name"), where=where)
-        if image["id"] not in labels:
-            raise BenchError(f"'{image['file_name']}' has no annotation", where=where, fix="download the file again")
-        file = str(image["file_name"])
-        rows.append(Row(file, whole_number(labels[image["id"]], where=where), number, file))
+    for number, (where, image) in enumerate(_entries(path, content, "images", ("id", "file_name")), start=1):
+        file, label = str(image["file_name"]), labels.get(str(image["id"]))
+        if label is None:
+            raise BenchError(f"'{file}' has no annotation", where=where, fix="download the file again")
+        rows.append(Row(file, label, number, file))
     return Annotations(path, rows, _distinct(names))
+
+
+def _entries(
+    path: Path, content: dict[str, Any], kind: str, fields: tuple[str, ...]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Where it stands, and the mapping, of each entry of one of the lists of the file."""
+    if not isinstance(content[kind], list):
+        raise BenchError(f"'{kind}' is not a list", where=str(path), fix="download the file again")
+    for number, entry in enumerate(content[kind], start=1):
+        where = f"{path}: {kind} {number}"
+        yield where, with_fields(entry, fields, where=where)
 
 
 def _distinct(names: dict[int, str]) -> dict[int, str]:

@@ -60,15 +60,27 @@ def _parse(line: str, delimiter: str, root: Path, *, given: bool, where: str) ->
             where=where,
             fix="a path, one delimiter, a whole number; no header",
         )
-    if "\0" in name:
-        raise BenchError("the path holds a zero byte", where=where, fix="mend the row")
     if int(label) < 0:
         raise BenchError(f"label {label} is negative", where=where, fix="labels count from 0")
     return Sample(id=name, path=resolve(name, root, absolute_allowed=not given, where=where), label=int(label))
 
 
 def resolve(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str:
-    """The path of the file `name` of an annotation file. Raises BenchError where it leaves the folder `root`."""
+    """The path of the file `name` of an annotation file. Raises BenchError where it leaves the folder `root`, or is no
+    text that records and lists can hold."""
+    path = _inside(name, root, absolute_allowed=absolute_allowed, where=where)
+    if "\0" in path:
+        raise BenchError("the path holds a zero byte", where=where, fix="mend the row")
+    try:
+        path.encode()
+    except UnicodeEncodeError as error:
+        shown = path.encode("utf-8", "backslashreplace").decode("utf-8")
+        fix = "rename the file or its folder"
+        raise BenchError(f"the name of '{shown}' is not in UTF-8", where=where, fix=fix) from error
+    return path
+
+
+def _inside(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str:
     if absolute_allowed and Path(name).is_absolute():
         return os.path.normpath(name)
     base = os.path.abspath(root)  # noqa: PTH100 - does not follow links

@@ -138,12 +138,23 @@ def _annotation_paths(card: TaskCard, where: ListOptions, *, test_only: bool) ->
 
 
 def _class_names(card: TaskCard, num_classes: int, read: Mapping[Split, ReadSplit]) -> tuple[str, ...]:
-    """The card's names, else those that the annotations give; numbers where neither knows any."""
+    """The card's names, else those that the annotations give; numbers where neither knows any.
+
+    Raises BenchError where the splits call a class by two names. Folders have other names than files give.
+    """
     if isinstance(card.classes, tuple):
         return card.classes
     known: dict[int, str] = {}
+    alike = len({part.path.is_dir() for part in read.values()}) == 1
     for part in read.values():
-        known |= part.class_names or {}
+        for label, name in (part.class_names or {}).items():
+            other = known.setdefault(label, name)
+            if other != name and alike:
+                raise BenchError(
+                    f"class {label} is '{name}', and '{other}' in the training split",
+                    where=str(part.path),
+                    fix="give the two splits of one release",
+                )
     return tuple(known.get(i, str(i)) for i in range(num_classes))
 
 
@@ -160,7 +171,7 @@ def _infer_classes(path: Path, samples: list[Sample]) -> int:
 
 def _check_labels(path: Path, samples: list[Sample], num_classes: int, source: str) -> None:
     for sample in samples:
-        if sample.label >= num_classes:
+        if not 0 <= sample.label < num_classes:
             raise BenchError(
                 f"label {sample.label} of '{sample.id}' is out of range: {source} has classes 0 to {num_classes - 1}",
                 where=str(path),
@@ -171,9 +182,10 @@ def _check_labels(path: Path, samples: list[Sample], num_classes: int, source: s
 
 
 def _check_overlap(train: ReadSplit, test: ReadSplit) -> None:
-    shared = {sample.path for sample in train.samples} & {sample.path for sample in test.samples}
-    if train.ids_are_official and test.ids_are_official:
-        shared |= {sample.id for sample in train.samples} & {sample.id for sample in test.samples}
+    paths = {sample.path for sample in train.samples}
+    official = train.ids_are_official and test.ids_are_official
+    ids = {sample.id for sample in train.samples} if official else set()
+    shared = [sample.id for sample in test.samples if sample.path in paths or sample.id in ids]
     if shared:
         raise BenchError(
             f"{len(shared)} file(s) are in both lists, first '{min(shared)}'",

@@ -38,10 +38,14 @@ def verify(
     from bench.cards import load_task
     from bench.data import verify as verifying
     from bench.data.tables import print_report
-    from bench.files import atomic_write, cache_folder
+    from bench.files import atomic_write, cache_folder, writable_folder
     from bench.progress import Live
 
     card = load_task(task)
+    if report:  # not found out after a night of checking
+        if report.is_dir():
+            raise BenchError("is a folder", where=f"--report {report}", fix="name a file")
+        writable_folder(report.parent, option="--report")
     with Live() as reporter:
         found = verifying.verify(
             card,

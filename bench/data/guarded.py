@@ -76,10 +76,12 @@ def guarded_map(
     With `workers=0` all is done in this process, and nothing guards it. Processes end with the iterator.
 
     Raises the BenchError that `function` raises, and its other errors as RuntimeError with their traceback; BenchError
-    for a negative `workers`, or if processes die before they start.
+    for a negative `workers` or no time, or if processes die before they start.
     """
     if workers < 0:
         raise BenchError(f"there cannot be {workers} workers", where="--workers", fix="give 0 or more")
+    if not timeout_s > 0:
+        raise BenchError(f"{timeout_s:g} s is no time", where="--timeout-s", fix="give seconds above 0, such as 60")
     if workers == 0:
         for task in tasks:
             yield task, function(task, lambda: None)

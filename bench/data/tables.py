@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -39,10 +40,10 @@ def print_prepared(prepared: Prepared, rows: Sequence[Row], out: Path, task: str
     for note in prepared.notes:
         print(note)
     if prepared.encoding and prepared.lists:
-        print(f"next: bench run --task {task} --data {out}")
+        print("next: " + shlex.join(["bench", "run", "--task", task, "--data", str(out)]))
     elif prepared.lists:
-        lists = f"--train {out / prepared.lists['train']} --val {out / prepared.lists['test']}"
-        print(f"next: bench run --task {task} --data {prepared.source} {lists}")
+        lists = ["--train", str(out / prepared.lists["train"]), "--val", str(out / prepared.lists["test"])]
+        print("next: " + shlex.join(["bench", "run", "--task", task, "--data", prepared.source, *lists]))
 
 
 def _column(part: SplitReport) -> dict[str, str]:

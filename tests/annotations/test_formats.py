@@ -17,6 +17,7 @@ from bench.cards import load_task, replace
 
 LISTS = SHARED_DATA / "annotations"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="real annotation files are not here")
+INAT = '{"images": [{"id": 1, "file_name": "a.jpg"}], "categories": [{"id": 0, "name": "A"}], "annotations": [%s]}'
 KINETICS = "label,youtube_id,time_start,time_end,split\n"
 
 
@@ -153,6 +154,33 @@ def test_the_names_of_inat_come_from_its_annotations_or_folders(tmp_path: Path) 
     assert splits.class_names[1] == "00001_Animalia_Annelida_1" and [s.label for s in splits.test] == [0, 1]
 
 
+def test_splits_of_two_releases_of_inat_are_refused(tmp_path: Path) -> None:
+    standins.standin("inat21", tmp_path, train=2, test=2)
+    other = (tmp_path / "val.json").read_text().replace("Lumbricus 1", "Larus 1")
+    (tmp_path / "val.json").write_text(other)
+    with pytest.raises(BenchError, match=r"val\.json: class 1 is 'Larus 1', and 'Lumbricus 1' in the training split"):
+        load_splits(load_task("inat21"), ListOptions(tmp_path), tmp_path)
+    (tmp_path / "train.json").unlink()  # folders have names of their own
+    assert len(load_splits(load_task("inat21"), ListOptions(tmp_path), tmp_path).train) == 2
+
+
+def test_two_folders_of_one_label_are_refused(tmp_path: Path) -> None:
+    put(tmp_path, {"val/00001_a/x.jpg": "x", "val/1_b/x.jpg": "x"})
+    with pytest.raises(BenchError, match=r"val/1_b: label 1 is another folder's too, '00001_a'"):
+        read("inat21", tmp_path, "test")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="file names are text there")
+def test_a_file_name_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    put(tmp_path, {"val/n01440764/a.JPEG": "x"})
+    try:
+        (tmp_path / "val/n01440764/a.JPEG").rename(tmp_path / "val/n01440764/caf\udce9.JPEG")
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    with pytest.raises(BenchError, match=r"n01440764/caf.*\.JPEG' is not in UTF-8 - rename the file"):
+        read("in1k", tmp_path, "test")
+
+
 @needs_lists
 @pytest.mark.parametrize(
     ("task", "train", "val"), [("ucf101", "train.csv", "val.csv"), ("hmdb51", "train.txt", "val.txt")]
@@ -243,7 +271,16 @@ BAD = [
     ("diving48", "Diving48_V2_test.json", '[{"vid_name": "a", "label": "x"}]', "entry 1: 'x' is not a whole", "mend"),
     ("coin", "COIN.json", '{"database": []}', "no videos under 'database'", "COIN.json"),
     ("coin", "COIN.json", '{"database": {"a": {"class": "A", "subset": "testing"}}}', "no field 'recipe_type'", ""),
+    ("coin", "COIN.json", '{"database": {"a": {"class": [], "subset": [], "recipe_type": 0}}}', "no samples", "check"),
+    ("diving48", "Diving48_V2_test.json", '[{"vid_name": "a", "label": -1}]', "label -1 of 'a' is out of", "mend"),
+    ("diving48", "Diving48_V2_test.json", '[{"vid_name": "a\\u0000", "label": 1}]', ":1: the path holds a zero", ""),
+    ("diving48", "Diving48_V2_test.json", '[{"vid_name": "\\ud800", "label": 1}]', "\\ud800.mp4' is not in UTF-8", ""),
     ("inat21", "val.json", '{"images": [], "categories": []}', "no 'annotations'", "val.json"),
+    ("inat21", "val.json", INAT % '{"image_id": 1}', "annotations 1: no field 'category_id'", "again"),
+    ("inat21", "val.json", INAT % "3", "annotations 1: no field 'image_id'", "again"),
+    ("inat21", "val.json", INAT % '{"image_id": 1, "category_id": "x"}', "annotations 1: 'x' is not a whole", "mend"),
+    ("inat21", "val.json", INAT % '{"image_id": 2, "category_id": 0}', "images 1: 'a.jpg' has no annotation", "again"),
+    ("inat21", "val.json", '{"images": 1, "categories": [], "annotations": []}', "'images' is not a list", "again"),
     ("in1k", "LOC_val_solution.csv", "ImageId,PredictionString\na,n99 1 1\n", ":2: 'n99' is not a class", "lists"),
     ("in1k", "val/n00000001/a.JPEG", "x", "'n00000001' is not a class", "val/n00000001"),
     ("in1k", "val/a.JPEG", "x", "no class folders here", "--val"),

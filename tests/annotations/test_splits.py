@@ -40,7 +40,7 @@ def test_the_data_folder_holds_the_lists_of_the_card(tmp_path: Path) -> None:
         (CUSTOM, "a.mp4 0\nb.mp4 1\n", "c.mp4 2\n", ["label 2", "'c.mp4'", "val.csv"]),
         (CUSTOM, "a.mp4 0\nb.mp4 0\n", "c.mp4 0\n", ["two classes"]),
         (CUSTOM, "a.mp4 0\nb.mp4 100000000\n", "c.mp4 0\n", ["100000001 classes", "b.mp4"]),
-        (CUSTOM, "a.mp4 0\nb.mp4 1\n", "a.mp4 0\n", ["in both lists", "a.mp4"]),
+        (CUSTOM, "a.mp4 0\nb.mp4 1\n", "a.mp4 0\n", ["1 file(s) are in both lists", "'a.mp4'"]),
     ],
 )
 def test_lists_that_would_mislead_are_refused(

@@ -50,6 +50,8 @@ def test_errors_of_the_function_end_the_work(workers: int) -> None:
         list(guarded_map(treat, ["a", "bug"], workers=workers, timeout_s=30, ahead=2))
 
 
-def test_a_negative_number_of_workers_is_refused() -> None:
+def test_a_negative_number_of_workers_and_no_time_are_refused() -> None:
     with pytest.raises(BenchError, match="-1 workers"):
         list(guarded_map(treat, ["a"], workers=-1, timeout_s=30, ahead=2))
+    with pytest.raises(BenchError, match="--timeout-s: 0 s is no time"):
+        list(guarded_map(treat, ["a"], workers=1, timeout_s=0, ahead=2))

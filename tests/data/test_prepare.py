@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.trees import add_row, pictures, write_frames, write_in, write_tree
+from standins import standin
 from support import Run, assert_refused, write_video
 
 from bench.annotations import Sample, read
@@ -251,6 +253,15 @@ def test_impossible_wishes_are_refused(tree: Path, wishes: Wishes, words: str) -
     with pytest.raises(BenchError, match=words):
         ready(tree, wishes)
     assert not (tree.parent / "out").exists()
+
+
+def test_the_next_command_can_be_copied(bench_command: Run, tmp_path: Path) -> None:
+    standin("custom", tmp_path / "my data", train=2, test=2)
+    out = tmp_path / "its copy"
+    done = bench_command("data", "prepare", "custom", "--data", tmp_path / "my data", "--out", out, "--workers", 0)
+    arguments = shlex.split(done.stdout.rpartition("next: bench ")[2])
+    lists = ["--train", f"{out}/train.csv", "--val", f"{out}/val.csv"]
+    assert arguments == ["run", "--task", "custom", "--data", str(tmp_path / "my data"), *lists]
 
 
 def test_the_command_lists_what_it_could_not_read_and_ends_with_2(bench_command: Run, tree: Path) -> None:

@@ -251,6 +251,8 @@ def test_the_command_prints_a_table_writes_a_report_and_ends_with_2(bench_comman
         (["ssv2"], ["ssv2 needs your data"]),
         (["digits-motion"], ["makes its own data"]),
         (["custom", "--data", "."], ["no such list"]),
+        (["custom", "--data", ".", "--report", "."], ["--report .: is a folder", "name a file"]),
+        (["custom", "--data", ".", "--report", "/dev/null/r.json"], ["cannot write here", "--report"]),
     ],
 )
 def test_what_cannot_be_checked_is_said_in_one_line(bench_command: Run, arguments: list[str], words: list[str]) -> None:
