@@ -46,7 +46,15 @@ from bench.options import (
     parse_settings,
     split_names,
 )
-from bench.printing import print_facts, print_fetched, print_forecasts, print_list, print_models, show, table
+from bench.printing import (
+    print_extracted,
+    print_facts,
+    print_fetched,
+    print_forecasts,
+    print_list,
+    print_models,
+    show,
+)
 
 if TYPE_CHECKING:
     from bench.plan import RunPlan
@@ -181,10 +189,7 @@ def extract(
                     "cached_clips": sum(part.cached_clips for part in parts),
                 }
             )
-    if as_json:
-        print(json.dumps(summary, indent=1))
-    else:
-        show(table(summary))
+    print_extracted(summary, as_json)
 
 
 app.command(epilog=LEADERBOARD_EXAMPLE)(leaderboard)

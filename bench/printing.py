@@ -42,6 +42,25 @@ def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
     show(table(rows))
 
 
+def print_extracted(summary: list[dict[str, Any]], as_json: bool) -> None:
+    """One row a plan, of what `bench extract` did."""
+    if as_json:
+        print(json.dumps(summary, indent=1))
+        return
+    rows = [
+        {
+            "task": done["task"],
+            "model": done["model"],
+            "samples": f"{done['train']:,} + {done['test']:,}",
+            "unreadable": f"{done['failed']:,}",
+            "clips": f"{done['encoded_clips']:,} encoded, {done['cached_clips']:,} cached",
+            "cache": done["cache"],
+        }
+        for done in summary
+    ]
+    show(table(rows))
+
+
 def _listed(annotated: int, official: int | None) -> str:
     return f"{annotated:,}" if official in (None, annotated) else f"{annotated:,} of {official:,}"
 
