@@ -39,6 +39,25 @@ class _Card(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Anticipation(_Card):
+    """Clips that end before an action that is to be foreseen, and which actions count (protocol.md 3.6)."""
+
+    seconds: Positive = 1.0
+    """From the end of the clip to the anchor."""
+    anchor: Literal["before-start", "before-end"] = "before-start"
+    """Start of the action, as the challenge asks, or its end, as the official code does."""
+    times: Literal["timestamps", "frame-numbers"] = "timestamps"
+    """Which columns say when the action is. The official code takes their frame numbers for those of the video, though
+    they count whole 50 or 60 frames a second where most videos have 59.94: half an hour into a video, nearly two
+    seconds too late."""
+    unseen: Literal["counted", "left-out"] = "counted"
+    """Whether test samples count whose pair of verb and noun no training sample has. The official code leaves them
+    out."""
+    tokens: Literal["encoder", "encoder+predictor"] = "encoder"
+    """What the probe reads: the clip's tokens, or also those that the checkpoint's predictor expects `seconds` later
+    (protocol.md 4.4)."""
+
+
 class ClipProtocol(_Card):
     """Which frames and crops of a video the encoder sees (protocol.md 3.2, 3.3)."""
 
@@ -66,6 +85,8 @@ class ClipProtocol(_Card):
     number of layers; the last alone where empty (protocol.md 4.3)."""
     starts_s: NotNegative = 0.0
     """Of boxes: second of the annotations' clock at which the video files begin; 900 for films cut at 15 minutes."""
+    anticipation: Anticipation | None = None
+    """Of tasks of anticipation."""
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -113,6 +134,20 @@ class BoxAnnotations(_Card):
     """Frames per second of videos that are folders of frames."""
 
 
+class ActionAnnotations(_Card):
+    """What the annotations of actions in long videos mean, and the files beside them. An action is a pair of a verb
+    and a noun."""
+
+    verbs: AtLeastOne
+    """Verb classes, numbered from 0."""
+    nouns: AtLeastOne
+    verb_names: tuple[str, ...] = ()
+    """Names of the csv with the verbs' names, in the folder of the annotations; numbers where there is none."""
+    noun_names: tuple[str, ...] = ()
+    video_info: str = "EPIC_100_video_info.csv"
+    """Name of the csv with the rates of the videos, there too: frame numbers take them."""
+
+
 class Reference(_Card):
     """A published score of the task."""
 
@@ -140,10 +175,13 @@ class TaskCard(_Card):
     axis: Axis | None = None
     axis_source: str = ""
     """Who says that the task is about motion, or about appearance."""
-    data: Literal["digits", "lists", "boxes"] = "lists"
-    """`lists`: annotation files of the user's; `digits`: the embedded dataset; `boxes`: a sample is a key frame."""
+    data: Literal["digits", "lists", "boxes", "actions"] = "lists"
+    """`lists`: annotation files of the user's; `digits`: the embedded dataset; `boxes`: a sample is a key frame;
+    `actions`: a sample is an action in a long video, to be foreseen."""
     boxes: BoxAnnotations | None = None
     """Of tasks whose samples are key frames."""
+    actions: ActionAnnotations | None = None
+    """Of tasks whose samples are actions."""
     format: Format = "list"
     """Official format of the annotations. Lists of `path label` lines are read for every task, whatever it is."""
     annotations: AnnotationFiles = AnnotationFiles()
@@ -163,7 +201,7 @@ class TaskCard(_Card):
     """The clip protocol that is used where the user names none."""
     clips: dict[str, ClipProtocol] = {}
     """Clip protocols as papers report them, by name, for `--clip NAME`."""
-    metric: Literal["top1", "frame-mAP@0.5"] = "top1"
+    metric: Literal["top1", "frame-mAP@0.5", "action-recall@5"] = "top1"
     train_size: int | None = Field(default=None, ge=1)
     """Official number of training samples."""
     test_size: int | None = Field(default=None, ge=1)
@@ -184,10 +222,16 @@ class TaskCard(_Card):
     def _digits_name_their_label(self) -> TaskCard:
         if (self.data == "digits") != (self.label is not None):
             raise ValueError("label: give it exactly where data is 'digits'")
-        if (self.data == "boxes") != (self.boxes is not None) or (self.data == "boxes") != (self.metric != "top1"):
+        is_boxes = self.data == "boxes"
+        if any(is_boxes != said for said in (self.boxes is not None, self.metric == "frame-mAP@0.5")):
             raise ValueError("boxes: give it, and the metric frame-mAP@0.5, exactly where data is 'boxes'")
         if self.boxes and (not isinstance(self.classes, tuple) or len(self.classes) != len(self.boxes.action_ids)):
             raise ValueError("boxes.action_ids: one number for each name of classes")
+        is_actions = self.data == "actions"
+        if any(is_actions != said for said in (self.actions is not None, self.metric == "action-recall@5")):
+            raise ValueError("actions: give it, and the metric action-recall@5, exactly where data is 'actions'")
+        for name, clip in {"clip": self.clip, **{f"clips.{name}": clip for name, clip in self.clips.items()}}.items():
+            _check_anticipation(name, clip, needed=is_actions)
         if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):
             raise ValueError("classes: a name is given twice")
         unknown = [reference.clip for reference in self.references if reference.clip not in self.clips]
@@ -199,6 +243,14 @@ class TaskCard(_Card):
     def num_classes(self) -> int | None:
         """Number of classes that the card states."""
         return self.classes if self.classes is None or isinstance(self.classes, int) else len(self.classes)
+
+
+def _check_anticipation(name: str, clip: ClipProtocol, *, needed: bool) -> None:
+    """Raise ValueError where a clip protocol does not fit a task of anticipation, or is one and the task is not."""
+    if (clip.anticipation is not None) != needed:
+        raise ValueError(f"{name}.anticipation: give it exactly where data is 'actions'")
+    if needed and (clip.fps is None or clip.segments > 1 or clip.sampling != "center"):
+        raise ValueError(f"{name}: clips before an action have fps, one segment, and no sampling")
 
 
 class Optimisation(_Card):
@@ -372,7 +424,8 @@ def replace(card: Card, changes: dict[str, Any], where: str) -> Card:
 def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Key -> the part of `content` that holds it, for every key that a user may set."""
     if isinstance(card, TaskCard):
-        return dict.fromkeys(content["clip"], content["clip"])
+        ending = content["clip"]["anticipation"] or {}
+        return {**dict.fromkeys(ending, ending), **dict.fromkeys(content["clip"], content["clip"])}
     sections = [content[name] for name in ("optimisation", "selection", "boxes") if content.get(name)]
     homes = {key: section for section in sections for key in section}
     return {**homes, **dict.fromkeys(("train_views", "augmentation", "streaming", "neighbours"), content)}

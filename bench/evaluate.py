@@ -19,6 +19,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from bench.anticipation.plan import AnticipationPlan
+from bench.anticipation.run import encode_actions, load_foreseer, run_anticipation
 from bench.boxes.plan import BoxPlan
 from bench.boxes.run import run_boxes
 from bench.controls import other_orders, with_order
@@ -206,6 +208,8 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     if isinstance(plan, BoxPlan):
         return run_boxes(plan, reporter)
+    if isinstance(plan, AnticipationPlan):
+        return run_anticipation(plan, reporter)
     prepared = prepare(plan, reporter)
     measured = measure(prepared.job, prepared.inputs, reporter)
     return keep(prepared, measured, reporter)
@@ -312,6 +316,8 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
 
 def prepare_encoder(plan: RunPlan) -> Encoder:
     """The encoder on its device, in its precision, giving the tokens of the layers that the probe reads."""
+    if isinstance(plan, AnticipationPlan):
+        return load_foreseer(plan)
     encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
     return encoder.reading(plan.facts.out_layers)
 
@@ -323,6 +329,8 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
     """
     if isinstance(plan, BoxPlan):
         raise BenchError("boxes are encoded by `bench run` alone, which keeps them", where=f"task {plan.task.name}")
+    if isinstance(plan, AnticipationPlan):
+        return encode_actions(plan, encoder, reporter)
     if plan.recipe.streaming:
         raise BenchError(
             f"recipe {plan.recipe.name} encodes its training clips anew in every epoch: none go to the cache",

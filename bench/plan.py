@@ -206,6 +206,10 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
         from bench.boxes.plan import make_box_plan  # it builds on this module
 
         return make_box_plan(options, task, _section(options.settings, "probe"))
+    if task.data == "actions":
+        from bench.anticipation.plan import make_anticipation_plan  # it builds on this module
+
+        return make_anticipation_plan(options, task, _section(options.settings, "probe"))
     recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from typing import Any
@@ -20,7 +21,7 @@ from bench.probing import train as probe_training
 from bench.probing.streaming import StreamCounts
 from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
-from bench.scores.records import Cost, Failure, Head, Predictions, Record, Split
+from bench.scores.records import Cost, Failure, Head, Predictions, Record, Score, Split
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Outcome:
     further: Further
 
 
-def make_record(done: Outcome) -> Record:
-    """Everything about a run, as it goes to disk."""
+def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_notes: Sequence[str] = ()) -> Record:
+    """Everything about a run, as it goes to disk. `scores` are given where they are not of one label a sample."""
     plan, encoder, fitted = done.plan, done.encoder, done.fitted
     now = datetime.now(timezone.utc)
-    score = score_of(plan.task.metric, done.predictions.labels, done.predictions.probabilities, len(done.test.failures))
+    if scores is None:
+        truth, said = done.predictions.labels, done.predictions.probabilities
+        scores = [score_of(plan.task.metric, truth, said, len(done.test.failures))]
     return Record(
         run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
@@ -58,7 +61,7 @@ def make_record(done: Outcome) -> Record:
         num_train=len(done.train.samples) if done.train else 0,
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
-        scores=[score],
+        scores=list(scores),
         heads=[head_facts(head) for head in fitted.heads],
         controls=done.further.controls,
         motion_shares=done.further.motion_shares,
@@ -68,7 +71,7 @@ def make_record(done: Outcome) -> Record:
             for split, part in _parts(done).items()
             for sample, reason in part.failures.items()
         ],
-        notes=_notes(done),
+        notes=[*_notes(done), *more_notes],
         arguments=plain_facts(asdict(plan.options)),
         resolved=_resolved(done),
         digests=_digests(done),

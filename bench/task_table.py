@@ -35,7 +35,11 @@ def task_lines(card: TaskCard) -> dict[str, str]:
         "samples": f"{_count(card.train_size)} training, {_count(card.test_size)} test" if card.test_size else "",
         "media": card.media,
         "metric": card.metric,
-        "format": {"digits": "brings its own data", "boxes": "rows of boxes"}.get(card.data, card.format),
+        "format": {
+            "digits": "brings its own data",
+            "boxes": "rows of boxes",
+            "actions": "actions in long videos",
+        }.get(card.data, card.format),
         "annotations": f"training: {train}\ntest: {test}" if train else "",
         "layout": card.layout.rstrip() or ("" if card.data == "digits" else f"DATA/{card.train}, DATA/{card.test}"),
         "clip": _clip(card.clip),
@@ -53,6 +57,8 @@ def _count(number: int | None) -> str:
 
 
 def _classes(card: TaskCard) -> str:
+    if card.actions:
+        return f"{card.actions.verbs} verbs, {card.actions.nouns} nouns, and the pairs of them that the lists hold"
     if not isinstance(card.classes, tuple):
         return f"{card.classes:,}, named by the annotations" if card.classes else "from your lists"
     shown = "; ".join(card.classes[:_CLASSES_SHOWN])
@@ -64,12 +70,20 @@ def _clip(clip: ClipProtocol) -> str:
     own = "the encoder's own"
     # Fields that are as by default say nothing; the two that the encoder may decide are always told.
     pace = {} if clip.fps or clip.duration_s else {"step": clip.step or own}
-    told = {"frames": clip.frames or own, **pace} | clip.model_dump(exclude_defaults=True)
+    told = {"frames": clip.frames or own, **pace} | clip.model_dump(exclude_defaults=True, exclude={"anticipation"})
     if isinstance(clip.layers, dict):
         told["layers"] = " or ".join(f"{_joined(layers)} of {depth}" for depth, layers in clip.layers.items())
     elif clip.layers:
         told["layers"] = _joined(clip.layers)
-    return ", ".join(f"{name} {value}" for name, value in told.items())
+    words = [f"{name} {value}" for name, value in told.items()]
+    if ahead := clip.anticipation:
+        words += [
+            f"{ahead.seconds:g} s {ahead.anchor}",
+            ahead.times,
+            f"unseen {ahead.unseen}",
+            f"tokens {ahead.tokens}",
+        ]
+    return ", ".join(words)
 
 
 def _joined(layers: Sequence[int]) -> str:

@@ -195,6 +195,18 @@ def hmdb51(card: TaskCard, folder: Path, members: list[Member], rng: np.random.G
         write_lines(folder / "testTrainMulti_7030_splits" / f"{name_of(card, label)}_test_split1.txt", rows)
 
 
+def ek100(card: TaskCard, folder: Path, members: list[Member], rng: np.random.Generator) -> None:
+    """Actions `take plate`, `take knife`, ... one a video, whose clip is the video's first frame."""
+    columns = "narration_id,participant_id,video_id,start_timestamp,stop_timestamp,start_frame,stop_frame"
+    for split, file in (("train", "train"), ("test", "validation")):
+        rows = [f"{columns},verb,verb_class,noun,noun_class"]
+        for label, i in of_split(members, split):
+            name = f"P{1 + ['train', 'test'].index(split):02d}_{10 * label + i:02d}"
+            video(folder / name[:3] / "videos" / f"{name}.MP4", label, rng)
+            rows.append(f"{name}_0,{name[:3]},{name},00:00:01.00,00:00:01.10,8,9,take,0,noun {label},{label}")
+        write_lines(folder / "annotations" / f"EPIC_100_{file}.csv", rows)
+
+
 LAYOUTS: dict[str, Callable[[TaskCard, Path, list[Member], np.random.Generator], None]] = {
     "custom": custom,
     "k400": kinetics,
@@ -209,5 +221,6 @@ LAYOUTS: dict[str, Callable[[TaskCard, Path, list[Member], np.random.Generator],
     "coin": coin,
     "ucf101": ucf101,
     "hmdb51": hmdb51,
+    "ek100": ek100,
 }
 """Card name -> what makes its layout."""

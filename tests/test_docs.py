@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 from ava_standin import ava_standin
+from kitchens import kitchen, with_predictor
 from made_results import made_results
 from support import GOLDEN, ROOT, Run
 
@@ -63,6 +64,9 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
     small["ssv2-probe.pth.tar"] = "ssv2-probe.pth.tar --probe-classes ssv2-classes.txt"
     if "/data/ava" in command:
         small["/data/ava"] = str(ava_standin(users_folder / "ava", train=4, test=2, starts_s=0))
+    if "ek100" in command:
+        small["/data/epic-kitchens-100"] = str(kitchen(users_folder / "epic", train=3, test=2))
+        with_predictor(users_folder / "vitl.pt")
     for shown, replaced in small.items():
         command = command.replace(shown, replaced)
     arguments = shlex.split(command)[1:]
@@ -84,6 +88,9 @@ def test_documented_commands_work(bench_command: Run, users_folder: Path, docume
         assert bench_command(*before, cwd=users_folder).returncode == 0
     if arguments[0] == "run" and "--probe" not in arguments and "--probe-weights" not in arguments:
         arguments += ["--set", "probe.min_steps=40"]
+    if "ek100" in arguments and arguments[0] == "run":
+        arguments += ["--set", "probe.epochs=1", "--set", "probe.lr=0.01", "--set", "clip.frames=8"]
+        arguments += ["--set", "clip.resolution=32"]
     if "digits-motion" in arguments:
         arguments += ["--limit", "100", "--max-failed", "0"]
     done = bench_command(*arguments, cwd=users_folder)

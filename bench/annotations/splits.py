@@ -50,6 +50,8 @@ def load_splits(
     if card.data == "digits":
         splits = _digits(card, where, cache, progress)
         return replace(splits, train=[]) if test_only else splits
+    if card.data == "actions":
+        return _actions(card, where)
     paths = _annotation_paths(card, where, test_only=test_only)
     read = read_splits(card, paths, where.data)
     counted = read.get("train", read["test"])
@@ -70,6 +72,9 @@ def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]
         raise BenchError(f"task {card.name} brings its own data", fix="bench.digits reads it")
     if where.data is None or not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check it")
+    if card.data == "actions":
+        both = _actions(card, where)
+        return both.train if split == "train" else both.test
     path = (where.train if split == "train" else where.val) or find_annotations(card, where.data, split)
     part = read_splits(card, {split: path}, where.data)[split]
     num_classes = card.num_classes or _infer_classes(part.path, part.samples)
@@ -109,6 +114,12 @@ def _digits(card: TaskCard, where: ListOptions, cache: Path, progress: Callable[
         ]
 
     return Splits(samples("train"), samples("test"), names)
+
+
+def _actions(card: TaskCard, where: ListOptions) -> Splits:
+    from bench.annotations.actions import load_actions  # it builds on this module
+
+    return load_actions(card, where)
 
 
 def _annotation_paths(card: TaskCard, where: ListOptions, *, test_only: bool) -> dict[Split, Path]:

@@ -62,6 +62,9 @@ def prepare(
     """
     if where.data is None:
         raise BenchError("which folder holds the data?", where=f"task {card.name}", fix="give --data FOLDER")
+    if card.data == "actions":
+        what = "the clips of anticipation lie before the actions that would be cut out"
+        raise BenchError(what, where=f"task {card.name}", fix="make whole videos smaller, under their own names")
     encoding = _encoding(wishes, reporter)
     check_out(out, where.data)
     splits = read_splits(card, where)

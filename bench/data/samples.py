@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from bench.annotations import Sample
+from bench.annotations.actions import load_actions
 from bench.annotations.formats import find_annotations
 from bench.annotations.formats import read_splits as read_annotations
 from bench.annotations.rows import Split
@@ -26,6 +27,9 @@ def read_splits(card: TaskCard, where: ListOptions) -> Splits:
         raise BenchError(f"task {card.name} needs your data", fix="give --data FOLDER, or --train LIST and --val LIST")
     if where.data is not None and not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check --data")
+    if card.data == "actions":
+        both = load_actions(card, where)
+        return {"train": both.train, "test": both.test}
     folder = where.data or Path()
     paths: dict[Split, Path] = {
         "train": where.train or find_annotations(card, folder, "train"),

@@ -65,6 +65,8 @@ class EncoderFacts:
     """Frames that a still image is repeated to: 1 where the encoder takes it as it is, none for one tubelet."""
     special_tokens: int = 0
     """Tokens beside the patches (class, registers) that each step of the grid's time begins with."""
+    predicted_steps: int = 0
+    """Steps of time after the clip whose tokens are predicted, and follow the clip's."""
     fixed_num_frames: bool = False
     """Whether clips must have the frames of `input_spec`."""
     fixed_resolution: bool = False
@@ -133,9 +135,10 @@ class EncoderFacts:
         return frames // tubelet_size, height // self.patch_size, width // self.patch_size
 
     def num_tokens(self, num_frames: int, height: int, width: int) -> int:
-        """Tokens N of a clip: t * (special tokens + h * w) of every layer that is read. Raises BenchError as `grid`."""
+        """Tokens N of a clip: t * (special tokens + h * w) of every layer that is read, and predicted steps. Raises
+        BenchError as `grid`."""
         t, h, w = self.grid(num_frames, height, width)
-        return t * (self.special_tokens + h * w) * max(1, len(self.out_layers))
+        return (t + self.predicted_steps) * (self.special_tokens + h * w) * max(1, len(self.out_layers))
 
     def flops(self, num_tokens: int) -> float:
         """Multiply-adds x 2 of one clip of N tokens: as measured, or projections and attention of a transformer, or 0

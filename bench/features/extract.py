@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -91,11 +91,14 @@ def _view_fields(plan: ClipPlan | TrainViews) -> dict[str, Any]:
         unusual["interpolation"] = plan.interpolation
     if plan.squash:
         unusual["squash"] = True
+    if plan.ending:
+        unusual["ending"] = asdict(plan.ending)
+    draws = plan.ending.drawn if plan.ending else plan.sampling == "random"
     return {
         "views": plan.views,
         "short_side": plan.short_side,
         "sampling": plan.sampling,
-        "seed": plan.seed if plan.sampling == "random" else None,
+        "seed": plan.seed if draws else None,
         **unusual,
     }
 

@@ -10,7 +10,7 @@ Shapes: S settings, B clips, N tokens, M queries, D channels, H heads, C classes
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 import torch.nn.functional as F
@@ -73,7 +73,15 @@ def initial_weights(embed_dim: int, num_classes: int, num_blocks: int, *, seed: 
 def block_logits(
     weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, *, norm_eps: float, recompute: bool = False
 ) -> Tensor:
-    """Logits [B, C] of one probe for tokens [B, N, D].
+    """Logits [B, C] of one probe for tokens [B, N, D]; `recompute` as in `pooled_tokens`."""
+    h = pooled_tokens(weights, tokens, num_heads, norm_eps=norm_eps, recompute=recompute)
+    return F.linear(h, weights["linear.weight"], weights["linear.bias"])
+
+
+def pooled_tokens(
+    weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, *, norm_eps: float, recompute: bool = False
+) -> Tensor:
+    """What the query of a probe makes of tokens [B, N, D]: [B, D]; M queries, which do not see each other: [B, M, D].
 
     `recompute`: keep only the inputs of the blocks, and compute the rest again when gradients flow back.
     """
@@ -84,8 +92,7 @@ def block_logits(
             x = checkpoint(_self_attention, x, block, num_heads, norm_eps, use_reentrant=False)
         else:
             x = _self_attention(x, block, num_heads, norm_eps)
-    h = _cross_attention(query, x, _part(weights, f"{attentive.BLOCK}."), num_heads, norm_eps)
-    return F.linear(h, weights["linear.weight"], weights["linear.bias"])
+    return _cross_attention(query, x, _part(weights, f"{attentive.BLOCK}."), num_heads, norm_eps)
 
 
 def _self_attention_blocks(weights: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
@@ -105,7 +112,7 @@ def _self_attention(x: Tensor, w: Mapping[str, Tensor], num_heads: int, eps: flo
 
 
 def _cross_attention(query: Tensor, x: Tensor, w: Mapping[str, Tensor], num_heads: int, eps: float) -> Tensor:
-    """What the query [1, 1, D], which has no norm of its own, makes of tokens [B, N, D]: [B, D]."""
+    """What queries [1, M, D], which have no norm of their own, make of tokens [B, N, D]: [B, M, D]; one: [B, D]."""
     k, v = _project(_norm(x, w, "norm1", eps), w, "xattn.kv").chunk(2, dim=-1)
     q = _project(query, w, "xattn.q").expand(len(x), -1, -1)
     h = (query + _attend(q, k, v, num_heads)).squeeze(1)
@@ -144,6 +151,13 @@ def settings_at_once(num_weights: int, device: torch.device) -> int:
 class BlockSweep:
     """S probes that share their initial weights and see the same tokens."""
 
+    logits_of = staticmethod(block_logits)
+    """What a probe makes of tokens."""
+
+    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss [] of logits [B, C] for targets [B], summed over clips."""
+        return F.cross_entropy(logits, targets, reduction="sum")
+
     def __init__(self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int) -> None:
         self.stack = Stack(initial, num_settings, alignment=_ALIGNMENT)
         self.num_heads = num_heads
@@ -160,7 +174,9 @@ class BlockSweep:
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C], without gradients."""
-        return torch.stack([_chunked_logits(w, tokens, self.num_heads, attentive.NORM_EPS) for w in self._settings])
+        return torch.stack(
+            [_chunked(self.logits_of, w, tokens, self.num_heads, attentive.NORM_EPS) for w in self._settings]
+        )
 
     def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
@@ -168,10 +184,10 @@ class BlockSweep:
         losses = self.stack.values.new_zeros(len(self._settings))
         for rows in _micro_batches(tokens):
             for index, weights in enumerate(self._settings):
-                logits = block_logits(
+                logits = self.logits_of(
                     weights, tokens[rows], self.num_heads, norm_eps=attentive.NORM_EPS, recompute=True
                 )
-                loss = F.cross_entropy(logits, targets[rows], reduction="sum") / len(tokens)
+                loss = self.loss_of(logits, targets[rows]) / len(tokens)
                 loss.backward()  # type: ignore[no-untyped-call]
                 losses[index] += loss.detach()
         return losses
@@ -187,15 +203,19 @@ class BlockProbe(AttentiveProbe):
     `norm_eps` is that of every LayerNorm: 1e-5 in official probes, the encoder's in Hugging Face's (protocol.md 2.4).
     """
 
+    logits_of = staticmethod(block_logits)
+
     def __init__(self, weights: Mapping[str, Tensor], num_heads: int, *, norm_eps: float = attentive.NORM_EPS) -> None:
         super().__init__(weights, num_heads)
         self.norm_eps = norm_eps
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _chunked_logits(dict(self.named_parameters()), tokens, self.num_heads, self.norm_eps)
+        return _chunked(self.logits_of, dict(self.named_parameters()), tokens, self.num_heads, self.norm_eps)
 
 
 @torch.no_grad()
-def _chunked_logits(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, norm_eps: float) -> Tensor:
+def _chunked(
+    logits_of: Callable[..., Tensor], weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, norm_eps: float
+) -> Tensor:
     chunks = [tokens[rows] for rows in _micro_batches(tokens)]
-    return torch.cat([block_logits(weights, chunk, num_heads, norm_eps=norm_eps) for chunk in chunks])
+    return torch.cat([logits_of(weights, chunk, num_heads, norm_eps=norm_eps) for chunk in chunks])

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench.encoders.contract import weights_digest
 from bench.errors import BenchError
@@ -25,15 +26,21 @@ from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe, Head
 
 
-def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedProbe]) -> tuple[FittedProbe, bool]:
+def remember(
+    cache: Path,
+    facts: Mapping[str, Any],
+    train: Callable[[], FittedProbe],
+    load: Callable[[Path], nn.Module] = lambda path: load_probe(path).heads[0],
+) -> tuple[FittedProbe, bool]:
     """The probe that `train` would give, and whether it was read from the cache instead of trained.
 
-    `facts` is what the training depends on besides the code: features, labels, recipe, seed, device.
+    `facts` is what the training depends on besides the code: features, labels, recipe, seed, device. `load` reads a
+    probe that was saved.
     """
     path = memory_path(cache, facts)
     if path.is_file():
         try:
-            return _read(path), True
+            return _read(path, load), True
         except (BenchError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)  # damaged: trained again
     fitted = train()
@@ -71,8 +78,8 @@ def _history(fitted: FittedProbe) -> dict[str, Any]:
     return {**history, "heads": [dataclasses.asdict(head) for head in fitted.heads]}
 
 
-def _read(path: Path) -> FittedProbe:
-    metadata, probe = read_metadata(path), load_probe(path).heads[0]
+def _read(path: Path, load: Callable[[Path], nn.Module]) -> FittedProbe:
+    metadata, probe = read_metadata(path), load(path)
     if weights_digest(probe, {}) != metadata["sha256"]:
         raise ValueError("checksum differs")
     history = json.loads(metadata["fitted"])

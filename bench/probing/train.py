@@ -9,7 +9,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,7 @@ from bench.errors import BenchError
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.loop import TrainResult, make_plan, train_sweep
-from bench.probing.scoring import held_out_scores, log_probabilities
+from bench.probing.scoring import Logits, held_out_scores, log_probabilities
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TokenSource
 from bench.probing.split import Rows, stratified_split
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
@@ -35,6 +35,26 @@ _MANY_EPOCHS = 10
 """Epochs from which on that is worth a pass over all tokens beforehand."""
 
 
+class Objective(Protocol):
+    """What a probe is trained and chosen for where that is not one label a sample and its accuracy."""
+
+    def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
+        """Samples to train on before the choice, and those it is made on."""
+        ...
+
+    def sweep(
+        self, card: ProbeCard, embed_dim: int, num_settings: int, num_heads: int, *, seed: int, device: str
+    ) -> blocks.BlockSweep:
+        """Untrained probes of so many settings."""
+        ...
+
+    def scores(
+        self, logits: Logits, source: TokenSource, rows: Rows, labels: Rows, *, device: str, batch_size: int
+    ) -> tuple[list[float], list[float]]:
+        """Of each setting: what is chosen by, 0 to 1, and the mean loss."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Head:
     """One setting of a sweep, for the record."""
@@ -45,7 +65,8 @@ class Head:
     neighbours: int | None
     """For knn: k."""
     held_out_accuracy: float | None
-    """Share of the held-out samples; empty where nothing was held out, or the setting diverged."""
+    """Share of the held-out samples, or what else the objective chooses by, 0 to 1; empty where nothing was held out,
+    or the setting diverged."""
     held_out_loss: float | None
     train_loss: float | None
     """Mean over the last epoch; empty for knn, or where the setting diverged."""
@@ -84,6 +105,7 @@ def fit(
     progress: Progress | None = None,
     held_out: HeldOut | None = None,
     checkpoints: Checkpoints | None = None,
+    objective: Objective | None = None,
 ) -> FittedProbe:
     """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's.
 
@@ -91,7 +113,7 @@ def fit(
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
     started = time.perf_counter()
-    source = train if isinstance(train, TokenStream) else _prepared(card, train, device)
+    source = train if isinstance(train, TokenStream) or objective else _prepared(card, train, device)
     if held_out is not None and isinstance(source, NormalisedTokens):
         held_out = replace(held_out, tokens=NormalisedTokens(held_out.tokens, eps=attentive.NORM_EPS))
     job = _Job(
@@ -105,6 +127,7 @@ def fit(
         progress,
         held_out,
         checkpoints,
+        objective,
     )
     everything = np.arange(train.num_samples)
     if card.selection is None:
@@ -115,7 +138,7 @@ def fit(
         rest, chosen_on = job.split()
         swept = job.sweep(rest, chosen_on)
         chosen, final, num_held_out = swept.chosen, swept.best, len(chosen_on)
-        heads = job.heads(swept.result, swept.scores, chosen=chosen, num_held_out=num_held_out)
+        heads = job.heads(swept.result, swept.scores, chosen=chosen)
         if card.selection.refit:
             final = job.train([chosen], everything, "refit").setting(0)
     steps, epochs, batch_size = job.schedule(final.num_samples)
@@ -173,8 +196,8 @@ def predict(
     return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in parts])
 
 
-def choose(diverged: Sequence[bool], correct: Sequence[int], loss: Sequence[float]) -> int:
-    """The setting with most correct held-out samples, then the lowest loss, then the lowest index."""
+def choose(diverged: Sequence[bool], correct: Sequence[float], loss: Sequence[float]) -> int:
+    """The setting that does best on the held-out samples, then the lowest loss, then the lowest index."""
     candidates = [index for index, bad in enumerate(diverged) if not bad]
     if not candidates:
         raise _diverged()
@@ -209,8 +232,8 @@ class _Swept:
     """All settings of a recipe, trained without the held-out samples and scored on them."""
 
     result: TrainResult
-    scores: tuple[list[int], list[float]]
-    """Of every setting: correct held-out samples, and mean loss on them."""
+    scores: tuple[list[float], list[float]]
+    """Of every setting: share of correct held-out samples, and mean loss on them."""
     chosen: int
     best: _Final
 
@@ -229,6 +252,7 @@ class _Job:
     progress: Progress | None
     held_out: HeldOut | None
     checkpoints: Checkpoints | None
+    objective: Objective | None
 
     def split(self) -> tuple[Rows, Rows]:
         """Samples to train on before the choice, and those it is made on."""
@@ -236,6 +260,8 @@ class _Job:
             return np.setdiff1d(np.arange(len(self.labels)), self.held_out.rows), self.held_out.readable
         if self.card.selection is None or isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
+        if self.objective is not None:
+            return self.objective.hold_out(self.card.selection.held_out, seed=self.seed)
         return stratified_split(self.labels, self.card.selection.held_out, seed=self.seed)
 
     def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
@@ -264,7 +290,7 @@ class _Job:
         groups = self._groups()
         loss: list[float] = []
         diverged: list[bool] = []
-        correct: list[int] = []
+        correct: list[float] = []
         held_out_loss: list[float] = []
         best: _Final | None = None
         for number, group in enumerate(groups, start=1):
@@ -296,6 +322,8 @@ class _Job:
         self, num_settings: int, rows: Rows
     ) -> attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep:
         D = self.source.embed_dim
+        if self.objective is not None:
+            return self.objective.sweep(self.card, D, num_settings, self.num_heads, seed=self.seed, device=self.device)
         if isinstance(self.source, PooledTokens):
             initial = linear.initial_weights(D, self.num_classes, seed=self.seed)
             mean, deviation = linear.standardisation(self.source, rows)
@@ -322,22 +350,20 @@ class _Job:
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)
 
-    def score(self, trained: _Trained, held_out: Rows) -> tuple[list[int], list[float]]:
-        """Correct held-out samples and mean loss of every setting."""
+    def score(self, trained: _Trained, held_out: Rows) -> tuple[list[float], list[float]]:
+        """Share of correct held-out samples and mean loss of every setting."""
         if self.held_out is not None:
             source, rows, labels = self.held_out.tokens, np.arange(len(held_out)), self.labels[held_out]
         elif isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
         else:
             source, rows, labels = self.source, held_out, self.labels
-        return held_out_scores(
-            trained.sweep.logits,
-            source,
-            rows,
-            labels,
-            device=self.device,
-            batch_size=self.schedule(len(trained.rows))[2],
-        )
+        data = (trained.sweep.logits, source, rows, labels)
+        batch_size = self.schedule(len(trained.rows))[2]
+        if self.objective is not None:
+            return self.objective.scores(*data, device=self.device, batch_size=batch_size)
+        correct, loss = held_out_scores(*data, device=self.device, batch_size=batch_size)
+        return [count / len(rows) for count in correct], loss
 
     def schedule(self, num_samples: int) -> tuple[int, int, int]:
         """(steps, epochs, batch size) of a training on this many samples; knn has no steps."""
@@ -349,10 +375,9 @@ class _Job:
     def heads(
         self,
         result: TrainResult,
-        scores: tuple[list[int], list[float]] | None,
+        scores: tuple[list[float], list[float]] | None,
         *,
         chosen: int,
-        num_held_out: int = 0,
     ) -> list[Head]:
         """The record of every setting."""
         heads = []
@@ -365,7 +390,7 @@ class _Job:
                     lr=lr,
                     weight_decay=decay,
                     neighbours=self.card.neighbours[index] if self.card.neighbours else None,
-                    held_out_accuracy=scores[0][index] / num_held_out if scores and scored else None,
+                    held_out_accuracy=scores[0][index] if scores and scored else None,
                     held_out_loss=scores[1][index] if scores and scored else None,
                     train_loss=None if diverged or self.card.kind == "knn" else result.loss[index],
                     diverged=diverged,

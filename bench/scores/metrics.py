@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.errors import BenchError
+from bench.scores.anticipation import ClassRecall, class_mean_recall
 from bench.scores.detection import FrameMap, frame_map
 from bench.scores.records import Score
 from bench.scores.statistics import wilson_interval
 
-__all__ = ["METRICS", "FrameMap", "Outcome", "frame_map", "score_of", "top1"]
+__all__ = ["METRICS", "ClassRecall", "FrameMap", "Outcome", "class_mean_recall", "frame_map", "score_of", "top1"]
 
 
 @dataclass(frozen=True)

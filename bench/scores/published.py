@@ -39,7 +39,7 @@ class PublishedScore:
     views: str
     """Frames x temporal clips x spatial crops."""
     value: float
-    """Top-1 accuracy, 0 to 100."""
+    """In the metric of the task, 0 to 100."""
     source: str
 
     @property
@@ -54,6 +54,21 @@ class PublishedScore:
             f"{view} at {self.resolution}" if self.resolution else view,
             self.source,
         )
+
+
+class _Metric(NamedTuple):
+    """How a metric is called in the table, in a title and in a heading."""
+
+    column: str
+    title: str
+    heading: str
+
+
+_METRICS = {
+    "top1": _Metric("top1", "top-1 accuracy", "top-1"),
+    "action-recall@5": _Metric("recall@5", "class-mean recall at 5 of actions", "recall@5"),
+}
+"""Of tasks, those that published scores are shown of."""
 
 
 class Table(NamedTuple):
@@ -76,12 +91,15 @@ class Section:
     checks: tuple[Check, ...] = ()
     """Scores of the board against the reference scores of the task's card."""
 
-    heading = ("model", "top-1", "probe", "views", "source")
+    @property
+    def heading(self) -> tuple[str, ...]:
+        """The names of the columns."""
+        return ("model", _metric(self.task).heading, "probe", "views", "source")
 
     @property
     def title(self) -> str:
         """What the table is."""
-        return f"Published for {self.task}: top-1 accuracy in %, frozen encoder, attentive probe"
+        return f"Published for {self.task}: {_metric(self.task).title} in %, frozen encoder, attentive probe"
 
     @property
     def remark(self) -> str:
@@ -105,7 +123,7 @@ class Section:
 
 
 def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
-    """Published top-1 scores of a frozen encoder under an attentive probe, highest first.
+    """Published scores, in the task's metric, of a frozen encoder under an attentive probe, highest first.
 
     `task` is a task card's name, or the name of a task in published.csv; `path` replaces that file. Numbers
     read in second-hand sources only and rows of ablation studies are left out. Raises BenchError where the
@@ -118,7 +136,7 @@ def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
         with path.open(encoding="utf-8", newline="") as file:
             reader = csv.DictReader(file)
             for row in reader:
-                if row["task"] == name and _is_wanted(row):
+                if row["task"] == name and _is_wanted(row, _metric(task)):
                     scores.append(_score(row))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchError(
@@ -150,9 +168,14 @@ def sections_of(board: Leaderboard) -> list[Section]:
     return list(sections.values())
 
 
-def _is_wanted(row: dict[str, str]) -> bool:
+def _metric(task: str) -> _Metric:
+    known = load_task(task).metric if task in task_names() else "top1"
+    return _METRICS.get(known, _METRICS["top1"])
+
+
+def _is_wanted(row: dict[str, str], metric: _Metric) -> bool:
     return (
-        row["metric"] == "top1"
+        row["metric"] == metric.column
         and row["probe"] in PROBES
         and _SECOND_HAND not in row["source"]
         and not any(word in row["model"] for word in _STUDIES)

@@ -137,7 +137,8 @@ class Head(_Part):
     weight_decay: float | None = None
     neighbours: int | None = None
     held_out_accuracy: float | None = None
-    """0 to 100, on the held-out training samples; mean average precision for boxes; empty where nothing was chosen."""
+    """0 to 100, on the held-out training samples; mean average precision for boxes, recall at 5 for actions; empty
+    where nothing was chosen."""
     held_out_loss: float | None = None
     train_loss: float | None = None
     diverged: bool = False

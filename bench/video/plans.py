@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from bench.errors import BenchError
 from bench.scores.records import FrameOrder
+from bench.video.anticipation import Ending, ending_indices
 from bench.video.clips import segment_indices, timed_step
 from bench.video.decode import Decoder, Video
 from bench.video.info import VideoInfo
@@ -86,11 +87,15 @@ class ClipPlan:
     """Seconds that a clip spans; `frame_step` then means nothing."""
     frame_order: FrameOrder = "ordered"
     """In which order the frames of a clip are shown."""
+    ending: Ending | None = None
+    """One clip that ends before the item's action, its time from start to end; `sampling` then means nothing."""
 
     def __post_init__(self) -> None:
         for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
             if getattr(self, name) < 1:
                 raise BenchError(f"{name} is {getattr(self, name)}", fix="it must be at least 1")
+        if self.ending and (self.fps is None or self.num_segments > 1):
+            raise ValueError("clips before an action have a rate in frames per second, and one segment")
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:
@@ -99,11 +104,7 @@ class ClipPlan:
 
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
         """The views of the item's segments into `out`, of this plan's shape."""
-        first, count = frame_range(item, video.info)
-        step = step_in(self, item, video.info)
-        rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
-        within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
-        chosen = [[first + index for index in clip] for clip in within]
+        chosen = self._before_action(item, video.info) if self.ending else self._segments(item, video.info)
         indices = ordered_clips(chosen, self.frame_order, item)
         for frames, places in read_clips(video, indices):
             crops = view_crops(
@@ -118,6 +119,20 @@ class ClipPlan:
                 for view, crop in enumerate(crops):
                     out[view, segment, position] = crop[number]
         return indices
+
+    def _segments(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
+        first, count = frame_range(item, info)
+        step = step_in(self, item, info)
+        rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
+        within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
+        return [[first + index for index in clip] for clip in within]
+
+    def _before_action(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
+        if self.ending is None or self.fps is None or item.start_s is None or item.end_s is None:
+            raise ValueError("no action to end before")
+        moment = self.ending.moment(random_state(self.seed, item.id, item.draw))
+        clip = ending_indices(info, item.start_s, item.end_s, moment, self.frames_per_clip, self.fps, where=item.path)
+        return [clip]
 
 
 class Paced(Protocol):

@@ -1,0 +1,1 @@
+"""Tasks of anticipation: which verb, noun and action comes next in a long video (EPIC-KITCHENS-100)."""
