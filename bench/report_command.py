@@ -26,6 +26,10 @@ def report(
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
+    no_frames: Annotated[
+        bool,
+        typer.Option("--no-frames", help="Leave out frames of videos, where their licence forbids to pass them on."),
+    ] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record cannot be read.")] = False,
 ) -> None:
     """Write one HTML file about all records: leaderboard, plots, classes, failed samples, provenance, commands."""
@@ -47,7 +51,7 @@ def report(
     material = gather(results or [Path("results")], choice)
     writable_folder(output.parent, option="-o")
     sections = sections_of(material.board) if published else []
-    page = to_page(material, sections)
+    page = to_page(material, sections, frames=not no_frames)
     with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
     print(

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
+from bench.scores.key_frames import Guess, Person, ShownFrame, write_key_frames
 from bench.scores.metrics import score_of
 from bench.scores.records import (
     Control,
@@ -75,8 +78,23 @@ def write_full_runs(results: Path) -> list[Record]:
             "git_revision": HOSTILE,
         }
     )
-    write_record(results, record, predictions)
+    write_key_frames(write_record(results, record, predictions), key_frames(5))
     return [*made, task, record]
+
+
+def key_frames(number: int) -> list[tuple[ShownFrame, bytes]]:
+    """So many key frames of hostile videos, in which everything occurs: found, found wrong, not found, not there."""
+    guesses = [Guess(action=HOSTILE, percent=90.4, right=False), Guess(action="walk", percent=20.0, right=True)]
+    people = [
+        Person(annotated=["walk", HOSTILE], predicted=guesses[::-1]),
+        Person(annotated=[], predicted=guesses),
+        Person(annotated=["sit"], predicted=None),
+        Person(annotated=None, predicted=guesses[:1]),
+    ]
+    stream = io.BytesIO()
+    Image.new("RGB", (512, 288), (90, 120, 90)).save(stream, format="JPEG")
+    frames = [ShownFrame(video=HOSTILE, timestamp=900 + second, people=people) for second in range(number)]
+    return [(frame, stream.getvalue()) for frame in frames]
 
 
 def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int, n: int) -> tuple[Record, Predictions]:

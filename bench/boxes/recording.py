@@ -2,6 +2,7 @@
 
     detections.parquet      video, timestamp, x1, y1, x2, y2, probabilities (of all classes, in the record's order)
     ground_truth.parquet    video, timestamp, x1, y1, x2, y2, action: what was true of the same key frames
+    key_frames/             a few of them to look at (bench.scores.key_frames)
 
 With both, `bench.scores.metrics.frame_map` gives the record's score again, without videos and annotations.
 """
@@ -20,6 +21,7 @@ from bench import environment
 from bench.boxes.plan import BoxPlan
 from bench.boxes.roi import chosen_layers
 from bench.boxes.scoring import Detections, Scored, box_table
+from bench.boxes.shown import DrawnFrames
 from bench.boxes.splits import BoxSample
 from bench.data.prepared import notes_on
 from bench.encoders.contract import Encoder
@@ -29,6 +31,7 @@ from bench.probing.files import save_probe
 from bench.probing.linear import LinearProbe
 from bench.probing.train import FittedProbe
 from bench.recording import head_facts, plain_facts, slug
+from bench.scores.key_frames import write_key_frames
 from bench.scores.records import Cost, Failure, Record
 
 if TYPE_CHECKING:
@@ -48,11 +51,12 @@ class BoxOutcome:
     """Whether the probe was trained in an earlier run and read from the cache."""
     scored: Scored
     detections: Detections
+    drawn: DrawnFrames
     seconds: float
 
 
 def write_box_record(done: BoxOutcome) -> tuple[Record, Path]:
-    """Write the folder of a run: record, detections, ground truth, probe. It appears complete or not at all."""
+    """Write the folder of a run: record, tables, key frames, probe. It appears complete or not at all."""
     record = make_box_record(done)
     folder = writable_folder(done.plan.options.results, option="--results") / record.run_id
     detections, probe = done.detections, done.fitted.probe
@@ -61,6 +65,7 @@ def write_box_record(done: BoxOutcome) -> tuple[Record, Path]:
     with atomic_folder(folder) as temporary:
         boxes.to_parquet(temporary / "detections.parquet", index=False)
         detections.truth.to_parquet(temporary / "ground_truth.parquet", index=False)
+        write_key_frames(temporary, done.drawn.frames)
         (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
         if isinstance(probe, AttentiveProbe | LinearProbe):
             facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
@@ -141,7 +146,7 @@ def _notes(done: BoxOutcome) -> list[str]:
     if len(chosen_layers(plan.facts, reading.layers)) < reading.layers:
         found = max(1, len(chosen_layers(plan.facts, reading.layers)))
         notes.append(f"the recipe reads {reading.layers} layers, and {plan.facts.name} offers {found}")
-    notes += [*plan.boxes.notes, *notes_on(plan.options.data)]
+    notes += [*plan.boxes.notes, *notes_on(plan.options.data), *done.drawn.notes]
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} key frames of each split (--limit)")
     shared = len(set(done.train.contents) & set(done.test.contents) - {""})

@@ -20,6 +20,7 @@ from bench.boxes.fitting import action_probabilities, fit_boxes
 from bench.boxes.plan import BoxPlan
 from bench.boxes.recording import BoxOutcome, write_box_record
 from bench.boxes.scoring import Detections, score_detections
+from bench.boxes.shown import draw_key_frames
 from bench.boxes.splits import BoxSample
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
@@ -62,8 +63,9 @@ def run_boxes(plan: BoxPlan, reporter: Reporter) -> Record:
     fitted, known = _fit(plan, train, reporter)
     detections = Detections(test.samples, _look(plan, fitted, test), plan.boxes.actions)
     scored = score_detections(plan, detections, failed=len(test.failures))
+    drawn = draw_key_frames(detections, plan.key_frames, num_workers=_workers(plan), timeout_s=plan.options.timeout_s)
     seconds = time.perf_counter() - started
-    outcome = BoxOutcome(plan, encoder, train, test, fitted, known, scored, detections, seconds)
+    outcome = BoxOutcome(plan, encoder, train, test, fitted, known, scored, detections, drawn, seconds)
     record, folder = write_box_record(outcome)
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} mAP ({seconds:.0f} s), {folder}")
     return record
@@ -80,7 +82,6 @@ def _features(
     with_boxes = [sample for sample in listed if sample.looked_at]
     store = Store(plan.cache, box_fields(encoder, plan.key_frames, plan.reading))
     stage = f"{encoder.name}: encoding {split} key frames"
-    workers = plan.options.workers
     done = extract_boxes(
         encoder,
         with_boxes,
@@ -88,7 +89,7 @@ def _features(
         plan.reading,
         store,
         contents,
-        num_workers=environment.default_workers() if workers is None else workers,
+        num_workers=_workers(plan),
         timeout_s=plan.options.timeout_s,
         batch_size=plan.options.batch_size,
         progress=lambda finished, total: reporter.stage(stage, finished, total),
@@ -102,6 +103,11 @@ def _features(
     tokens = FeatureSet(store, [[key] for key in keys]) if keys else None
     identities = [contents.get(sample.sample.path, "") for sample in listed]
     return BoxFeatures(readable, tokens, keys, done.failures, done, identities, store.key)
+
+
+def _workers(plan: BoxPlan) -> int:
+    given = plan.options.workers
+    return environment.default_workers() if given is None else given
 
 
 def _report(done: BoxExtraction, stage: str, reporter: Reporter) -> None:

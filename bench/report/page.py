@@ -12,6 +12,7 @@ from bench.report.classes import breakdowns, class_tables
 from bench.report.failed import failed_samples
 from bench.report.findings import findings
 from bench.report.gather import Material
+from bench.report.key_frames import key_frames
 from bench.report.overview import overview
 from bench.report.pictures import galleries
 from bench.report.runs import runs_of_rows
@@ -25,8 +26,9 @@ if TYPE_CHECKING:
 _FOLDER = Path(__file__).parent
 
 
-def to_page(material: Material, sections: Sequence[Section] = ()) -> str:
-    """The whole file. The same records give the same text. `sections`: published scores to show below the board."""
+def to_page(material: Material, sections: Sequence[Section] = (), *, frames: bool = True) -> str:
+    """The whole file. The same records give the same text. `sections`: published scores to show below the board;
+    `frames`: whether frames of videos go into it."""
     from markupsafe import Markup
 
     rows = runs_of_rows(material)
@@ -46,6 +48,7 @@ def to_page(material: Material, sections: Sequence[Section] = ()) -> str:
             galleries=galleries(list(material.evidence.values())),
             findings=findings(material),
             classes=[*class_tables(material), *breakdowns(material)],
+            key_frames=key_frames(material) if frames else [],
             failed=failed_samples(item.record for item in material.evidence.values()),
             rows=rows,
             problems=[str(problem) for problem in material.problems],

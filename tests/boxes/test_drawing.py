@@ -1,63 +1,72 @@
-"""Drawings show a box where its object is."""
+"""Drawings show a box where its object is, and tell the kinds of box apart without their colours."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
+import itertools
 
 import numpy as np
 import pytest
-from ava_standin import ava_standin, box_of
 from PIL import Image
 
-from bench.boxes.drawing import FOUND, TRUTH, DrawnBox, draw_boxes, draw_sample, key_frame
-from bench.boxes.plan import BoxPlan
-from bench.plan import make_options, make_plan
+from bench.boxes.drawing import RIGHT, TRUTH, WRONG, DrawnBox, Line, draw_boxes
+
+BOX = (0.5, 0.25, 0.9, 0.6)
 
 
-def opened(png: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(png)).convert("RGB")).astype(int)
+def drawn(frame: np.ndarray, *boxes: DrawnBox) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(draw_boxes(frame, boxes)))).astype(int)
 
 
-def drawn_in(picture: np.ndarray, colour: tuple[int, int, int]) -> tuple[float, ...]:
-    """x1, y1, x2, y2 of all pixels of a colour, as shares of the picture."""
-    rows, columns = np.nonzero((np.abs(picture - colour).sum(axis=-1)) < 30)
-    height, width = picture.shape[:2]
+def extent(changed: np.ndarray) -> tuple[float, ...]:
+    """x1, y1, x2, y2 of what is true, as shares of the picture."""
+    rows, columns = np.nonzero(changed)
+    height, width = changed.shape
     return columns.min() / width, rows.min() / height, (columns.max() + 1) / width, (rows.max() + 1) / height
 
 
-def test_a_box_is_drawn_around_what_it_names() -> None:
-    frame = np.zeros((60, 120, 3), np.uint8)
-    frame[15:30, 60:108] = 255
-    box = (0.5, 0.25, 0.9, 0.5)
-    picture = opened(draw_boxes(frame, [DrawnBox(box, (), TRUTH)], width=480))
-    assert picture.shape == (240, 480, 3)
-    assert drawn_in(picture, TRUTH) == pytest.approx(box, abs=0.01)
-    inside = picture[int(240 * 0.28) : int(240 * 0.47), int(480 * 0.52) : int(480 * 0.88)]
+@pytest.mark.parametrize("line", [TRUTH, RIGHT, WRONG])
+def test_a_box_is_drawn_around_what_it_names(line: Line) -> None:
+    frame = np.full((300, 600, 3), 90, np.uint8)
+    frame[75:180, 300:540] = 255
+    picture = drawn(frame, DrawnBox(BOX, line, 1))
+    assert picture.shape == frame.shape
+    assert extent(np.abs(picture - frame).max(axis=-1) > 60) == pytest.approx(BOX, abs=0.01)
+    inside = picture[75 + 30 : 180 - 20, 300 + 30 : 540 - 20]  # beside the number and within the lines
     assert inside.min() > 240
 
 
-def test_labels_are_written_in_the_colour_of_their_box() -> None:
-    frame = np.zeros((100, 100, 3), np.uint8)
-    without = opened(draw_boxes(frame, [DrawnBox((0.1, 0.1, 0.9, 0.9), (), FOUND, below=True)]))
-    written = opened(draw_boxes(frame, [DrawnBox((0.1, 0.1, 0.9, 0.9), ("walk 90", "<b>"), FOUND, below=True)]))
-    changed = np.nonzero((without != written).any(axis=-1))
-    assert len(changed[0]) > 200 and changed[0].min() > 240
+def test_an_unbroken_line_dashes_and_dots_differ_without_colour() -> None:
+    frame = np.full((300, 600, 3), 255, np.uint8)
+    changes = {}
+    for line in (TRUTH, RIGHT, WRONG):
+        lower_edge = drawn(frame, DrawnBox(BOX, line, 1))[180 - 5, 305:535].mean(axis=-1)
+        changes[line] = int(np.abs(np.diff(lower_edge > 60)).sum())
+    assert changes[TRUTH] == 0
+    assert 10 < changes[RIGHT] < changes[WRONG] / 2
 
 
-def test_a_key_frame_is_drawn_with_its_digits_in_their_boxes(tmp_path: Path) -> None:
-    data = ava_standin(tmp_path / "data", train=2, test=2)
-    settings = {"clip.starts_s": 900, "clip.resolution": 32}
-    options = {"task": "ava", "model": "random", "data": data, "settings": settings, "cache": tmp_path / "cache"}
-    plan = make_plan(make_options(options))
-    assert isinstance(plan, BoxPlan)
-    sample = plan.boxes.test[0]
-    frame = key_frame(sample, plan.key_frames).astype(int)
-    ink = {
-        place: frame[16 * place[0] : 16 * place[0] + 16, 16 * place[1] : 16 * place[1] + 16].max()
-        for place in ((0, 0), (0, 1), (1, 0), (1, 1))
-    }
-    assert {box_of(place) for place, most in ink.items() if most > 120} == set(sample.truth.boxes)
-    picture = opened(draw_sample(plan, sample, np.full((2, 60), 0.5, np.float32)))
-    assert drawn_in(picture, TRUTH) == pytest.approx((0, 0, 1, 1), abs=0.02)  # both boxes together
-    assert np.abs(picture[:230, :230] - TRUTH).sum(axis=-1).min() > 30  # the empty quarter has neither
+def test_of_two_boxes_in_one_place_both_are_seen() -> None:
+    frame = np.full((300, 600, 3), 255, np.uint8)
+    picture = drawn(frame, DrawnBox(BOX, WRONG, 1), DrawnBox(BOX, TRUTH, 1))
+    alone = drawn(frame, DrawnBox(BOX, TRUTH, 1))
+    edge = slice(180 - TRUTH.width, 180)
+    assert np.abs(picture[edge, 320:520] - alone[edge, 320:520]).max() > 100
+    assert np.abs(picture[edge, 320:520] - TRUTH.colour).sum(axis=-1).min() < 60
+
+
+def test_numbers_of_boxes_do_not_hide_each_other() -> None:
+    frame = np.full((100, 200, 3), 128, np.uint8)
+    corner = (0.0, 0.0, 1.0, 1.0)
+    fields = []
+    for number in range(1, 13):
+        picture = drawn(frame, *(DrawnBox(corner, TRUTH, n) for n in range(1, number + 1)))
+        fields.append((picture.max(axis=-1) < 50).sum())
+    assert all(after > before for before, after in itertools.pairwise(fields))
+
+
+@pytest.mark.parametrize("box", [(0.999, 0.999, 1.0, 1.0), (0.0, 0.0, 0.001, 1.0), (0.3, 0.3, 0.301, 0.301)])
+def test_a_box_of_hardly_a_pixel_is_numbered_and_breaks_nothing(box: tuple[float, float, float, float]) -> None:
+    frame = np.full((100, 200, 3), 128, np.uint8)
+    for line in (TRUTH, RIGHT, WRONG):
+        assert (drawn(frame, DrawnBox(box, line, 7)).max(axis=-1) < 50).sum() > 100

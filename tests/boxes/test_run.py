@@ -20,6 +20,10 @@ from bench.boxes import extract
 from bench.errors import BenchError
 from bench.forecast import forecast
 from bench.plan import make_options, make_plan
+from bench.report.gather import gather
+from bench.report.page import to_page
+from bench.scores.choice import Choice
+from bench.scores.key_frames import read_key_frames
 from bench.scores.metrics import frame_map
 from bench.scores.records import Record, read_record
 
@@ -103,6 +107,24 @@ def test_the_tables_beside_a_record_give_its_score_again(films: Path, record: Re
     assert 100 * frame_map(truth, found).mean == pytest.approx(record.scores[0].value, abs=1e-9)
     assert read_record(folder / "record.json") == record
     assert (folder / "probe.safetensors").is_file()
+
+
+def test_a_run_keeps_a_few_key_frames_to_look_at(films: Path, record: Record) -> None:
+    kept = read_key_frames(films / "results" / record.run_id)
+    assert len(kept) == 12 and {frame.video for frame, _ in kept} == {f"val{number:02d}" for number in range(12)}
+    assert sum(len(picture) for _, picture in kept) < 500_000
+    firsts = [person.predicted[0] for frame, _ in kept for person in frame.people if person.predicted]
+    assert {guess.right for guess in firsts} == {True, False}
+    assert {person.annotated[0] for frame, _ in kept for person in frame.people if person.annotated} == {
+        "run/jog",
+        "walk",
+        "jump/leap",
+        "fall down",
+    }
+    page = to_page(gather([films / "results"], Choice()))
+    assert page.count('<img src="data:image/jpeg;base64,') >= 12
+    assert f"{kept[0][0].video}, second {kept[0][0].timestamp}" in page
+    assert "AP@0.5 in % by class" in page and "person-person" in page
 
 
 def test_precisions_are_broken_down_by_class_and_group(record: Record) -> None:
