@@ -118,9 +118,15 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
             parsed = yaml.safe_load(value)
         except yaml.YAMLError as error:
             raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
-        # YAML 1.1 takes 1e-3 for text.
-        settings[key] = _number(parsed) if isinstance(parsed, str) else parsed
+        settings[key] = _numbers(parsed)
     return settings
+
+
+def _numbers(value: Any) -> Any:
+    """The value with numbers in place of texts that look like one: YAML 1.1 takes 1e-3 for text."""
+    if isinstance(value, list):
+        return [_numbers(part) for part in value]
+    return _number(value) if isinstance(value, str) else value
 
 
 def _number(text: str) -> float | int | str:

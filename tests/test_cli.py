@@ -15,6 +15,7 @@ import torch
 from support import GOLDEN, ROOT, Run, assert_refused, write_video
 
 from bench.cards import probe_names, task_names
+from bench.options import parse_settings
 
 QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
 
@@ -369,3 +370,8 @@ def test_write_video_helper_is_read_back(tmp_path: Path) -> None:
 
     frames = np.full((9, 16, 16, 3), 100, np.uint8)
     assert abs(int(read_frames(write_video(tmp_path / "v.mp4", frames), [8]).mean()) - 100) < 3
+
+
+def test_numbers_in_a_list_of_settings_may_be_written_as_powers_of_ten() -> None:
+    given = ["probe.lr=[1e-4, 3e-3]", "probe.weight_decay=1e-2", "clip.layers=17,19"]
+    assert parse_settings(given) == {"probe.lr": [1e-4, 3e-3], "probe.weight_decay": 0.01, "clip.layers": "17,19"}
