@@ -38,6 +38,7 @@ from bench.options import (
     Results,
     Seed,
     Settings,
+    Slurm,
     Tasks,
     Timeout,
     Train,
@@ -103,15 +104,19 @@ def run(
     settings: Settings = None,
     controls: Controls = None,
     labels: Labels = None,
+    slurm: Slurm = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the forecast.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Measure encoders on tasks and print the leaderboard. With no arguments: the embedded digits."""
+    """Measure encoders on tasks and print the leaderboard. No arguments: the embedded digits. Works under torchrun."""
     arguments = dict(locals())
-    from bench.progress import Live
+    if slurm is not None and not dry_run:
+        _submit(slurm, arguments)
+        return
+    from bench.spread import shared_command, shared_plans
 
-    with Live() as reporter:
-        plans = _plans(arguments, reporter)
+    with shared_command() as (world, reporter):
+        plans = shared_plans(lambda: _plans(arguments, reporter), world)
         if dry_run:
             from bench.forecast import forecast
             from bench.presence import MissingFilesError
@@ -123,9 +128,11 @@ def run(
                     print(json.dumps([missing.facts()], indent=1))
                 raise
         else:
-            from bench.suite import run_all
+            from bench.spread import run_shared
 
-            records = run_all(plans, reporter)
+            records = run_shared(plans, world, reporter)
+    if not world.first:
+        return
     if dry_run:
         print_forecasts(forecasts, as_json)
     elif as_json:
@@ -170,11 +177,11 @@ def extract(
     """Encode the clips of tasks into the cache, so that later runs only train probes."""
     arguments = dict(locals())
     from bench.evaluate import extract_features, prepare_encoder
-    from bench.progress import Live
+    from bench.spread import shared_command, shared_plans
 
     summary = []
-    with Live() as reporter:
-        for plan in _plans(arguments, reporter):
+    with shared_command() as (world, reporter):
+        for plan in shared_plans(lambda: _plans(arguments, reporter), world):
             train_part, test_part = extract_features(plan, prepare_encoder(plan), reporter)
             parts = (train_part.extraction, test_part.extraction)
             summary.append(
@@ -189,7 +196,8 @@ def extract(
                     "cached_clips": sum(part.cached_clips for part in parts),
                 }
             )
-    print_extracted(summary, as_json)
+    if world.first:
+        print_extracted(summary, as_json)
 
 
 app.command(epilog=LEADERBOARD_EXAMPLE)(leaderboard)
@@ -347,6 +355,22 @@ score_commands.register(app)
 def main() -> None:
     """Run the command line; every problem is one line on stderr and an exit code."""
     run_and_exit(app)
+
+
+def _submit(slurm: str, arguments: dict[str, Any]) -> None:
+    """Hand the jobs of `bench run` with these arguments to the cluster, and list them."""
+    from bench.slurm import repeat_arguments, submit
+
+    options = typer.main.get_command(app).commands["run"].params  # type: ignore[attr-defined]
+    submitted = submit(
+        slurm,
+        split_names("--model", arguments["model"], DEFAULT_MODELS),
+        split_names("--task", arguments["task"], DEFAULT_TASKS),
+        repeat_arguments(arguments, options),
+        arguments["results"],
+    )
+    rows = [job.facts() for job in submitted]
+    print_list(rows, rows, arguments["as_json"])
 
 
 def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:

@@ -65,8 +65,9 @@ def choose_precision(wanted: str, device: str) -> Precision:
 
 
 def default_workers() -> int:
-    """Decoding processes for this machine: one for each core it may use, at most 16."""
-    return min(16, num_cores())
+    """Decoding processes of this process: one for each core of its share of the machine, at most 16."""
+    sharing = os.environ.get("LOCAL_WORLD_SIZE", "")  # processes that torchrun started here
+    return max(1, min(16, num_cores() // max(1, int(sharing) if sharing.isdecimal() else 1)))
 
 
 def num_cores() -> int:

@@ -26,7 +26,7 @@ from bench.boxes.run import run_boxes
 from bench.controls import other_orders, with_order
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
-from bench.features.contents import content_ids
+from bench.features.shared import content_ids_shared
 from bench.features.split import SplitFeatures, account, extract_held_out, extract_split
 from bench.fewer_labels import label_parts
 from bench.files import writable_folder
@@ -346,7 +346,9 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
 def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
     """Content ids of all files of the plan, by path."""
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
-    return content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
+    return content_ids_shared(
+        plan.cache, paths, plan.world, lambda done, total: reporter.stage("hashing files", done, total)
+    )
 
 
 def fit_probe(

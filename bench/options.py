@@ -82,6 +82,13 @@ Labels = Annotated[
         help="Score probes trained on these shares of the labels too, such as 5%,10%,50%: three draws of each.",
     ),
 ]
+Slurm = Annotated[
+    str | None,
+    typer.Option(
+        help="Submit one job for each model on each task to Slurm and return: partition=gpu,gpus_per_node=1,... "
+        "(docs/scale.md)."
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
 
 

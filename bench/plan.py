@@ -28,6 +28,7 @@ from bench.cards import (
     with_clip,
 )
 from bench.controls import check_controls, read_orders
+from bench.distributed import World
 from bench.encoders import EncoderFacts, Precision, describe_encoder
 from bench.errors import BenchError, nearest
 from bench.fewer_labels import check_labels, read_shares
@@ -121,6 +122,8 @@ class RunPlan:
     precision: Precision
     given: GivenProbe | None = None
     """The probe that is scored without training; the recipe and the training split then mean nothing."""
+    world: World = field(default_factory=World)
+    """The processes that carry it out, this one among them."""
 
     @property
     def probe_name(self) -> str:

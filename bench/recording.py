@@ -76,10 +76,15 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
         resolved=_resolved(done),
         digests=_digests(done),
         versions=environment.versions(),
-        hardware=environment.hardware(str(encoder.device)),
+        hardware=_hardware(done),
         git_revision=environment.git_revision(),
         cost=_cost(done),
     )
+
+
+def _hardware(done: Outcome) -> dict[str, Any]:
+    processes = {"processes": done.plan.world.size} if done.plan.world.size > 1 else {}
+    return {**environment.hardware(str(done.encoder.device)), **processes}
 
 
 def _parts(done: Outcome) -> dict[Split, SplitAccount]:

@@ -20,10 +20,10 @@ from bench.video.image_frames import frame_files
 _ID_DIGITS = 32
 _ROWS_AT_ONCE = 500
 
+Progress = Callable[[int, int], None]
 
-def content_ids(
-    cache: Path, paths: Sequence[str], progress: Callable[[int, int], None] | None = None
-) -> dict[str, str]:
+
+def content_ids(cache: Path, paths: Sequence[str], progress: Progress | None = None) -> dict[str, str]:
     """The content id of every readable file or folder of frames among `paths`; one that cannot be read has none.
 
     Files are hashed once; later calls read the memory in `cache`, which is derived and may be deleted at any time.
@@ -41,7 +41,7 @@ def content_ids(
         raise BenchError(str(error), where=str(memory), fix="wait for other runs, or choose another --cache") from error
 
 
-def _lookup(memory: Path, paths: Sequence[str], progress: Callable[[int, int], None] | None) -> dict[str, str]:
+def _lookup(memory: Path, paths: Sequence[str], progress: Progress | None) -> dict[str, str]:
     ids: dict[str, str] = {}
     with closing(sqlite3.connect(memory, timeout=60)) as database, database:
         database.execute("CREATE TABLE IF NOT EXISTS contents (path TEXT PRIMARY KEY, size, mtime_ns, digest)")

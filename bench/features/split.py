@@ -9,7 +9,8 @@ from bench import environment
 from bench.annotations import Sample
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
-from bench.features.extract import Extraction, extract, feature_fields, item_key
+from bench.features.extract import Extraction, feature_fields, item_key
+from bench.features.shared import extract_shared
 from bench.features.store import FeatureSet, Store
 from bench.plan import RunPlan
 from bench.progress import Reporter
@@ -130,11 +131,12 @@ def _extract(
 ) -> SplitFeatures:
     store = Store(plan.cache, feature_fields(encoder, clips))
     workers = plan.options.workers
-    done = extract(
+    done = extract_shared(
         encoder,
         [item for draws in items.values() for item in draws],
         clips,
         store,
+        world=plan.world,
         num_workers=environment.default_workers() if workers is None else workers,
         timeout_s=plan.options.timeout_s,
         batch_size=plan.options.batch_size,

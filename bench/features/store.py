@@ -68,17 +68,19 @@ class Store:
             with atomic_write(description) as temporary:
                 temporary.write_text(json.dumps(dict(fields), indent=1, sort_keys=True), encoding="utf-8")
 
-    def open(self, wanted: Iterable[str]) -> list[str]:
-        """Find the items `wanted` among the shards and check the checksums of the shards that hold them.
+    def shards(self) -> list[str]:
+        """Names of all shards that are there."""
+        return sorted(path.stem for path in self.folder.glob("*.json") if path.name != "space.json")
+
+    def open(self, wanted: Iterable[str], shards: Iterable[str] | None = None) -> list[str]:
+        """Find the items `wanted` among the shards, all or these, and check the checksums of those that hold them.
 
         Returns one line for every damaged shard; it is removed, so that its items are missing and are encoded again.
         """
         damaged = []
         wanted = set(wanted)
-        for index_path in sorted(self.folder.glob("*.json")):
-            if index_path.name == "space.json":
-                continue
-            name = index_path.stem
+        for name in self.shards() if shards is None else shards:
+            index_path = self.folder / f"{name}.json"
             try:
                 index = json.loads(index_path.read_text(encoding="utf-8"))
                 keys, digest = index["items"], index["sha256"]

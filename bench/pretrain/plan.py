@@ -15,11 +15,11 @@ from pydantic import TypeAdapter, ValidationError
 from bench import environment
 from bench.annotations.splits import ListOptions, load_splits
 from bench.cards import load_task
+from bench.distributed import World, world_from_environment
 from bench.encoders.contract import Precision
 from bench.encoders.vjepa import VitConfig
 from bench.errors import BenchError, nearest
 from bench.files import cache_folder, writable_folder
-from bench.pretrain.distributed import World, world_from_environment
 from bench.pretrain.endless import DigitStream
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.presets import MASKED, Preset, load_preset, override

@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.distributed import World
 from bench.encoders.contract import IMAGENET_MEAN, IMAGENET_STD
 from bench.errors import BenchError
 from bench.pretrain import schedules
 from bench.pretrain.checkpoint import save_state
-from bench.pretrain.distributed import World
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.objectives import OBJECTIVES
 from bench.pretrain.optimiser import apply_schedules, clip_gradients, gradients

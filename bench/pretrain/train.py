@@ -21,11 +21,11 @@ import torch
 import yaml
 from torch import Tensor
 
+from bench.distributed import World, connected
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.machine import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
-from bench.pretrain.distributed import World, connected
 from bench.pretrain.logs import TrainLog
 from bench.pretrain.memory import compile_blocks, recompute_activations
 from bench.pretrain.optimiser import make_optimiser
