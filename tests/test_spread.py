@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from ava_standin import ava_standin
+from safetensors.torch import load_file
 from support import ROOT
 from worlds import Ended, disk_full_while_encoding, killed_while_encoding, run_world
 
@@ -71,6 +73,9 @@ def assert_same(
         pd.testing.assert_frame_equal(predictions(one, a), predictions(other, b), check_exact=True)
         files = [folder / "results" / r.run_id / "probe.safetensors" for folder, r in ((one, a), (other, b))]
         assert files[0].is_file() == files[1].is_file()
+        weights = [load_file(file) if file.is_file() else {} for file in files]
+        assert weights[0].keys() == weights[1].keys()
+        assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
 
 
 @pytest.fixture
