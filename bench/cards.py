@@ -449,7 +449,7 @@ def _load(spec: str, kind: type[Card], folder: str, word: str) -> Card:
         # The same safe loader in C where PyYAML was built with it: cards with a thousand classes are slow without.
         loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise BenchError("not a YAML file", where=f"{path}{line}", fix="mend the card") from error

@@ -49,6 +49,8 @@ def _explained(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error} - check the disk, --cache and --results", _PROBLEM
+    if type(error).__name__ == "SafetensorError" and "os error" in str(error):  # it writes files in its own way
+        return f"{error} - check the disk, --cache and --results", _PROBLEM
     if type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error):
         advice = "use smaller batches (--batch-size; pretrain: --set micro_batch, --save-memory)"
         return f"out of memory - {advice}", _PROBLEM

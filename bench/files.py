@@ -76,7 +76,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
 
     Temporary folders of processes that were killed hours ago are removed.
     """
-    _remove_abandoned(folder.parent)
+    remove_abandoned(folder.parent)
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         yield temporary
@@ -92,11 +92,16 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _remove_abandoned(parent: Path, age_s: float = 2 * 3600) -> None:
-    for part in parent.glob(".*.part"):
+def remove_abandoned(parent: Path, pattern: str = ".*.part", age_s: float = 2 * 3600) -> None:
+    """Remove the temporary files and folders in `parent` that processes left that were killed hours ago."""
+    for part in parent.glob(pattern):
         with suppress(OSError):  # another process may remove it too
-            if part.is_dir() and time.time() - part.stat().st_mtime > age_s:
+            if time.time() - part.stat().st_mtime <= age_s:
+                continue
+            if part.is_dir():
                 shutil.rmtree(part, ignore_errors=True)
+            else:
+                part.unlink()
 
 
 def file_digest(path: Path) -> str:

@@ -123,7 +123,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
             )
         try:
             parsed = yaml.safe_load(value)
-        except yaml.YAMLError as error:
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
         settings[key] = _numbers(parsed)
     return settings

@@ -7,7 +7,8 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 from bench import environment
@@ -22,6 +23,9 @@ from bench.probing.streaming import StreamCounts
 from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Failure, Head, Predictions, Record, Score, Split
+
+_CLOCKS_DIFFER_BY = timedelta(minutes=1)
+"""Runs of several machines may share a folder; smaller differences of their clocks mean nothing."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
             for split, part in _parts(done).items()
             for sample, reason in part.failures.items()
         ],
-        notes=[*_notes(done), *more_notes],
+        notes=[*_notes(done), *more_notes, *notes_on_clock(plan.options.results, now)],
         arguments=plain_facts(asdict(plan.options)),
         resolved=_resolved(done),
         digests=_digests(done),
@@ -153,6 +157,13 @@ def _notes(done: Outcome) -> list[str]:
     return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
 
 
+def notes_on_clock(results: Path, now: datetime) -> list[str]:
+    """A note where a run in `results` was recorded later than `now`: tables go by these times to find the newest."""
+    soon = f"{now + _CLOCKS_DIFFER_BY:%Y%m%d-%H%M%S}"
+    later = [path.parent.name for path in results.glob("[0-9]*/record.json") if path.parent.name[: len(soon)] > soon]
+    return [f"by this machine's clock it was made before {max(later)}, which was there already"] if later else []
+
+
 def _notes_on_probe(done: Outcome) -> list[str]:
     """What a reader of the score must know of the recipe, or of the probe that was given."""
     given = done.plan.given
@@ -178,6 +189,7 @@ def _resolved(done: Outcome) -> dict[str, Any]:
             "train_clips": None if plan.given else {**asdict(plan.train_clips), "draws": _draws(done)},
             **({"held_out_clips": asdict(plan.held_out_clips)} if plan.held_out_clips else {}),
             "test_clips": asdict(plan.test_clips),
+            **_halved(done),
             "training": None
             if plan.given
             else {
@@ -189,6 +201,12 @@ def _resolved(done: Outcome) -> dict[str, Any]:
             },
         }
     )
+
+
+def _halved(done: Outcome) -> dict[str, Any]:
+    """Of splits on which memory ran out: the clips that were encoded at once after that."""
+    halved = {split: part.halved_to for split, part in _parts(done).items() if part.halved_to}
+    return {"clips_at_once_after_out_of_memory": halved} if halved else {}
 
 
 def _draws(done: Outcome) -> int:

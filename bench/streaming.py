@@ -22,6 +22,7 @@ from bench import environment
 from bench.annotations import Sample
 from bench.encoders.contract import Encoder
 from bench.features.extract import clips_at_once, encode, feature_fields, item_key
+from bench.features.memory import ClipsAtOnce
 from bench.features.split import SplitAccount, refuse_too_many, sample_items
 from bench.features.store import space_key
 from bench.plan import RunPlan
@@ -62,7 +63,7 @@ class ClipStream:
         self.counts = StreamCounts()
         self._encoder, self._items, self._plan = encoder, items, plan
         self._num_workers, self._timeout_s, self._check = num_workers, timeout_s, check
-        self._batch_size = batch_size or clips_at_once(encoder, clip_tokens)
+        self.at_once = ClipsAtOnce(batch_size or clips_at_once(encoder, clip_tokens))
 
     def chunks(self, wanted: Iterable[tuple[int, Rows]]) -> Generator[Chunk, None, None]:
         """The chunks of each batch, in order; `wanted` names the epoch and the samples of every batch."""
@@ -91,7 +92,7 @@ class ClipStream:
         readable: list[int] = []
         parts = [torch.empty(0, self.num_tokens, self.embed_dim, device=self._encoder.device)]
         waiting: list[tuple[VideoItem, Tensor]] = []
-        enough = max(1, self._batch_size // self._plan.num_segments)
+        enough = max(1, self.at_once.size // self._plan.num_segments)
         for row in rows.tolist():
             clips = self._next(reader, loaded)
             if clips is not None and clips.pixels is not None:
@@ -106,7 +107,7 @@ class ClipStream:
 
     def _encode(self, clips: Sequence[tuple[VideoItem, Tensor]]) -> Tensor:
         items, pixels = [item for item, _ in clips], [pixels for _, pixels in clips]
-        tokens = encode(self._encoder, pixels, items, self._plan, self._batch_size, dtype=torch.float32)
+        tokens = encode(self._encoder, pixels, items, self._plan, self.at_once, dtype=torch.float32)
         self.counts.clips += len(items) * self._plan.num_segments
         return tokens[:, 0]
 
@@ -175,6 +176,7 @@ class StreamedSplit:
             cached_clips=0,
             seconds=0.0,
             num_bytes=0,
+            halved_to=self.tokens.at_once.halved_to,
         )
 
 

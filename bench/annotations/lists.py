@@ -68,9 +68,9 @@ def _parse(line: str, delimiter: str, root: Path, *, given: bool, where: str) ->
 def resolve(name: str, root: Path, *, absolute_allowed: bool, where: str) -> str:
     """The path of the file `name` of an annotation file. Raises BenchError where it leaves the folder `root`, or is no
     text that records and lists can hold."""
+    if "\0" in name:
+        raise BenchError("the path holds a zero byte", where=where, fix="mend the row, or download the file again")
     path = _inside(name, root, absolute_allowed=absolute_allowed, where=where)
-    if "\0" in path:
-        raise BenchError("the path holds a zero byte", where=where, fix="mend the row")
     try:
         path.encode()
     except UnicodeEncodeError as error:

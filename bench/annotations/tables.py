@@ -43,6 +43,8 @@ def read_json(path: Path) -> Any:
     except json.JSONDecodeError as error:
         where = f"{path}:{error.lineno}"
         raise BenchError(f"not JSON ({error.msg})", where=where, fix="download the file again") from error
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, lists in lists without end
+        raise BenchError(f"not JSON ({error})", where=str(path), fix="download the file again") from error
 
 
 def read_entries(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -75,7 +77,7 @@ def read_table(
     reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
     rows = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
     if header is None:
-        line, first = next(rows)
+        line, first = next(rows, (1, []))
         header = [cell.strip() for cell in first]
         absent = [column for column in columns if column not in header]
         if absent:

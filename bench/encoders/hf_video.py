@@ -262,7 +262,7 @@ def _processor_config(argument: str) -> Mapping[str, Any]:
             return content
         except (FileNotFoundError, EntryNotFoundError):
             continue
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise _unreachable(argument, error) from error
     raise BenchError(
         f"no {PROCESSOR_FILES[1]}, which says what the weights are to see",

@@ -7,6 +7,7 @@ that a frame that was exchanged is noticed without one being read.
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import stat
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from bench.files import file_digest
 from bench.video.image_frames import frame_files
 
 _ID_DIGITS = 32
+_ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}")
 _ROWS_AT_ONCE = 500
 
 Progress = Callable[[int, int], None]
@@ -53,7 +55,7 @@ def _lookup(memory: Path, paths: Sequence[str], progress: Progress | None) -> di
                 if stamp is None:
                     continue
                 remembered = known.get(path)
-                if remembered and remembered[:2] == stamp:
+                if remembered and remembered[:2] == stamp and _ID.fullmatch(str(remembered[2])):
                     ids[path] = remembered[2]
                     continue
                 ids[path] = _digest(path)[:_ID_DIGITS]

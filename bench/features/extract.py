@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
+from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space
 from bench.features.store import Array, Store, items_per_shard
 from bench.machine import SMALL_CLIP, small_steps
@@ -43,6 +44,8 @@ class Extraction:
     cached_clips: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    halved_to: int | None = None
+    """Clips that the encoder saw at once after memory had run out on more; None where it did not."""
 
 
 def item_key(item: VideoItem) -> str:
@@ -116,8 +119,8 @@ def extract(
 ) -> Extraction:
     """Bring the tokens of all `items` into `store`, shard by shard; what is there is kept, what fails is listed.
 
-    An interrupted extraction goes on at the last finished shard. Raises BenchError where the encoder gives values that
-    are not finite in fp16.
+    An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
+    it and all that follow are halved. Raises BenchError where the encoder gives values that are not finite in fp16.
     """
     started = time.perf_counter()
     result = Extraction()
@@ -129,13 +132,13 @@ def extract(
     num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     item_bytes = 2 * encoder.embed_dim * num_tokens * clips_per_item
     check_space(store.folder, len(missing) * item_bytes)
-    batch_size = batch_size or clips_at_once(encoder, num_tokens)
+    at_once = ClipsAtOnce(batch_size or clips_at_once(encoder, num_tokens))
     per_shard = items_per_shard(item_bytes)
     loaded = remembered_clips(missing, plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
-    for batch in _batches(zip(missing, loaded, strict=True), batch_size // clips_per_item, result.failures):
+    for batch in _batches(zip(missing, loaded, strict=True), at_once.size // clips_per_item, result.failures):
         pixels = [clips.pixels for _, clips in batch if clips.pixels is not None]
-        tokens = _checked(encoder, encode(encoder, pixels, [missing[key] for key, _ in batch], plan, batch_size))
+        tokens = _checked(encoder, encode(encoder, pixels, [missing[key] for key, _ in batch], plan, at_once))
         for (key, _), item_tokens in zip(batch, tokens, strict=True):
             shard[key] = item_tokens
             if len(shard) == per_shard:
@@ -147,6 +150,9 @@ def extract(
             progress(cached + result.encoded_clips // clips_per_item + len(result.failures), len(unique))
     if shard:
         _write(store, shard)
+    if at_once.halved:
+        result.halved_to = at_once.size
+        result.notes.append(f"out of memory on larger batches: {at_once.size} clips were encoded at once")
     result.seconds = time.perf_counter() - started
     return result
 
@@ -165,22 +171,26 @@ def encode(
     pixels: Sequence[Tensor],
     items: Sequence[VideoItem],
     plan: ClipPlan | TrainViews,
-    batch_size: int,
+    at_once: ClipsAtOnce,
     dtype: torch.dtype = torch.float16,
 ) -> Tensor:
     """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens [b, V, K * N, D] (protocol.md 4.3).
 
-    They are on the device of the encoder, which sees at most `batch_size` clips at once. On a CPU it sees one: matrix
+    They are on the device of the encoder, which sees at most `at_once.size` clips at once. On a CPU it sees one: matrix
     products of other sizes are summed in other orders, and tokens that depended on their neighbours in a batch would
-    make scores depend on `batch_size`, on what the cache held already, and on files that could not be read.
+    make scores depend on the batch size, on what the cache held already, and on files that could not be read.
     """
     if encoder.device.type == "cpu":
-        batch_size = 1
+        at_once = ClipsAtOnce(1)
     b, (V, K) = len(pixels), plan.shape[:2]
     numbers = encoder.embed_dim * encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     with small_steps(encoder.device, numbers, small=SMALL_CLIP):
-        clips = _normalised(encoder, torch.stack(list(pixels)), items, plan, batch_size)
-        tokens = torch.cat([encoder(some).to(dtype) for some in clips])
+        stacked = torch.stack(list(pixels))
+        tokens = at_once.fitting(
+            lambda size: torch.cat(
+                [encoder(some).to(dtype) for some in _normalised(encoder, stacked, items, plan, size)]
+            )
+        )
     return tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
 
 

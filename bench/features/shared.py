@@ -49,15 +49,16 @@ def extract_shared(
     done = extract(encoder, missing[world.rank :: world.size], plan, store, **options)
     # Told, not looked for: a network file system may show the files of another machine in a folder only later.
     written = {key: store.locations[key] for key in map(item_key, missing) if key in store.locations}
-    parts = world.gather((written, done.failures, done.encoded_clips, done.notes))
-    for locations, _, _, _ in parts:
+    parts = world.gather((written, done.failures, done.encoded_clips, done.notes, done.halved_to))
+    for locations, *_ in parts:
         store.locations.update(locations)
     return replace(
         done,
-        failures={key: reason for _, failures, _, _ in parts for key, reason in failures.items()},
-        encoded_clips=sum(encoded for _, _, encoded, _ in parts),
+        failures={key: reason for _, failures, *_ in parts for key, reason in failures.items()},
+        encoded_clips=sum(encoded for _, _, encoded, *_ in parts),
         cached_clips=(len(unique) - len(missing)) * clips_per_item,
-        notes=notes + [note for _, _, _, told in parts for note in told],
+        notes=notes + [note for _, _, _, told, _ in parts for note in told],
+        halved_to=min((part[-1] for part in parts if part[-1]), default=None),
     )
 
 

@@ -54,6 +54,8 @@ class SplitAccount:
     """Of bringing features into the cache."""
     num_bytes: int
     """Size of the features in the cache."""
+    halved_to: int | None = None
+    """As in Extraction."""
 
 
 def account(features: SplitFeatures) -> SplitAccount:
@@ -68,6 +70,7 @@ def account(features: SplitFeatures) -> SplitAccount:
         done.cached_clips,
         done.seconds,
         features.tokens.num_bytes,
+        done.halved_to,
     )
 
 
@@ -82,6 +85,7 @@ def add_accounts(split: SplitAccount, held_out: SplitAccount) -> SplitAccount:
         cached_clips=split.cached_clips + held_out.cached_clips,
         seconds=split.seconds + held_out.seconds,
         num_bytes=split.num_bytes + held_out.num_bytes,
+        halved_to=min((size for size in (split.halved_to, held_out.halved_to) if size), default=None),
     )
 
 

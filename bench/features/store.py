@@ -23,7 +23,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.files import atomic_write
+from bench.files import atomic_write, remove_abandoned
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARD_ITEMS = 256
@@ -64,9 +64,10 @@ class Store:
         self.locations: dict[str, Location] = {}
         self.folder.mkdir(parents=True, exist_ok=True)
         description = self.folder / "space.json"
-        if not description.exists():
+        text = json.dumps(dict(fields), indent=1, sort_keys=True)
+        if not description.is_file() or description.read_bytes() != text.encode():
             with atomic_write(description) as temporary:
-                temporary.write_text(json.dumps(dict(fields), indent=1, sort_keys=True), encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8")
 
     def shards(self) -> list[str]:
         """Names of all shards that are there."""
@@ -77,6 +78,7 @@ class Store:
 
         Returns one line for every damaged shard; it is removed, so that its items are missing and are encoded again.
         """
+        remove_abandoned(self.folder)
         damaged = []
         wanted = set(wanted)
         for name in self.shards() if shards is None else shards:
@@ -84,12 +86,14 @@ class Store:
             try:
                 index = json.loads(index_path.read_text(encoding="utf-8"))
                 keys, digest = index["items"], index["sha256"]
+                if shard_name(keys) != name:
+                    raise ValueError("the index was changed")
                 if wanted.isdisjoint(keys):
                     continue
                 tokens = self._map(name)
                 if len(tokens) != len(keys) or _digest(tokens) != digest:
                     raise ValueError("checksum differs")
-            except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError) as error:
+            except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
                 damaged.append(f"damaged shard {name} of the feature cache ({error}): encoded again")
                 self._forget(name)
                 continue
@@ -167,7 +171,10 @@ def map_array(path: Path) -> Array:
         version = np.lib.format.read_magic(file)
         if version != (1, 0):
             raise ValueError(f"format {version}")
-        shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        try:
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+        except Exception as error:  # it is parsed as Python, whose errors are of many kinds
+            raise ValueError("no header of an array") from error
         start = file.tell()
     num_bytes = path.stat().st_size
     if dtype != np.float16 or num_bytes != start + 2 * math.prod(shape):

@@ -219,7 +219,7 @@ def load_preset(spec: str) -> Preset:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise BenchError(f"cannot be read ({error.strerror})", where=spec, fix=nearest(spec, names)) from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BenchError("not a YAML file", where=str(path), fix="mend the preset") from error
     if not isinstance(content, dict):
         raise BenchError("a preset is a mapping of fields", where=str(path), fix="mend the preset")

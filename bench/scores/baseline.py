@@ -131,7 +131,7 @@ def read_baseline(path: Path) -> Baseline:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise BenchError("no such baseline", where=str(path), fix="write one with `bench check --update`") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BenchError(f"not a readable baseline ({error})", where=str(path), fix=fix) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BenchError("this is not a baseline", where=str(path), fix=fix)

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
-from bench.files import writable_folder
+from bench.files import remove_abandoned, writable_folder
 
 SCHEMA_VERSION = 2
 """2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 1 reads as before."""
@@ -250,6 +250,7 @@ def write_record(
         columns["video"] = pa.array([numbers[video] for video in predictions.videos], pa.int32())
     table = pa.table(columns)
     folder = writable_folder(results, option="--results") / record.run_id
+    remove_abandoned(results, ".run.*")
     with tempfile.TemporaryDirectory(prefix=".run.", dir=results, ignore_cleanup_errors=True) as name:
         temporary = Path(name) / "run"
         temporary.mkdir()
@@ -279,7 +280,7 @@ def read_record(path: Path) -> Record:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise _unreadable(path, f"{field}: {first['msg']}" if field else first["msg"]) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
 
 

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import mmap
 import multiprocessing
+import os
 import signal
 import sys
 import time
@@ -31,6 +32,9 @@ from bench.video.plans import Plan, VideoItem
 
 _BYTES_IN_FLIGHT = 1 << 28
 _MAX_IDLE_DEATHS = 3
+_PARENT_CHECK_S = 5.0
+_KILLED = -9
+"""Exit code of a process that something else ended."""
 
 
 Outcome = list[list[int]] | str
@@ -124,6 +128,8 @@ class _Task:
     """Place in the order of items."""
     item: VideoItem
     slot: int
+    again: bool = False
+    """Whether a worker was killed over it."""
 
 
 @dataclass
@@ -215,7 +221,7 @@ class _Pool:
                 try:
                     self._hear(worker, worker.pipe.recv())
                 except (EOFError, OSError):
-                    self._replace(number, "the decoder crashed on this file")
+                    self._replace(number, "the decoder crashed on this file", died=True)
             elif worker.started is not None and time.monotonic() - worker.started > self._timeout_s:
                 self._replace(number, f"the decoder hung for more than {self._timeout_s:g} s")
 
@@ -229,13 +235,22 @@ class _Pool:
         self._idle_deaths = 0
         self._outcomes[worker.tasks.popleft().number] = message
 
-    def _replace(self, place: int, reason: str) -> None:
-        """Fail the sample that the worker at `place` was at, and give its other tasks to a new worker."""
+    def _replace(self, place: int, reason: str, *, died: bool = False) -> None:
+        """Fail the sample that the worker at `place` was at, and give its other tasks to a new worker.
+
+        A decoder does not send SIGKILL: who did, as the kernel does when memory is short, may not have meant the file.
+        It is tried once more.
+        """
         worker = self._workers[place]
         tasks = list(worker.tasks)
+        if died:
+            worker.process.join(1.0)  # it has closed its pipe, and is on its way
         if worker.started is not None:
             task = tasks.pop(0)
-            self._outcomes[task.number] = f"{task.item.path}: {reason}"
+            if died and worker.process.exitcode == _KILLED and not task.again:
+                tasks.insert(0, dataclasses.replace(task, again=True))
+            else:
+                self._outcomes[task.number] = f"{task.item.path}: {reason}"
         else:
             self._idle_deaths += 1
         if self._idle_deaths > _MAX_IDLE_DEATHS:
@@ -257,8 +272,9 @@ def _work(pipe: Connection, slots: list[Any], plan: Plan) -> None:
     """A worker's life: take (item, slot), say when it starts, decode into the slot, say the outcome."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(1)
+    parent = os.getppid()
     try:
-        while True:
+        while _has_mail(pipe, parent):
             item, slot = pipe.recv()
             pipe.send(time.monotonic())
             out = np.frombuffer(slots[slot], dtype=np.uint8).reshape(plan.shape)
@@ -267,3 +283,11 @@ def _work(pipe: Connection, slots: list[Any], plan: Plan) -> None:
         return  # the parent is gone
     except Exception:  # noqa: BLE001 - passed on whole; the parent raises it
         pipe.send(_Bug(traceback.format_exc()))
+
+
+def _has_mail(pipe: Connection, parent: int) -> bool:
+    """Wait for a task; False when the parent was killed. Its end of the pipe lives on in workers forked later."""
+    while not pipe.poll(_PARENT_CHECK_S):
+        if os.getppid() != parent:
+            return False
+    return True

@@ -1,0 +1,62 @@
+"""Damaged files of the cache: whatever is read from them is what was written, or is made anew."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+from fuzzing import Edit, edited, edits, fuzz
+from hypothesis import strategies as st
+
+from bench.features.contents import content_ids
+from bench.features.store import Store
+
+KEYS = [f"{i:032x}/0" for i in range(5)]
+TOKENS = np.random.RandomState(0).standard_normal((5, 1, 3, 4)).astype(np.float16)  # [n, V, N, D]
+
+
+def test_damaged_features_are_never_read_as_others(tmp_path: Path, long: bool) -> None:
+    store = Store(tmp_path, {"encoder": "a"})
+    store.add(KEYS[:3], TOKENS[:3])
+    store.add(KEYS[3:], TOKENS[3:])
+    files = sorted(store.folder.iterdir())
+    whole = {path: path.read_bytes() for path in files}
+
+    def check(value: tuple[Path, list[Edit]]) -> None:
+        for path, content in whole.items():
+            path.unlink(missing_ok=True)  # a new file: the old one may still be mapped
+            path.write_bytes(content)
+        path, changes = value
+        path.unlink()
+        path.write_bytes(edited(whole[path], changes))
+        opened = Store(tmp_path, {"encoder": "a"})
+        opened.open(KEYS)
+        for key, tokens in zip(KEYS, TOKENS, strict=True):
+            assert key not in opened.locations or np.array_equal(opened.item(key), tokens)
+        assert len(opened.locations) >= 2
+
+    fuzz(st.tuples(st.sampled_from(files), edits), check, examples=500 if long else 60)
+
+
+def test_a_damaged_memory_of_contents_gives_the_right_ids_or_unknown_ones(tmp_path: Path, long: bool) -> None:
+    paths = []
+    for i in range(40):
+        (tmp_path / f"{i}.mp4").write_bytes(b"%d" % i)
+        paths.append(str(tmp_path / f"{i}.mp4"))
+    truth = content_ids(tmp_path, paths)
+    memory = tmp_path / "contents.sqlite"
+    whole = memory.read_bytes()
+
+    def check(changes: list[Edit]) -> None:
+        cache = tmp_path / "cache"
+        shutil.rmtree(cache, ignore_errors=True)
+        cache.mkdir()
+        (cache / "contents.sqlite").write_bytes(edited(whole, changes))
+        for _ in range(2):
+            ids = content_ids(cache, paths)
+            assert ids.keys() == truth.keys() and all(len(digest) == 32 for digest in ids.values())
+            wrong = [path for path in paths if ids[path] != truth[path]]
+            assert not {ids[path] for path in wrong} & set(truth.values()), "one file taken for another"
+
+    fuzz(edits, check, examples=500 if long else 60)

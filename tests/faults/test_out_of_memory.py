@@ -1,0 +1,80 @@
+"""A batch that the device has no memory for: halved, with all that follow, until it fits; and recorded."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bench.evaluate as run
+from bench.encoders import load_encoder
+from bench.features.extract import extract, feature_fields, item_key
+from bench.features.memory import ClipsAtOnce
+from bench.features.store import Store
+from bench.plan import make_options, make_plan
+from bench.progress import Silent
+from bench.video.plans import ClipPlan, VideoItem
+
+PLAN = ClipPlan(
+    frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0, short_side=16,
+    decoder="auto",
+)  # fmt: skip
+
+
+class Scarce:
+    """An encoder that runs out of memory on more than three clips.
+
+    It says that it is on a device that batches: on a CPU every clip is encoded alone.
+    """
+
+    device = torch.device("mps")
+
+    def __init__(self) -> None:
+        self.encoder = load_encoder("random")
+        self.sizes: list[int] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.encoder, name)
+
+    def __call__(self, clips: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(clips))
+        if len(clips) > 3:
+            raise torch.cuda.OutOfMemoryError("planted")
+        return self.encoder(clips)
+
+
+def items(clips: Path) -> list[VideoItem]:
+    return [VideoItem(id=path.stem, path=str(path)) for path in sorted(clips.glob("clips/*.mp4"))]
+
+
+def test_batches_are_halved_until_they_fit_and_stay_small(clips: Path, tmp_path: Path) -> None:
+    encoder: Any = Scarce()
+    store = Store(tmp_path, feature_fields(encoder, PLAN))
+    done = extract(encoder, items(clips), PLAN, store, num_workers=0, batch_size=12)
+    assert encoder.sizes == [12, 6] + [3] * 8
+    assert (done.encoded_clips, done.halved_to) == (24, 3) and "out of memory" in done.notes[0]
+    one_by_one = Store(tmp_path / "one", feature_fields(encoder, PLAN))
+    extract(encoder, items(clips), PLAN, one_by_one, num_workers=0, batch_size=1)
+    for item in items(clips):
+        assert np.allclose(store.item(item_key(item)), one_by_one.item(item_key(item)), atol=2e-3)
+
+
+def test_a_single_clip_that_does_not_fit_ends_the_run() -> None:
+    def never(size: int) -> torch.Tensor:
+        raise torch.cuda.OutOfMemoryError("planted")
+
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        ClipsAtOnce(4).fitting(never)
+
+
+def test_the_record_says_what_fitted(clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"task": "custom", "data": clips, "model": "random", "probe": "knn", "workers": 0}
+    options |= {"batch_size": 8, "settings": {"probe.neighbours": [1, 3]}}
+    plan = make_plan(make_options({**options, "cache": tmp_path / "c", "results": tmp_path / "r"}))
+
+    monkeypatch.setattr(run, "prepare_encoder", lambda plan: Scarce())
+    record = run.run(plan, Silent())
+    assert record.resolved["clips_at_once_after_out_of_memory"] == {"train": 2, "test": 2}
