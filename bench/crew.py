@@ -27,10 +27,11 @@ from typing import Any
 import torch
 
 from bench.errors import BenchError
-from bench.evaluate import Inputs, Measured, ProbeJob, measure
+from bench.evaluate import measure
 from bench.features.store import FeatureSet, Store
 from bench.probing.source import HeldOut
 from bench.progress import Reporter
+from bench.stages import Inputs, Measured, ProbeJob
 
 _TELL_INTERVAL_S = 0.2
 """A stage is told this often: a training step takes milliseconds, and every message costs both sides a part of one."""

@@ -10,7 +10,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,12 +38,13 @@ from bench.probing.checkpoints import Checkpoints
 from bench.probing.linear import LinearProbe
 from bench.probing.memory import memory_key, remember
 from bench.probing.source import HeldOut, TokenSource
-from bench.probing.split import Rows, stratified_split
+from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
-from bench.scores.records import Predictions, Record, write_record
+from bench.scores.records import Record, write_record
+from bench.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob
 from bench.streaming import StreamedSplit, open_stream
 
 
@@ -55,153 +56,6 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     """
     reporter = reporter or Silent()
     return run(make_plan(make_options(options), reporter), reporter)
-
-
-@dataclass(frozen=True)
-class HeldOutItems:
-    """Where the features of held-out samples are, if a setting is chosen on other clips than are trained on."""
-
-    rows: Rows
-    """As in HeldOut."""
-    readable: Rows
-    items: list[list[str]]
-    """Of each readable sample."""
-    space: str
-
-
-@dataclass(frozen=True)
-class ProbeJob:
-    """What is left to do of a plan when its features are in the cache. Small enough to be sent to another process."""
-
-    plan: RunPlan
-    labels: list[int]
-    """Of the readable training samples."""
-    train_items: list[list[str]]
-    """Of each readable training sample: its items in the feature space."""
-    test_items: list[list[str]]
-    train_space: str
-    """Key of the feature space of the training split."""
-    test_space: str
-    held_out: HeldOutItems | None = None
-    controls: tuple[ProbeJob, ...] = ()
-    """The same with clips of other frame orders."""
-    remark: str = ""
-    """What tells it from the run's own job in messages."""
-
-
-@dataclass(frozen=True)
-class Inputs:
-    """What a probe is trained, chosen and tested on."""
-
-    train: TokenSource | TokenStream | None
-    """None where a probe is given."""
-    held_out: HeldOut | None
-    test: TokenSource
-    controls: tuple[Inputs, ...] = ()
-    """Of the controls, in the order of the job's."""
-
-
-@dataclass(frozen=True)
-class HeldOutFeatures:
-    """Training samples that were held out, by their numbers, and the features of those that could be read."""
-
-    rows: Rows
-    readable: Rows
-    features: SplitFeatures
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A plan whose features are in the cache."""
-
-    plan: RunPlan
-    encoder: Encoder
-    train: SplitFeatures | StreamedSplit | None
-    """None where a probe is given."""
-    held_out: HeldOutFeatures | None
-    """None where a setting is chosen on what is trained on, or none is chosen."""
-    test: SplitFeatures
-    seconds: float
-    controls: tuple[Prepared, ...] = ()
-    """The plan with clips of other frame orders."""
-
-    @property
-    def inputs(self) -> Inputs:
-        """What the probe is trained and tested on."""
-        held = self.held_out
-        return Inputs(
-            self.train.tokens if self.train else None,
-            HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
-            self.test.tokens,
-            tuple(part.inputs for part in self.controls),
-        )
-
-    @property
-    def job(self) -> ProbeJob:
-        """What is left to do."""
-        held = self.held_out
-        return ProbeJob(
-            plan=self.plan,
-            labels=[sample.label for sample in self.train.samples] if self.train else [],
-            train_items=self.train.keys if self.train else [],
-            test_items=self.test.keys,
-            train_space=self.train.space if self.train else "",
-            test_space=self.test.space,
-            held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
-            controls=tuple(part.job for part in self.controls),
-            remark=self.order_remark,
-        )
-
-    def predictions(self, probabilities: NDArray[np.float32]) -> Predictions:
-        """Probabilities [n, C] with the test samples that they are of."""
-        samples = self.test.samples
-        return Predictions(
-            samples=[sample.id for sample in samples],
-            labels=[sample.label for sample in samples],
-            probabilities=probabilities,
-            videos=[sample.path for sample in samples],
-        )
-
-    @property
-    def order_remark(self) -> str:
-        """The order of the clips' frames, for messages; empty where it is the usual one."""
-        order = self.plan.test_clips.frame_order
-        return "" if order == "ordered" else order
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What a probe made of the features of a plan."""
-
-    fitted: FittedProbe
-    known: bool
-    """Whether the probe was trained before and read from the cache."""
-    probabilities: NDArray[np.float32]
-    """[n, C], of the test samples in order."""
-    seconds: float
-    controls: tuple[MeasuredControl, ...] = ()
-    """In the order of the job's."""
-    fewer_labels: tuple[MeasuredPart, ...] = ()
-
-
-@dataclass(frozen=True)
-class MeasuredControl:
-    """What two probes made of clips whose frames are in another order."""
-
-    trained_alike: Measured | None
-    """The probe that was trained on such clips; None where a probe is given."""
-    by_ordered: NDArray[np.float32]
-    """[n, C], of the run's own probe, for the test samples in order."""
-
-
-@dataclass(frozen=True)
-class MeasuredPart:
-    """What a probe that was trained on a part of the training samples made of the test split."""
-
-    share: float
-    draw: int
-    num_train: int
-    measured: Measured
 
 
 def run(plan: RunPlan, reporter: Reporter) -> Record:

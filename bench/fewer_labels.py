@@ -22,8 +22,8 @@ from bench.probing.split import Rows, stratified_split
 from bench.probing.streaming import TokenStream
 
 if TYPE_CHECKING:
-    from bench.evaluate import Inputs, ProbeJob
     from bench.plan import RunPlan
+    from bench.stages import Inputs, ProbeJob
 
 DRAWS = 3
 """Random parts of each share."""

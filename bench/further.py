@@ -14,7 +14,7 @@ from bench.scores.records import Control, FewerLabels, MotionShare
 from bench.streaming import StreamedSplit
 
 if TYPE_CHECKING:
-    from bench.evaluate import Measured, Prepared
+    from bench.stages import Measured, Prepared
 
 
 @dataclass(frozen=True)

@@ -21,12 +21,13 @@ import torch
 from bench.distributed import World, together, world_from_environment
 from bench.environment import choose_device
 from bench.errors import BenchError
-from bench.evaluate import Measured, Prepared, keep, measure, prepare
+from bench.evaluate import keep, measure, prepare
 from bench.files import atomic_write
 from bench.plan import RunPlan
 from bench.probing.train import FittedProbe
 from bench.progress import Live, Reporter, Silent
 from bench.scores.records import Record
+from bench.stages import Measured, Prepared
 from bench.suite import run_all
 
 

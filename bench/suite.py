@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from bench.crew import Crew
 from bench.environment import num_cores
 from bench.errors import BenchError
-from bench.evaluate import Measured, Prepared, keep, measure, prepare, probe_facts, run
+from bench.evaluate import keep, measure, prepare, probe_facts, run
 from bench.fewer_labels import label_parts
 from bench.machine import SMALL_STEP
 from bench.plan import RunPlan
@@ -19,6 +19,7 @@ from bench.probing import blocks, loop
 from bench.probing.memory import memory_path
 from bench.progress import Reporter
 from bench.scores.records import Record
+from bench.stages import Measured, Prepared
 
 
 def run_all(plans: Sequence[RunPlan], reporter: Reporter) -> list[Record]:
