@@ -12,6 +12,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ from bench.cards import load_probe_card
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import setting_losses
 from bench.probing.optim import SweepOptimiser
+from benchmarks.ratios import Ratio, ratio_of
 from tests.probing.reference import ReferenceProbe
 
 CASES = ({"dim": 384, "heads": 6, "runs": 5}, {"dim": 1024, "heads": 16, "runs": 3})
@@ -67,8 +69,15 @@ def loop_step(dim: int, heads: int, tokens: Tensor, labels: Tensor) -> Callable[
     return step
 
 
-def measure(dim: int, heads: int, runs: int) -> dict[str, float]:
-    """Median seconds of both sides, in turns after one warm-up each."""
+def ratios(runs: int) -> list[Ratio]:
+    """A ratio for each width."""
+    rows = [measure(**{**case, "runs": runs}) for case in CASES]
+    reference = "a loop over twenty plain modules"
+    return [ratio_of(f"probe sweep of 20, D = {row['dim']}", reference, row["loop"], row["fused"]) for row in rows]
+
+
+def measure(dim: int, heads: int, runs: int) -> dict[str, Any]:
+    """Seconds of both sides, in turns after one warm-up each, and their medians."""
     torch.manual_seed(0)
     tokens = torch.randn(BATCH, NUM_TOKENS, dim)
     labels = torch.randint(0, CLASSES, (BATCH,))
@@ -81,7 +90,9 @@ def measure(dim: int, heads: int, runs: int) -> dict[str, float]:
             if run:
                 seconds[name].append(time.perf_counter() - started)
     fused, loop = (statistics.median(seconds[name]) for name in sides)
-    return {"dim": dim, "heads": heads, "runs": runs, "fused_s": fused, "loop_s": loop, "ratio": loop / fused}
+    medians = {"fused_s": fused, "loop_s": loop, "ratio": loop / fused}
+    times = {"fused": seconds["fused_step"], "loop": seconds["loop_step"]}
+    return {"dim": dim, "heads": heads, "runs": runs, **medians, **times}
 
 
 def main() -> None:

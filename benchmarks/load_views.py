@@ -16,6 +16,7 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import decord
 import numpy as np
@@ -27,6 +28,7 @@ from rich.table import Table
 from bench.video.clips import segment_indices
 from bench.video.loader import load_clips
 from bench.video.plans import ClipPlan, VideoItem
+from benchmarks.ratios import Ratio, ratio_of
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SEGMENTS, VIEWS, SIZE = 8, 3, 224
@@ -78,8 +80,23 @@ def crop(frames: Pixels, view: int) -> Pixels:
     return frames[:, start : start + SIZE] if height > width else frames[:, :, start : start + SIZE]
 
 
-def measure(name: str, paths: Sequence[Path], runs: int) -> dict[str, object]:
-    """Median processor seconds a clip of both sides."""
+def ratios(runs: int) -> list[Ratio]:
+    """A ratio for each set of clips, of processor time on one thread; none where there are no clips."""
+    torch.set_num_threads(1)
+    rows = [measure(name, paths, runs) for name, paths in cases(SHARED_DATA).items() if paths]
+    title, reference = "test views 8x3", "a decord loop that opens the file for every view"
+    return [ratio_of(f"{title}, {row['case']}", reference, row["loop"], row["ours"]) for row in rows]
+
+
+def cases(data: Path) -> dict[str, list[Path]]:
+    """The clips in a folder with photo_motion/ and clips/."""
+    motion = sorted((data / "photo_motion" / "clips").glob("*.mp4"))
+    single = sorted((data / "clips").iterdir()) if (data / "clips").is_dir() else []
+    return {"photo_motion": motion[:: max(1, len(motion) // 16)][:16], **{path.name: [path] for path in single}}
+
+
+def measure(name: str, paths: Sequence[Path], runs: int) -> dict[str, Any]:
+    """Processor seconds a clip of both sides, and their medians."""
     compared = [path for path in paths if path.suffix != ".avi"]  # decord misplaces frames of AVI files
     for path in compared[:2]:
         difference = one_pass(path).astype(np.int16) - view_by_view(path)
@@ -91,7 +108,8 @@ def measure(name: str, paths: Sequence[Path], runs: int) -> dict[str, object]:
             if run:
                 seconds[side.__name__].append(elapsed / len(paths))
     ours, loop = statistics.median(seconds["one_pass"]), statistics.median(seconds["view_by_view"])
-    return {"case": name, "one_pass_s": ours, "view_by_view_s": loop, "clips_per_s": 1 / ours, "ratio": loop / ours}
+    medians = {"one_pass_s": ours, "view_by_view_s": loop, "clips_per_s": 1 / ours, "ratio": loop / ours}
+    return {"case": name, **medians, "ours": seconds["one_pass"], "loop": seconds["view_by_view"]}
 
 
 def timed(side: Callable[[Path], Pixels], paths: Sequence[Path]) -> float:
@@ -110,10 +128,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    motion = sorted((options.data / "photo_motion" / "clips").glob("*.mp4"))
-    cases = {"photo_motion": motion[:: max(1, len(motion) // 16)][:16]}
-    cases |= {path.name: [path] for path in sorted((options.data / "clips").iterdir())}
-    rows = [measure(name, paths, options.runs) for name, paths in cases.items() if paths]
+    rows = [measure(name, paths, options.runs) for name, paths in cases(options.data).items() if paths]
     resizer = "OpenCV" if HAS_OPENCV else "torch"
     if options.json:
         print(json.dumps({"resize_of_the_loop": resizer, "rows": rows}))

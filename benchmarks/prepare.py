@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -26,10 +27,19 @@ from sklearn.datasets import load_sample_image
 from bench.data.prepare import DEFAULT_GOP
 from bench.data.reencode import reencode
 from bench.video.decode import probe_video, read_frames
+from benchmarks.ratios import Ratio, ratio_of
 
 FRAMES, HEIGHT, WIDTH = 300, 256, 340
 NOISE = 1.0
 """Standard deviation, of 255."""
+
+
+def ratios(runs: int) -> list[Ratio]:
+    """A ratio for each way to draw frames from a video that is made."""
+    with tempfile.TemporaryDirectory() as folder:
+        rows = measure(write_web_video(Path(folder) / "photo.mp4"), DEFAULT_GOP, runs)
+    title, reference = f"copies with GOP {DEFAULT_GOP}", "web video with up to 250 frames between key frames"
+    return [ratio_of(f"{title}, {row['clip']}", reference, row["web"], row["short"]) for row in rows]
 
 
 def clips(num_frames: int) -> dict[str, Sequence[int]]:
@@ -58,22 +68,23 @@ def write_web_video(path: Path) -> Path:
     return path
 
 
-def measure(video: Path, gop: int, runs: int) -> list[dict[str, object]]:
-    """Median seconds of both sides, for each clip."""
+def measure(video: Path, gop: int, runs: int) -> list[dict[str, Any]]:
+    """Seconds of both sides for each clip, and their medians."""
     with tempfile.TemporaryDirectory() as folder:
         short = Path(folder) / "short.mp4"
         reencode(str(video), short, fps=None, segment=(None, None), short_side=None, gop=gop, alive=lambda: None)
         size = short.stat().st_size / video.stat().st_size
-        rows: list[dict[str, object]] = []
+        rows: list[dict[str, Any]] = []
         for name, indices in clips(probe_video(video).num_frames).items():
-            web_s, short_s = alternate([video, short], indices, runs)
-            times = {"web_s": web_s, "short_s": short_s, "ratio": web_s / short_s}
+            web, prepared = alternate([video, short], indices, runs)
+            web_s, short_s = statistics.median(web), statistics.median(prepared)
+            times = {"web_s": web_s, "short_s": short_s, "ratio": web_s / short_s, "web": web, "short": prepared}
             rows.append({"video": video.name, "clip": name, "gop": gop, **times, "size": size})
     return rows
 
 
-def alternate(paths: Sequence[Path], indices: Sequence[int], runs: int) -> list[float]:
-    """Median seconds to read the frames of each file; the first run is not counted."""
+def alternate(paths: Sequence[Path], indices: Sequence[int], runs: int) -> list[list[float]]:
+    """Seconds to read the frames of each file; the first run is not counted."""
     seconds: list[list[float]] = [[] for _ in paths]
     for run in range(runs + 1):
         for path, times in zip(paths, seconds, strict=True):
@@ -81,7 +92,7 @@ def alternate(paths: Sequence[Path], indices: Sequence[int], runs: int) -> list[
             read_frames(path, indices)
             if run:
                 times.append(time.perf_counter() - started)
-    return [statistics.median(times) for times in seconds]
+    return seconds
 
 
 def main() -> None:

@@ -14,12 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from bench.features.store import FeatureSet, Store, items_per_shard
+from benchmarks.ratios import Ratio, ratio_of
 
 BATCH = 64
 CASES = (
@@ -27,6 +29,13 @@ CASES = (
     {"name": "ViT-S at 112 px", "samples": 512, "tokens": 392, "dim": 384},
     {"name": "ViT-L at 224 px", "samples": 128, "tokens": 1568, "dim": 1024},
 )
+
+
+def ratios(runs: int) -> list[Ratio]:
+    """A ratio for each size of features."""
+    rows = [measure(**case, runs=runs) for case in CASES]
+    reference = "a memory copy of the same bytes"
+    return [ratio_of(f"reading features, {row['case']}", reference, row["copy"], row["read"]) for row in rows]
 
 
 def filled_store(folder: Path, samples: int, tokens: int, dim: int) -> FeatureSet:
@@ -44,8 +53,8 @@ def filled_store(folder: Path, samples: int, tokens: int, dim: int) -> FeatureSe
     return FeatureSet(store, [[key] for key in keys])
 
 
-def measure(name: str, samples: int, tokens: int, dim: int, runs: int = 9) -> dict[str, object]:
-    """Median seconds of both sides over all batches of an epoch."""
+def measure(name: str, samples: int, tokens: int, dim: int, runs: int = 9) -> dict[str, Any]:
+    """Seconds of both sides over all batches of an epoch, and their medians."""
     with tempfile.TemporaryDirectory() as folder:
         features = filled_store(Path(folder), samples, tokens, dim)
         order = np.random.RandomState(0).permutation(samples).reshape(-1, BATCH)
@@ -67,7 +76,8 @@ def measure(name: str, samples: int, tokens: int, dim: int, runs: int = 9) -> di
                     seconds[side.__name__].append(elapsed)
     read_s, copy_s = statistics.median(seconds["read"]), statistics.median(seconds["copy"])
     bandwidth = features.num_bytes / read_s / 2**30
-    return {"case": name, "read_s": read_s, "copy_s": copy_s, "ratio": copy_s / read_s, "read_gib_per_s": bandwidth}
+    medians = {"read_s": read_s, "copy_s": copy_s, "ratio": copy_s / read_s, "read_gib_per_s": bandwidth}
+    return {"case": name, **medians, **seconds}
 
 
 def timed(side: Callable[[], None]) -> float:
