@@ -141,7 +141,7 @@ def make_clips(folder: Path, train: int = 16, test: int = 8) -> Path:
 
 
 STAGES = {
-    "hashing": "content_ids",
+    "hashing": "content_ids_shared",
     "extraction": "extract_split",
     "training": "fit_probe",
     "recording": "write_record",
