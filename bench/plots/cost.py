@@ -89,6 +89,8 @@ def _plot(found: Comparison, points: Sequence[Point], unknown: Sequence[str]) ->
     axes = figure.add_subplot()
     axes.set_xscale("log")
     zero = 10.0 ** floor(log10(min(point.flops for point in points if point.flops)) - 0.5)
+    places_x = [point.flops or zero for point in points]
+    axes.set_xlim(min(places_x) / 2.2, max(places_x) * 2.2)  # one place alone leaves matplotlib without a scale
     for line in lines.values():
         _line(axes, line, zero)
     chance = chance_line(axes, found.chance)
