@@ -18,8 +18,9 @@ from bench.encoders.contract import Encoder
 from bench.features.split import SplitAccount
 from bench.further import Further
 from bench.plan import RunPlan
-from bench.probing import train as probe_training
+from bench.probing import heads as probing_heads
 from bench.probing.streaming import StreamCounts
+from bench.probing.train import FittedProbe
 from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Failure, Head, Predictions, Record, Score, Split
@@ -37,7 +38,7 @@ class Outcome:
     train: SplitAccount | None
     """None where a probe is given."""
     test: SplitAccount
-    fitted: probe_training.FittedProbe
+    fitted: FittedProbe
     probe_known: bool
     """Whether the probe was trained in an earlier run and read from the cache."""
     predictions: Predictions
@@ -128,7 +129,7 @@ def _cost(done: Outcome) -> Cost:
     )
 
 
-def head_facts(head: probe_training.Head) -> Head:
+def head_facts(head: probing_heads.Head) -> Head:
     """A setting of a sweep, as it goes to disk."""
     return Head(
         lr=head.lr,

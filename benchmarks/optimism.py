@@ -34,13 +34,13 @@ from bench.evaluate import extract_features, prepare_encoder
 from bench.plan import make_options, make_plan
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveSweep
+from bench.probing.heads import choose
 from bench.probing.linear import LinearSweep, standardisation
 from bench.probing.linear import initial_weights as linear_weights
 from bench.probing.loop import train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.source import NormalisedTokens, PooledTokens
 from bench.probing.split import Rows, stratified_split
-from bench.probing.train import choose
 from bench.progress import Silent
 
 LABELS = ("motion", "appearance")

@@ -19,12 +19,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bench.cards import Optimisation, ProbeCard
-from bench.errors import BenchError
 from bench.probing import attentive, linear
+from bench.probing.heads import Scores, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.source import TokenSource
-from bench.probing.split import Rows
-from bench.probing.train import FittedProbe, Head
+from bench.probing.split import Rows, split_videos
+from bench.probing.train import FittedProbe
 from bench.scores.detection import label_map
 
 Progress = Callable[[str, int, int], None]
@@ -77,7 +77,7 @@ def fit_boxes(
         raise ValueError("a probe of boxes is trained")
     job = _Job(recipe, recipe.optimisation, train, labels, num_heads, seed, device, progress)
     everything = np.arange(train.num_samples)
-    scores: list[tuple[float, float]] | None = None
+    scores: Scores | None = None
     num_held_out, chosen = 0, 0
     if recipe.selection is None:
         swept = final = job.train([0], everything, "train")
@@ -85,12 +85,12 @@ def fit_boxes(
         rest, held_out = split_videos(videos, recipe.selection.held_out, seed=seed)
         swept = final = job.train(range(recipe.num_settings), rest, "sweep")
         scores = job.scores(swept.sweep, held_out)
-        chosen, num_held_out = _choose(swept.result, scores), len(held_out)
+        chosen, num_held_out = choose(swept.result.diverged, *scores), len(held_out)
         if recipe.selection.refit:
             final = job.train([chosen], everything, "refit")
     plan = make_plan(recipe.optimisation, len(final.rows))
     return FittedProbe(
-        heads=_heads(recipe.optimisation, swept.result, scores, chosen),
+        heads=heads_of(recipe, swept.result, scores, chosen=chosen),
         chosen=chosen,
         steps=plan.steps,
         epochs=plan.epochs,
@@ -115,23 +115,6 @@ def action_probabilities(
     return probabilities
 
 
-def split_videos(videos: Sequence[str], share: float, *, seed: int) -> tuple[Rows, Rows]:
-    """Rows to train on and rows held out, both rising: whole videos in an order drawn from `seed`, until `share` of
-    the rows is held out. Raises BenchError for a single video."""
-    names, member, counts = np.unique(np.asarray(videos), return_inverse=True, return_counts=True)
-    if len(names) < 2:
-        raise BenchError(
-            f"all {len(videos)} training boxes are of one video, which leaves none to choose a setting on",
-            where="selection.held_out",
-            fix="give more training videos, or a recipe with one setting such as ava-paper",
-        )
-    order = np.random.RandomState(seed).permutation(len(names))
-    before = np.cumsum(counts[order]) - counts[order]
-    taken = order[: max(1, int((before < share * len(videos)).sum()))][: len(names) - 1]
-    held_out = np.isin(member, taken)
-    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
-
-
 @dataclass(frozen=True)
 class _Trained:
     """Settings that were trained together."""
@@ -143,7 +126,7 @@ class _Trained:
     def probe(self, index: int) -> nn.Module:
         """One of them. Raises BenchError where it diverged."""
         if self.result.diverged[index]:
-            raise _diverged()
+            raise has_diverged()
         return self.sweep.probes.probe(index)
 
 
@@ -183,7 +166,7 @@ class _Job:
         return attentive.AttentiveSweep(weights, num_settings, self.num_heads)
 
     @torch.no_grad()
-    def scores(self, sweep: ActionSweep, rows: Rows) -> list[tuple[float, float]]:
+    def scores(self, sweep: ActionSweep, rows: Rows) -> Scores:
         """Of every setting: mean average precision on these rows, 0 to 1, and mean loss."""
         parts, losses = [], []
         for start in range(0, len(rows), _AT_ONCE):
@@ -194,42 +177,4 @@ class _Job:
             parts.append(logits.cpu().numpy())
         mean_losses = (torch.stack(losses).sum(dim=0) / len(rows)).tolist()
         per_setting = np.concatenate(parts, axis=1)
-        return [(label_map(self.labels[rows], one), loss) for one, loss in zip(per_setting, mean_losses, strict=True)]
-
-
-def _choose(result: TrainResult, scores: Sequence[tuple[float, float]]) -> int:
-    """The setting of highest mean average precision, then of lowest loss, then the first."""
-    candidates = [index for index, diverged in enumerate(result.diverged) if not diverged]
-    if not candidates:
-        raise _diverged()
-    return min(candidates, key=lambda index: (-scores[index][0], scores[index][1]))
-
-
-def _heads(
-    rules: Optimisation, result: TrainResult, scores: Sequence[tuple[float, float]] | None, chosen: int
-) -> list[Head]:
-    heads = []
-    for index, diverged in enumerate(result.diverged):
-        lr, decay = rules.settings[index]
-        precision, loss = scores[index] if scores and not diverged else (None, None)
-        heads.append(
-            Head(
-                index=index,
-                lr=lr,
-                weight_decay=decay,
-                neighbours=None,
-                held_out_accuracy=precision,
-                held_out_loss=loss,
-                train_loss=None if diverged else result.loss[index],
-                diverged=diverged,
-                chosen=index == chosen,
-            )
-        )
-    return heads
-
-
-def _diverged() -> BenchError:
-    return BenchError(
-        "the probe diverged: its loss or weights are not finite",
-        fix="lower the learning rates with --set probe.lr=[...], and check that the encoder's features are finite",
-    )
+        return [label_map(self.labels[rows], one) for one in per_setting], mean_losses

@@ -28,7 +28,7 @@ from bench.probing.files import read_metadata
 from bench.probing.scoring import Logits
 from bench.probing.shapes import check_shapes, matrix_shape
 from bench.probing.source import TokenSource
-from bench.probing.split import Rows
+from bench.probing.split import Rows, split_videos
 from bench.scores.anticipation import class_mean_recall
 
 HEADS = ("verb", "noun", "action")
@@ -183,19 +183,8 @@ class Foreseeing:
     """What each training sample was cut from."""
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Rows to train on, and those of whole videos, in an order drawn from the seed, until `share` is reached."""
-        names, member, counts = np.unique(np.asarray(self.videos), return_inverse=True, return_counts=True)
-        if len(names) < 2:
-            raise BenchError(
-                f"all {len(member)} training actions are of one video, which leaves none to choose a setting on",
-                where="selection.held_out",
-                fix="give more training videos",
-            )
-        order = np.random.RandomState(seed).permutation(len(names))
-        before = np.cumsum(counts[order]) - counts[order]
-        taken = order[: max(1, int((before < share * len(member)).sum()))][: len(names) - 1]
-        held_out = np.isin(member, taken)
-        return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        """Whole videos (bench.probing.split)."""
+        return split_videos(self.videos, share, seed=seed)
 
     def sweep(
         self, card: ProbeCard, embed_dim: int, num_settings: int, num_heads: int, *, seed: int, device: str

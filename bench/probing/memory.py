@@ -21,9 +21,10 @@ from bench.encoders.contract import weights_digest
 from bench.errors import BenchError
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
+from bench.probing.heads import Head
 from bench.probing.linear import LinearProbe
 from bench.probing.streaming import StreamCounts
-from bench.probing.train import FittedProbe, Head
+from bench.probing.train import FittedProbe
 
 
 def remember(

@@ -1,6 +1,8 @@
-"""Which training samples a choice is made on: a share of every class, drawn from a seed."""
+"""Which training samples a choice is made on: a share of every class, or of the videos, drawn from a seed."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,4 +40,24 @@ def stratified_split(labels: Rows, share: float, *, seed: int) -> tuple[Rows, Ro
             where="selection.held_out",
             fix="give more training samples, or a recipe with one setting such as vjepa1-paper",
         )
+    return np.flatnonzero(~held_out), np.flatnonzero(held_out)
+
+
+def split_videos(videos: Sequence[str], share: float, *, seed: int) -> tuple[Rows, Rows]:
+    """Rows to train on and rows held out, both rising, where what was cut from one video is alike.
+
+    `videos` [n] name what each sample was cut from. Whole videos are held out, in an order drawn from `seed`, until
+    `share` of the rows is. Raises BenchError for a single video.
+    """
+    names, member, counts = np.unique(np.asarray(videos), return_inverse=True, return_counts=True)
+    if len(names) < 2:
+        raise BenchError(
+            f"all {len(videos)} training samples are of one video, which leaves none to choose a setting on",
+            where="selection.held_out",
+            fix="give more training videos, or a recipe with one setting",
+        )
+    order = np.random.RandomState(seed).permutation(len(names))
+    before = np.cumsum(counts[order]) - counts[order]
+    taken = order[: max(1, int((before < share * len(videos)).sum()))][: len(names) - 1]
+    held_out = np.isin(member, taken)
     return np.flatnonzero(~held_out), np.flatnonzero(held_out)

@@ -20,6 +20,7 @@ from bench.cards import ProbeCard
 from bench.errors import BenchError
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
+from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import Logits, held_out_scores, log_probabilities
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TokenSource
@@ -53,25 +54,6 @@ class Objective(Protocol):
     ) -> tuple[list[float], list[float]]:
         """Of each setting: what is chosen by, 0 to 1, and the mean loss."""
         ...
-
-
-@dataclass(frozen=True, kw_only=True)
-class Head:
-    """One setting of a sweep, for the record."""
-
-    index: int
-    lr: float | None
-    weight_decay: float | None
-    neighbours: int | None
-    """For knn: k."""
-    held_out_accuracy: float | None
-    """Share of the held-out samples, or what else the objective chooses by, 0 to 1; empty where nothing was held out,
-    or the setting diverged."""
-    held_out_loss: float | None
-    train_loss: float | None
-    """Mean over the last epoch; empty for knn, or where the setting diverged."""
-    diverged: bool
-    chosen: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +115,12 @@ def fit(
     if card.selection is None:
         chosen, num_held_out = 0, 0
         trained = job.train([chosen], everything, "train")
-        heads, final = job.heads(trained.result, None, chosen=chosen), trained.setting(0)
+        heads, final = heads_of(card, trained.result, None, chosen=chosen), trained.setting(0)
     else:
         rest, chosen_on = job.split()
         swept = job.sweep(rest, chosen_on)
         chosen, final, num_held_out = swept.chosen, swept.best, len(chosen_on)
-        heads = job.heads(swept.result, swept.scores, chosen=chosen)
+        heads = heads_of(card, swept.result, swept.scores, chosen=chosen)
         if card.selection.refit:
             final = job.train([chosen], everything, "refit").setting(0)
     steps, epochs, batch_size = job.schedule(final.num_samples)
@@ -196,14 +178,6 @@ def predict(
     return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in parts])
 
 
-def choose(diverged: Sequence[bool], correct: Sequence[float], loss: Sequence[float]) -> int:
-    """The setting that does best on the held-out samples, then the lowest loss, then the lowest index."""
-    candidates = [index for index, bad in enumerate(diverged) if not bad]
-    if not candidates:
-        raise _diverged()
-    return min(candidates, key=lambda index: (-correct[index], loss[index]))
-
-
 @dataclass(frozen=True)
 class _Final:
     """The probe that a fit gives, and on how many samples it was trained."""
@@ -223,7 +197,7 @@ class _Trained:
     def setting(self, index: int) -> _Final:
         """One of them. Raises BenchError where it diverged."""
         if self.result.diverged[index]:
-            raise _diverged()
+            raise has_diverged()
         return _Final(self.sweep.probe(index), len(self.rows))
 
 
@@ -306,7 +280,7 @@ class _Job:
             del trained  # the next group needs its memory
         chosen = choose(diverged, correct, held_out_loss)
         if best is None:
-            raise _diverged()
+            raise has_diverged()
         return _Swept(TrainResult(loss, diverged), (correct, held_out_loss), chosen, best)
 
     def _groups(self) -> list[range]:
@@ -371,37 +345,3 @@ class _Job:
             return 0, 0, num_samples
         plan = make_plan(self.card.optimisation, num_samples)
         return plan.steps, plan.epochs, plan.batch_size
-
-    def heads(
-        self,
-        result: TrainResult,
-        scores: tuple[list[float], list[float]] | None,
-        *,
-        chosen: int,
-    ) -> list[Head]:
-        """The record of every setting."""
-        heads = []
-        for index, diverged in enumerate(result.diverged):
-            lr, decay = self.card.optimisation.settings[index] if self.card.optimisation else (None, None)
-            scored = scores is not None and not diverged
-            heads.append(
-                Head(
-                    index=index,
-                    lr=lr,
-                    weight_decay=decay,
-                    neighbours=self.card.neighbours[index] if self.card.neighbours else None,
-                    held_out_accuracy=scores[0][index] if scores and scored else None,
-                    held_out_loss=scores[1][index] if scores and scored else None,
-                    train_loss=None if diverged or self.card.kind == "knn" else result.loss[index],
-                    diverged=diverged,
-                    chosen=index == chosen,
-                )
-            )
-        return heads
-
-
-def _diverged() -> BenchError:
-    return BenchError(
-        "the probe diverged: its loss or weights are not finite",
-        fix="lower the learning rates with --set probe.lr=[...], and check that the encoder's features are finite",
-    )

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.boxes.fitting import action_losses, action_probabilities, fit_boxes, split_videos
+from bench.boxes.fitting import action_losses, action_probabilities, fit_boxes
 from bench.cards import load_probe_card, override
 from bench.errors import BenchError
 from bench.scores.detection import label_map
@@ -63,22 +63,6 @@ def test_the_loss_is_torchs_for_every_setting() -> None:
     logits, targets = torch.randn(3, 5, 4), torch.randint(0, 2, (5, 4))
     expected = [F.binary_cross_entropy_with_logits(one, targets.float()).item() for one in logits]
     assert action_losses(logits, targets).tolist() == pytest.approx(expected)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_videos_are_held_out_as_wholes(seed: int) -> None:
-    videos = [f"v{number}" for number in np.random.RandomState(seed).randint(0, 12, 200)]
-    rest, held_out = split_videos(videos, 0.2, seed=seed)
-    assert sorted([*rest, *held_out]) == list(range(200))
-    assert not {videos[row] for row in rest} & {videos[row] for row in held_out}
-    assert 40 <= len(held_out) <= 40 + max(map(videos.count, videos))
-
-
-def test_one_video_leaves_nothing_to_choose_on() -> None:
-    with pytest.raises(BenchError, match="of one video"):
-        split_videos(["a"] * 5, 0.2, seed=0)
-    rest, held_out = split_videos(["a", "b"], 0.9, seed=0)
-    assert (len(rest), len(held_out)) == (1, 1)
 
 
 def test_a_recipe_for_boxes_cannot_ask_for_what_they_do_not_have() -> None:

@@ -1,4 +1,4 @@
-"""The held-out split: stratified, exact, reproducible, possible for small classes."""
+"""The held-out split: stratified, exact, reproducible, possible for small classes; or of whole videos."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.errors import BenchError
-from bench.probing.split import stratified_split
+from bench.probing.split import split_videos, stratified_split
 
 
 def test_shares_of_classes_are_kept() -> None:
@@ -32,6 +32,22 @@ def test_fewer_held_out_samples_than_classes() -> None:
 def test_nothing_to_hold_out() -> None:
     with pytest.raises(BenchError, match="leave none to choose"):
         stratified_split(np.arange(8), 0.2, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_videos_are_held_out_as_wholes(seed: int) -> None:
+    videos = [f"v{number}" for number in np.random.RandomState(seed).randint(0, 12, 200)]
+    rest, held_out = split_videos(videos, 0.2, seed=seed)
+    assert sorted([*rest, *held_out]) == list(range(200))
+    assert not {videos[row] for row in rest} & {videos[row] for row in held_out}
+    assert 40 <= len(held_out) <= 40 + max(map(videos.count, videos))
+
+
+def test_one_video_leaves_nothing_to_choose_on() -> None:
+    with pytest.raises(BenchError, match="of one video"):
+        split_videos(["a"] * 5, 0.2, seed=0)
+    rest, held_out = split_videos(["a", "b"], 0.9, seed=0)
+    assert (len(rest), len(held_out)) == (1, 1)
 
 
 @settings(max_examples=50, deadline=None)

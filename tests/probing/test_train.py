@@ -10,8 +10,8 @@ from probing.sources import ArraySource, learnable
 from bench.cards import Optimisation, ProbeCard
 from bench.errors import BenchError
 from bench.probing import FittedProbe, fit, predict
+from bench.probing.heads import choose
 from bench.probing.loop import batches, make_plan
-from bench.probing.train import choose
 
 
 def card(kind: str = "attentive", *, selection: dict[str, object] | None = None, **fields: object) -> ProbeCard:
