@@ -16,7 +16,7 @@ from rich.table import Table
 from bench.files import atomic_write
 from benchmarks.ratios import Ratio
 
-NAMES = ("fused_sweep", "load_views", "augment", "read_features", "prepare")
+NAMES = ("fused_sweep", "load_views", "augment", "read_features", "prepare", "pipeline", "growth")
 """Modules with a function `ratios(runs)`."""
 
 

@@ -1,4 +1,4 @@
-"""The fault suite: `pytest tests/faults` is for CI, `pytest tests/faults --long` for a night."""
+"""The fault suite: `pytest tests/faults` is for CI, `pytest tests/faults --long` takes minutes."""
 
 from __future__ import annotations
 
