@@ -2,10 +2,11 @@
 """How a run grows: seconds and memory of `bench run` at 1, 4 and 16 times the samples, and 1 and 4 times the tokens.
 
 Every run is a process of its own with a cold cache: it decodes and encodes short videos that are made here, writes
-their features, trains the sweep of twenty probes over them for a fixed number of epochs, predicts and writes its record. Four
-times the tokens are four segments of a video in place of one, so that the encoder's work grows as the tokens do.
-Seconds are those of the record, which begin after the imports. Memory is the largest resident set that is not pages of
-files: the process could not do without it, whereas the system drops pages of the cache's files when it needs room.
+their features, trains the sweep of twenty probes over them for a fixed number of epochs, predicts and writes its
+record. Four times the tokens are four segments of a video in place of one, so that the encoder's work grows as the
+tokens do. Seconds are those of the record, which begin after the imports. Memory is the largest resident set that is
+not pages of files: the process could not do without it, whereas the system drops pages of the cache's files when it
+needs room.
 """
 
 from __future__ import annotations
