@@ -6,6 +6,8 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,10 +34,15 @@ def main() -> None:
         parser.error(f"unknown benchmark '{unknown[0]}'; known: {', '.join(NAMES)}")
     if options.runs < 1:
         parser.error("--runs must be at least 1")
-    found = [ratio for name in options.names or NAMES for ratio in measured(name, options.runs)]
-    if options.json:
-        with atomic_write(options.json) as temporary:
-            temporary.write_text(json.dumps([asdict(ratio) for ratio in found], indent=1), encoding="utf-8")
+    found: list[Ratio] = []
+    for name in options.names or NAMES:
+        started = time.perf_counter()
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        found += measured(name, options.runs)
+        print(f"{name}: {time.perf_counter() - started:.0f} s", file=sys.stderr, flush=True)
+        if options.json:  # after each, so that a failure loses nothing
+            with atomic_write(options.json) as temporary:
+                temporary.write_text(json.dumps([asdict(ratio) for ratio in found], indent=1), encoding="utf-8")
     Console().print(as_table(found))
 
 
