@@ -376,12 +376,14 @@ def _submit(slurm: str, arguments: dict[str, Any]) -> None:
 def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
     """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
     from bench.plan import RunOptions, make_options, make_plan
+    from bench.remote.staging import listed_once
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
     options = {name: value for name, value in arguments.items() if name in names}
     options["settings"] = parse_settings(arguments["settings"])
-    return [
-        make_plan(make_options({**options, "task": task, "model": model}), reporter)
-        for model in split_names("--model", arguments["model"], DEFAULT_MODELS)
-        for task in split_names("--task", arguments["task"], DEFAULT_TASKS)
-    ]
+    with listed_once():
+        return [
+            make_plan(make_options({**options, "task": task, "model": model}), reporter)
+            for model in split_names("--model", arguments["model"], DEFAULT_MODELS)
+            for task in split_names("--task", arguments["task"], DEFAULT_TASKS)
+        ]

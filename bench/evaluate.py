@@ -36,13 +36,15 @@ from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.linear import LinearProbe
-from bench.probing.memory import memory_key, remember
+from bench.probing.memory import memory_key, memory_path, remember
 from bench.probing.source import HeldOut, TokenSource
 from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
 from bench.recording import Outcome, make_record
+from bench.remote.features import shared_file
+from bench.remote.staging import bring_files
 from bench.scores.records import Record, write_record
 from bench.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob
 from bench.streaming import StreamedSplit, open_stream
@@ -200,6 +202,7 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
 def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
     """Content ids of all files of the plan, by path."""
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
+    bring_files(paths, plan.world, reporter)
     return content_ids_shared(
         plan.cache, paths, plan.world, lambda done, total: reporter.stage("hashing files", done, total)
     )
@@ -231,7 +234,8 @@ def fit_probe(
             checkpoints=checkpoints,
         )
 
-    fitted, known = remember(plan.cache, facts, train_now)
+    with shared_file(memory_path(plan.cache, facts), plan.remote_cache):
+        fitted, known = remember(plan.cache, facts, train_now)
     if checkpoints:
         checkpoints.remove()
     if known:

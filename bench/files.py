@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -14,8 +15,10 @@ from pathlib import Path
 import platformdirs
 
 from bench.errors import BenchError
+from bench.remote.urls import remote_url, url_digest
 
 _PACKAGE = Path(__file__).resolve().parent
+_reading_umask = threading.Lock()
 
 
 def content_folder(name: str) -> Path:
@@ -30,9 +33,17 @@ def cache_folder(given: str | Path | None = None) -> Path:
 
 
 def cache_path(given: str | Path | None = None) -> Path:
-    """Where the cache is: `given`, else `BENCH_CACHE`, else the user's cache directory."""
-    chosen = given or os.environ.get("BENCH_CACHE") or platformdirs.user_cache_dir("vjepa-bench", appauthor=False)
-    return Path(chosen).expanduser()
+    """Where the cache is: `given`, else `BENCH_CACHE`, else the user's cache directory.
+
+    Of a cache at an address, such as `s3://bucket/cache`: where its local part is, in `BENCH_CACHE` or the user's.
+    """
+    variable = os.environ.get("BENCH_CACHE")
+    users = Path(platformdirs.user_cache_dir("vjepa-bench", appauthor=False))
+    url = remote_url(given or variable)
+    if url is None:
+        return Path(given or variable or users).expanduser()
+    base = users if variable is None or remote_url(variable) else Path(variable).expanduser()
+    return base / "remote" / url_digest(url)
 
 
 def writable_folder(folder: Path, *, option: str) -> Path:
@@ -61,9 +72,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -80,9 +89,7 @@ def atomic_folder(folder: Path) -> Iterator[Path]:
     temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private, a cache may be shared
+        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private, a cache may be shared
         try:
             temporary.rename(folder)
         except OSError:
@@ -102,6 +109,14 @@ def remove_abandoned(parent: Path, pattern: str = ".*.part", age_s: float = 2 * 
                 shutil.rmtree(part, ignore_errors=True)
             else:
                 part.unlink()
+
+
+def _umask() -> int:
+    # It can only be read by setting it: two threads at once would leave it at 0.
+    with _reading_umask:
+        umask = os.umask(0)
+        os.umask(umask)
+    return umask
 
 
 def file_digest(path: Path) -> str:

@@ -20,6 +20,7 @@ from bench.plan import RunPlan
 from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
 from bench.probing.streaming import num_streamed
 from bench.probing.train import group_size
+from bench.remote.staging import bring_files
 from bench.video.loader import load_clips
 from bench.video.plans import Plan, VideoItem
 
@@ -136,6 +137,7 @@ def _decode_seconds(samples: Sequence[Sample], clips: Plan) -> float:
     chosen = present[:: max(1, len(present) // _TIMED_FILES)][:_TIMED_FILES]
     if not chosen:
         return 0.0
+    bring_files([sample.path for sample in chosen])
     items = [VideoItem(id=s.id, path=s.path, start_s=s.start_s, end_s=s.end_s, fps=s.fps) for s in chosen]
     started = time.perf_counter()
     for _ in load_clips(items, clips, num_workers=1):

@@ -35,7 +35,10 @@ ProbeClasses = Annotated[
 ]
 Data = Annotated[
     Path | None,
-    typer.Option(help="Folder of the data, laid out as `bench tasks NAME` shows; relative paths of lists start here."),
+    typer.Option(
+        help="Folder of the data, laid out as `bench tasks NAME` shows, or its address (s3://BUCKET/FOLDER); relative "
+        "paths of lists start here."
+    ),
 ]
 Train = Annotated[
     Path | None, typer.Option(help="Training annotations: the task's official file, or a list of `path label` lines.")
@@ -49,7 +52,13 @@ Clip = Annotated[
 ]
 Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
 Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
-Cache = Annotated[Path | None, typer.Option(help="Where features are kept. Default: BENCH_CACHE, or the user cache.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where features are kept: a folder, or an address (s3://BUCKET/FOLDER). Default: BENCH_CACHE, or the user "
+        "cache."
+    ),
+]
 Results = Annotated[Path, typer.Option(help="Where records go.")]
 ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]

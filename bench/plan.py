@@ -36,6 +36,8 @@ from bench.files import cache_folder
 from bench.layers import layers_as_named, layers_name, reading
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
+from bench.remote.staging import local_folder, local_lists
+from bench.remote.urls import remote_cache, remote_url
 from bench.scores.records import FrameOrder
 from bench.video.decode import check_decoder
 from bench.video.image_frames import is_image
@@ -100,6 +102,8 @@ def make_options(given: Mapping[str, Any]) -> RunOptions:
         raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
     names = ("probe_weights", "probe_classes", "data", "train", "val", "cache", "results")
     paths = {name: getattr(options, name) for name in names}
+    if url := remote_url(options.results):
+        raise BenchError("records are kept on a local disk", where=f"--results {url}", fix="give a local folder")
     return replace_fields(options, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
@@ -124,6 +128,16 @@ class RunPlan:
     """The probe that is scored without training; the recipe and the training split then mean nothing."""
     world: World = field(default_factory=World)
     """The processes that carry it out, this one among them."""
+
+    @property
+    def remote_cache(self) -> str | None:
+        """The address of the cache, where it has one; `cache` is then its local part."""
+        return remote_cache(self.options.cache)
+
+    @property
+    def data_folder(self) -> Path | None:
+        """The folder of the data; the local one that stands for it, where it is remote."""
+        return local_folder(self.options.data, self.cache)
 
     @property
     def probe_name(self) -> str:
@@ -208,20 +222,21 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     if task.data == "boxes":
         from bench.boxes.plan import make_box_plan  # it builds on this module
 
-        return make_box_plan(options, task, _section(options.settings, "probe"))
+        return make_box_plan(options, task, _section(options.settings, "probe"), reporter)
     if task.data == "actions":
         from bench.anticipation.plan import make_anticipation_plan  # it builds on this module
 
-        return make_anticipation_plan(options, task, _section(options.settings, "probe"))
+        return make_anticipation_plan(options, task, _section(options.settings, "probe"), reporter)
     recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
         raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
     facts = reading(describe_encoder(options.model), task.clip.layers)
     cache = cache_folder(options.cache)
+    where = ListOptions(options.data, options.train, options.val)
     splits = load_splits(
         task,
-        ListOptions(options.data, options.train, options.val),
+        local_lists(task, where, options.cache, reporter),
         cache,
         lambda done, total: reporter.stage("making the digits", done, total),
         test_only=options.probe_weights is not None,

@@ -11,7 +11,8 @@ from typing import Any, Literal
 from bench.annotations import Sample
 from bench.errors import BenchError
 from bench.plan import RunPlan
-from bench.video.image_frames import holds_frames
+from bench.remote.tree import staged_files
+from bench.video.image_frames import holds_frames, is_image
 
 _NAMES_SHOWN = 3
 _NAMES_KEPT = 20
@@ -72,13 +73,15 @@ def refuse_missing(plan: RunPlan, files: Sequence[SplitFiles]) -> None:
 
 
 def size_of(sample: Sample) -> int | None:
-    """Bytes of the sample's file, 1 of a folder with frames in it, 0 of one without; None where it is not there."""
+    """Bytes of the sample's file, 1 of a folder with frames in it, 0 of one without; None where it is not there. Of a
+    remote file what its storage lists, fetched or not."""
     try:
         if os.path.isdir(sample.path):  # noqa: PTH112 - a million Path objects take seconds
-            return int(holds_frames(sample.path))
+            staged = (file for file in staged_files(sample.path) if is_image(file.relative))
+            return int(holds_frames(sample.path) or any(staged))
         return os.stat(sample.path).st_size  # noqa: PTH116
     except OSError:
-        return None
+        return next((file.size for file in staged_files(sample.path)), None)
 
 
 def _count(split: Literal["training", "test"], official: int | None, samples: Sequence[Sample]) -> SplitFiles:

@@ -21,6 +21,7 @@ from bench.plan import RunPlan
 from bench.probing import heads as probing_heads
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
+from bench.remote.urls import remote_url
 from bench.scores.class_order import suspicion
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Failure, Head, Predictions, Record, Score, Split
@@ -145,7 +146,7 @@ def head_facts(head: probing_heads.Head) -> Head:
 
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
-    notes = _notes_on_probe(done) + notes_on(plan.options.data)
+    notes = _notes_on_probe(done) + notes_on(plan.data_folder)
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
     official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}
@@ -229,7 +230,7 @@ def _streaming(streamed: StreamCounts | None) -> dict[str, Any]:
 
 def plain_facts(content: dict[str, Any]) -> dict[str, Any]:
     """The same in types that JSON has; paths and the like as text."""
-    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=lambda value: remote_url(str(value)) or str(value)))
     return plain
 
 

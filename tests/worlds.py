@@ -7,7 +7,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +32,11 @@ class Ended:
 
 
 def run_world(
-    folder: Path, *arguments: Sequence[object], fault: Callable[[], None] | None = None, faulty: int = 1
+    folder: Path,
+    *arguments: Sequence[object],
+    fault: Callable[[], None] | None = None,
+    faulty: int = 1,
+    environment: Mapping[str, str] | None = None,
 ) -> list[Ended]:
     """One process for each list of arguments to `bench`, in `folder`; `fault` is prepared in process `faulty`."""
     context = multiprocessing.get_context("forkserver")
@@ -41,10 +45,11 @@ def run_world(
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
+    all_variables = {**(environment or {}), "WORLD_SIZE": str(len(arguments)), "MASTER_ADDR": "127.0.0.1"}
     processes = [
         context.Process(
             target=_member,
-            args=(rank, len(arguments), port, [*map(str, given)], folder, fault if rank == faulty else None),
+            args=(rank, port, [*map(str, given)], folder, fault if rank == faulty else None, all_variables),
         )
         for rank, given in enumerate(arguments)
     ]
@@ -63,13 +68,17 @@ def run_world(
 
 
 def _member(
-    rank: int, size: int, port: int, arguments: list[str], folder: Path, fault: Callable[[], None] | None
+    rank: int,
+    port: int,
+    arguments: list[str],
+    folder: Path,
+    fault: Callable[[], None] | None,
+    environment: Mapping[str, str],
 ) -> None:
     os.chdir(folder)
     for stream, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{rank}.{name}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), stream)
-    world = {"RANK": rank, "WORLD_SIZE": size, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ.update({name: str(value) for name, value in world.items()}, COLUMNS="100")
+    os.environ.update(environment, RANK=str(rank), LOCAL_RANK=str(rank), MASTER_PORT=str(port), COLUMNS="100")
     sys.argv = ["bench", *arguments]
     torch.set_num_threads(1)  # as torchrun has it
     if fault:

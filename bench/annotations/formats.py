@@ -109,4 +109,5 @@ def _read_list(card: TaskCard, path: Path, data: Path | None) -> list[Sample]:
 
 def _any_there(samples: list[Sample]) -> bool:
     # Not Path.exists, which raises where a damaged row names a file of thousands of letters.
-    return any(os.path.exists(sample.path) for sample in islice(samples, _ROWS_TO_TRY))  # noqa: PTH110
+    # A remote file that was not fetched is a link that leads nowhere yet.
+    return any(os.path.lexists(sample.path) for sample in islice(samples, _ROWS_TO_TRY))

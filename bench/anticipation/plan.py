@@ -15,6 +15,8 @@ from bench.files import cache_folder
 from bench.layers import reading
 from bench.plan import RunOptions, RunPlan, clip_plan
 from bench.probing.actions import ActionClasses
+from bench.progress import Reporter
+from bench.remote.staging import local_lists
 from bench.video.anticipation import Ending
 
 
@@ -52,7 +54,9 @@ def anticipation(task: TaskCard) -> Anticipation:
     return task.clip.anticipation
 
 
-def make_anticipation_plan(options: RunOptions, task: TaskCard, settings: dict[str, object]) -> AnticipationPlan:
+def make_anticipation_plan(
+    options: RunOptions, task: TaskCard, settings: dict[str, object], reporter: Reporter
+) -> AnticipationPlan:
     """Resolve the options of a task of anticipation; `settings` are those of the recipe. Raises BenchError for
     whatever does not fit."""
     if options.probe_weights is not None:
@@ -63,7 +67,8 @@ def make_anticipation_plan(options: RunOptions, task: TaskCard, settings: dict[s
     recipe = override(load_probe_card(options.probe), "probe", settings)
     _check_recipe(recipe)
     facts = _facts(options, task)
-    splits = load_actions(task, ListOptions(options.data, options.train, options.val))
+    where = ListOptions(options.data, options.train, options.val)
+    splits = load_actions(task, local_lists(task, where, options.cache, reporter))
     splits = replace(
         splits,
         train=subset(splits.train, options.limit, seed=0),

@@ -18,9 +18,11 @@ from bench.features.contents import content_ids
 from bench.features.split import SplitFeatures, account, extract_split
 from bench.files import writable_folder
 from bench.probing.actions import Foreseeing, action_scores, load_action_probe
-from bench.probing.memory import remember
+from bench.probing.memory import memory_path, remember
 from bench.probing.train import FittedProbe, fit
 from bench.progress import Reporter
+from bench.remote.features import shared_file
+from bench.remote.staging import bring_files
 from bench.scores.records import Record
 
 
@@ -51,6 +53,7 @@ def run_anticipation(plan: AnticipationPlan, reporter: Reporter) -> Record:
 def encode_actions(plan: AnticipationPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
     """Bring the features of the training and the test split into the cache, every action accounted for."""
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
+    bring_files(paths, reporter=reporter)
     contents = content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
     train = extract_split(plan, "train", encoder, contents, reporter)
     return train, extract_split(plan, "test", encoder, contents, reporter)
@@ -98,7 +101,8 @@ def _fit(plan: AnticipationPlan, train: SplitFeatures, reporter: Reporter) -> tu
             objective=Foreseeing(plan.classes, videos),
         )
 
-    fitted, known = remember(plan.cache, facts, train_now, load=load_action_probe)
+    with shared_file(memory_path(plan.cache, facts), plan.remote_cache):
+        fitted, known = remember(plan.cache, facts, train_now, load=load_action_probe)
     if known:
         reporter.say(f"{prefix}: probe read from the cache")
     return fitted, known

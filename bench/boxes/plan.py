@@ -16,6 +16,8 @@ from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.files import cache_folder
 from bench.plan import RunOptions, RunPlan, clip_plan, flat, own_recipe_mark
+from bench.progress import Reporter
+from bench.remote.staging import local_lists
 
 DEFAULT_PROBE = "ava-attentive"
 """The recipe of tasks of boxes where the user names none."""
@@ -85,7 +87,7 @@ def box_reading(recipe: ProbeCard) -> BoxReading:
     return recipe.boxes
 
 
-def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, object]) -> BoxPlan:
+def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, object], reporter: Reporter) -> BoxPlan:
     """Resolve the options of a task of boxes; `settings` are those of the recipe. Raises BenchError for whatever does
     not fit."""
     if options.probe_weights is not None:
@@ -99,7 +101,7 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     reading = box_reading(recipe)
     facts = describe_encoder(options.model)
     key_frames = _key_frames(task, facts, options)
-    where = ListOptions(options.data, options.train, options.val)
+    where = local_lists(task, ListOptions(options.data, options.train, options.val), options.cache, reporter)
     boxes = _limited(read_box_splits(task, where, reading, task.clip.starts_s), options.limit)
     if task.clip.starts_s:
         early = next((s for s in (*boxes.train, *boxes.test) if (s.sample.start_s or 0) < 0), None)

@@ -146,7 +146,7 @@ def _notes(done: BoxOutcome) -> list[str]:
     if len(chosen_layers(plan.facts, reading.layers)) < reading.layers:
         found = max(1, len(chosen_layers(plan.facts, reading.layers)))
         notes.append(f"the recipe reads {reading.layers} layers, and {plan.facts.name} offers {found}")
-    notes += [*plan.boxes.notes, *notes_on(plan.options.data), *done.drawn.notes]
+    notes += [*plan.boxes.notes, *notes_on(plan.data_folder), *done.drawn.notes]
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} key frames of each split (--limit)")
     shared = len(set(done.train.contents) & set(done.test.contents) - {""})

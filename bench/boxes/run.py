@@ -28,9 +28,11 @@ from bench.features.contents import content_ids
 from bench.features.split import refuse_too_many
 from bench.features.store import FeatureSet, Store
 from bench.files import writable_folder
-from bench.probing.memory import remember
+from bench.probing.memory import memory_path, remember
 from bench.probing.train import FittedProbe
 from bench.progress import Reporter
+from bench.remote.features import shared_features, shared_file
+from bench.remote.staging import bring_files
 from bench.scores.records import Record, Split
 
 
@@ -57,6 +59,7 @@ def run_boxes(plan: BoxPlan, reporter: Reporter) -> Record:
     writable_folder(plan.options.results, option="--results")
     encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
+    bring_files(paths, reporter=reporter)
     contents = content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
     train = _features(plan, "train", encoder, contents, reporter)
     test = _features(plan, "test", encoder, contents, reporter)
@@ -82,18 +85,20 @@ def _features(
     with_boxes = [sample for sample in listed if sample.looked_at]
     store = Store(plan.cache, box_fields(encoder, plan.key_frames, plan.reading))
     stage = f"{encoder.name}: encoding {split} key frames"
-    done = extract_boxes(
-        encoder,
-        with_boxes,
-        plan.key_frames,
-        plan.reading,
-        store,
-        contents,
-        num_workers=_workers(plan),
-        timeout_s=plan.options.timeout_s,
-        batch_size=plan.options.batch_size,
-        progress=lambda finished, total: reporter.stage(stage, finished, total),
-    )
+    wanted = (key for sample in with_boxes for key in box_keys(sample, contents))
+    with shared_features(store, plan.remote_cache, wanted, plan.world, reporter):
+        done = extract_boxes(
+            encoder,
+            with_boxes,
+            plan.key_frames,
+            plan.reading,
+            store,
+            contents,
+            num_workers=_workers(plan),
+            timeout_s=plan.options.timeout_s,
+            batch_size=plan.options.batch_size,
+            progress=lambda finished, total: reporter.stage(stage, finished, total),
+        )
     _report(done, stage, reporter)
     refuse_too_many(plan, split, [sample.sample for sample in listed], done.failures)
     readable = [sample for sample in listed if sample.sample.id not in done.failures]
@@ -148,7 +153,8 @@ def _fit(plan: BoxPlan, train: BoxFeatures, reporter: Reporter) -> tuple[FittedP
             progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),
         )
 
-    fitted, known = remember(plan.cache, facts, train_now)
+    with shared_file(memory_path(plan.cache, facts), plan.remote_cache):
+        fitted, known = remember(plan.cache, facts, train_now)
     if known:
         reporter.say(f"{prefix}: probe read from the cache")
     return fitted, known

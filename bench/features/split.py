@@ -14,6 +14,7 @@ from bench.features.shared import extract_shared
 from bench.features.store import FeatureSet, Store
 from bench.plan import RunPlan
 from bench.progress import Reporter
+from bench.remote.features import shared_features
 from bench.scores.records import Split
 from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
@@ -135,17 +136,19 @@ def _extract(
 ) -> SplitFeatures:
     store = Store(plan.cache, feature_fields(encoder, clips))
     workers = plan.options.workers
-    done = extract_shared(
-        encoder,
-        [item for draws in items.values() for item in draws],
-        clips,
-        store,
-        world=plan.world,
-        num_workers=environment.default_workers() if workers is None else workers,
-        timeout_s=plan.options.timeout_s,
-        batch_size=plan.options.batch_size,
-        progress=lambda finished, total: reporter.stage(stage, finished, total),
-    )
+    all_items = [item for draws in items.values() for item in draws]
+    with shared_features(store, plan.remote_cache, map(item_key, all_items), plan.world, reporter):
+        done = extract_shared(
+            encoder,
+            all_items,
+            clips,
+            store,
+            world=plan.world,
+            num_workers=environment.default_workers() if workers is None else workers,
+            timeout_s=plan.options.timeout_s,
+            batch_size=plan.options.batch_size,
+            progress=lambda finished, total: reporter.stage(stage, finished, total),
+        )
     _report(done, stage, reporter)
     failures = {}
     for sample in samples:

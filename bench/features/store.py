@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,6 +62,8 @@ class Store:
         self.folder = cache / "features" / self.key
         self._tokens: dict[str, Array] = {}
         self.locations: dict[str, Location] = {}
+        self.added: Callable[[str], None] | None = None
+        """Told of every shard that was written."""
         self.folder.mkdir(parents=True, exist_ok=True)
         description = self.folder / "space.json"
         text = json.dumps(dict(fields), indent=1, sort_keys=True)
@@ -112,6 +114,8 @@ class Store:
         self._tokens.pop(name, None)
         for row, key in enumerate(keys):
             self.locations[key] = Location(name, row)
+        if self.added:
+            self.added(name)
 
     def item(self, key: str) -> Array:
         """The memory-mapped tokens [V, N, D] of one item."""
