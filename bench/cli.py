@@ -21,6 +21,7 @@ from bench.options import (
     BatchSize,
     Cache,
     Clip,
+    Compile,
     Controls,
     Data,
     Decoder,
@@ -94,6 +95,7 @@ def run(
     results: Results = Path("results"),
     device: Device = "auto",
     precision: Precision = "auto",
+    compile: Compile = "off",
     decoder: Decoder = "auto",
     workers: Workers = None,
     batch_size: BatchSize = None,
@@ -164,6 +166,7 @@ def extract(
     cache: Cache = None,
     device: Device = "auto",
     precision: Precision = "auto",
+    compile: Compile = "off",
     decoder: Decoder = "auto",
     workers: Workers = None,
     batch_size: BatchSize = None,
@@ -182,7 +185,7 @@ def extract(
     summary = []
     with shared_command() as (world, reporter):
         for plan in shared_plans(lambda: _plans(arguments, reporter), world):
-            train_part, test_part = extract_features(plan, prepare_encoder(plan), reporter)
+            train_part, test_part = extract_features(plan, prepare_encoder(plan, reporter), reporter)
             parts = (train_part.extraction, test_part.extraction)
             summary.append(
                 {

@@ -26,6 +26,7 @@ from bench.boxes.run import run_boxes
 from bench.controls import other_orders, with_order
 from bench.encoders import Encoder, load_encoder
 from bench.errors import BenchError
+from bench.fastest import fastest
 from bench.features.shared import content_ids_shared
 from bench.features.split import SplitFeatures, account, extract_held_out, extract_split
 from bench.fewer_labels import label_parts
@@ -76,7 +77,8 @@ def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
     for a streaming recipe all but those that it trains on."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
-    encoder = prepare_encoder(plan)
+    encoder = prepare_encoder(plan, reporter)
+    plan = replace(plan, precision=encoder.precision)
     contents = _contents(plan, reporter)
     prepared = _bring_features(plan, encoder, contents, reporter)
     controls = tuple(
@@ -170,12 +172,15 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
     return record
 
 
-def prepare_encoder(plan: RunPlan) -> Encoder:
-    """The encoder on its device, in its precision, giving the tokens of the layers that the probe reads."""
+def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
+    """The encoder on its device, in its precision or the fastest, giving the tokens of the layers that the probe
+    reads."""
     if isinstance(plan, AnticipationPlan):
-        return load_foreseer(plan)
-    encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
-    return encoder.reading(plan.facts.out_layers)
+        encoder = load_foreseer(plan)
+    else:
+        encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
+        encoder = encoder.reading(plan.facts.out_layers)
+    return fastest(plan, encoder, reporter or Silent())
 
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:

@@ -149,11 +149,12 @@ def matrix_rate(device: str, precision: Precision) -> float:
     """Floating-point operations a second of a matrix product on a device, in a precision."""
     names = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     dtype = names[precision]
-    a = torch.ones(1024, 1024, device=device, dtype=dtype)
-    repeats = 5 if device == "cpu" else 200
+    size = 1024 if device == "cpu" else 4096  # smaller ones do not fill a GPU
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    repeats = 5 if device == "cpu" else 20
     (a @ a).sum().item()
     started = time.perf_counter()
     for _ in range(repeats):
         b = a @ a
     b.sum().item()
-    return repeats * 2.0 * 1024**3 / (time.perf_counter() - started)
+    return repeats * 2.0 * size**3 / (time.perf_counter() - started)

@@ -62,7 +62,10 @@ Cache = Annotated[
 Results = Annotated[Path, typer.Option(help="Where records go.")]
 ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
-Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fp32, bf16, fp16.")]
+Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fastest (measured), fp32, bf16, fp16.")]
+Compile = Annotated[
+    str, typer.Option(help="torch.compile: off, auto (where it is measured to be faster), on. See docs/performance.md.")
+]
 Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
 BatchSize = Annotated[

@@ -71,6 +71,9 @@ class RunOptions:
     results: Path = Path("results")
     device: str = "auto"
     precision: str = "auto"
+    """`fastest`: what this machine is measured to be fastest in."""
+    compile: Literal["off", "auto", "on"] = "off"
+    """Whether the encoder runs under torch.compile; `auto`: where it is measured to be faster."""
     decoder: Decoder = "auto"
     workers: int | None = None
     batch_size: int | None = None
@@ -217,7 +220,7 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     _check_given(options)
     check_decoder(options.decoder)
     device = environment.choose_device(options.device)
-    precision = environment.choose_precision(options.precision, device)
+    precision = first_precision(options, device)
     task = _task(options)
     if task.data == "boxes":
         from bench.boxes.plan import make_box_plan  # it builds on this module
@@ -358,6 +361,17 @@ def _with_media(task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard
                     f"clip.{name} {value} means nothing for images", where=f"task {task.name}", fix="drop it"
                 )
     return task
+
+
+def is_measured(options: RunOptions) -> bool:
+    """Whether how the encoder computes is settled by measurement when its weights are there (bench.fastest)."""
+    return options.precision == "fastest" or options.compile != "off"
+
+
+def first_precision(options: RunOptions, device: str) -> Precision:
+    """The precision until `fastest` has been measured: that of `auto`."""
+    wanted = "auto" if options.precision == "fastest" else options.precision
+    return environment.choose_precision(wanted, device)
 
 
 def _task(options: RunOptions) -> TaskCard:

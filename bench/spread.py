@@ -12,7 +12,6 @@ import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from copy import copy
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,8 +101,7 @@ def _run_one_each(plans: Sequence[RunPlan], world: World, reporter: Reporter) ->
 
 def _without_weights(prepared: Prepared) -> Prepared:
     """What the record is made of: the encoders of many plans would fill the memory."""
-    encoder = copy(prepared.encoder)
-    encoder.module = torch.nn.Module()
+    encoder = prepared.encoder.without_weights()
     return replace(prepared, encoder=encoder, controls=tuple(map(_without_weights, prepared.controls)))
 
 

@@ -18,7 +18,16 @@ from rich.table import Table
 from bench.files import atomic_write
 from benchmarks.ratios import Ratio
 
-NAMES = ("fused_sweep", "load_views", "augment", "read_features", "prepare", "pipeline", "growth")
+NAMES = (
+    "fused_sweep",
+    "encoder_forward",
+    "load_views",
+    "augment",
+    "read_features",
+    "prepare",
+    "pipeline",
+    "growth",
+)
 """Modules with a function `ratios(runs)`."""
 
 

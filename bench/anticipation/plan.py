@@ -13,7 +13,7 @@ from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.files import cache_folder
 from bench.layers import reading
-from bench.plan import RunOptions, RunPlan, clip_plan
+from bench.plan import RunOptions, RunPlan, clip_plan, first_precision
 from bench.probing.actions import ActionClasses
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
@@ -97,7 +97,7 @@ def make_anticipation_plan(
         test_clips=replace(clip_plan(task.clip, facts, options), ending=Ending(question.seconds, question.anchor)),
         cache=cache_folder(options.cache),
         device=device,
-        precision=environment.choose_precision(options.precision, device),
+        precision=first_precision(options, device),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bench.anticipation.plan import AnticipationPlan
 from bench.anticipation.recording import Foreseen, write_anticipation_record
 from bench.anticipation.tokens import load_with_predictor, steps_ahead
 from bench.encoders import Encoder, load_encoder
+from bench.fastest import fastest
 from bench.features.contents import content_ids
 from bench.features.split import SplitFeatures, account, extract_split
 from bench.files import writable_folder
@@ -30,7 +32,8 @@ def run_anticipation(plan: AnticipationPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
-    encoder = load_foreseer(plan)
+    encoder = fastest(plan, load_foreseer(plan), reporter)
+    plan = replace(plan, precision=encoder.precision)
     train, test = encode_actions(plan, encoder, reporter)
     fitted, known = _fit(plan, train, reporter)
     scores = action_scores(fitted.probe, test.tokens, device=plan.device)

@@ -67,6 +67,7 @@ def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading) -> dic
         "cells": reading.cells,
         "over_time": reading.over_time,
         "over_cells": reading.over_cells,
+        **encoder.rounding(encoder.facts.num_tokens(plan.frames_per_clip, plan.short_side, plan.short_side)),
     }
 
 

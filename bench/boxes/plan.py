@@ -15,7 +15,7 @@ from bench.cards import BoxReading, ProbeCard, TaskCard, load_probe_card, overri
 from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.files import cache_folder
-from bench.plan import RunOptions, RunPlan, clip_plan, flat, own_recipe_mark
+from bench.plan import RunOptions, RunPlan, clip_plan, flat, is_measured, own_recipe_mark
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
 
@@ -95,6 +95,9 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     for name in ("controls", "labels"):
         if getattr(options, name):
             raise BenchError(f"--{name} is for tasks of whole clips", where=f"task {task.name}", fix="drop it")
+    if is_measured(options):  # frames have many shapes, and which is fastest differs with them
+        what = "--precision fastest and --compile are for tasks of whole clips"
+        raise BenchError(what, where=f"task {task.name}", fix="drop them")
     device = environment.choose_device(options.device)
     precision = environment.choose_precision(options.precision, device)
     recipe = override(load_probe_card(probe_of(options)), "probe", settings)

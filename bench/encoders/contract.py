@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol, cast
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.attention import SHORT, slices
+from bench.encoders.compiled import CompiledModule
 from bench.errors import BenchError
 from bench.video.views import OFFICIAL_CROP, Interpolation
 
@@ -163,6 +165,8 @@ class Encoder:
         self.report = dict(report or {})
         self.precision: Precision = "fp32"
         self.device = torch.device("cpu")
+        self.is_compiled = False
+        self._called: _Called = cast(_Called, self.module)
 
     @property
     def name(self) -> str:
@@ -201,6 +205,34 @@ class Encoder:
         other.facts = self.facts.reading(layers)
         return other
 
+    def compiled(self, batch_size: int) -> Encoder:
+        """The same weights under torch.compile, for batches of this size; smaller ones are filled up.
+
+        It is compiled when it is called first, which raises BenchError where it cannot be.
+        """
+        other = copy(self)
+        other._called, other.is_compiled = CompiledModule(self.module, batch_size), True
+        return other
+
+    def without_weights(self) -> Encoder:
+        """What is known of the encoder, which can no longer be called: many of them fit the memory."""
+        other = copy(self)
+        other.module = nn.Module()
+        other._called = cast(_Called, other.module)
+        return other
+
+    def rounding(self, num_tokens: int) -> dict[str, Any]:
+        """What decides the last bits of the N tokens of a clip besides the precision; empty where nothing does.
+
+        Fields of the key of features, so that tokens of one space are rounded alike.
+        """
+        fields: dict[str, Any] = {"compiled": True} if self.is_compiled else {}
+        tokens_of_a_layer = num_tokens // max(1, len(self.facts.out_layers))
+        if tokens_of_a_layer > SHORT and slices(self.device, _DTYPES[self.precision]):
+            sliced = any(getattr(part, "attention_in_slices", False) for part in self.module.modules())
+            fields |= {"attention": "slices"} if sliced else {}
+        return fields
+
     @torch.inference_mode()
     def __call__(self, clips: Tensor) -> Tensor:
         """Encode normalised clips [B, 3, T, H, W] (moved to the encoder's device) to tokens [B, N, D], float32.
@@ -213,7 +245,7 @@ class Encoder:
         else:
             shown = self._shown(clips)
             with self._autocast():
-                tokens = self.module(shown)
+                tokens = self._called(shown)
         expected = (len(clips), self.facts.num_tokens(*clips.shape[2:]), self.embed_dim)
         if tokens.shape != expected:
             raise BenchError(
@@ -234,7 +266,7 @@ class Encoder:
         self.facts.check_layers(out_layers)
         shown = self._shown(clips)
         with self._autocast():
-            outputs = cast(_Layered, self.module).layers(shown, out_layers)
+            outputs = self._called.layers(shown, out_layers)
         return [tokens.float() for tokens in outputs]
 
     def _shown(self, clips: Tensor) -> Tensor:
@@ -249,8 +281,10 @@ class Encoder:
         return torch.autocast(self.device.type, dtype=_DTYPES[self.precision], enabled=self.precision != "fp32")
 
 
-class _Layered(Protocol):
-    """What the module of an encoder with layers offers besides a call."""
+class _Called(Protocol):
+    """A module; that of an encoder with layers has `layers` too."""
+
+    def __call__(self, clips: Tensor) -> Tensor: ...
 
     def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]: ...
 

@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.encoders.attention import attend
 from bench.encoders.rotary import rotary_channels, rotary_table, rotate, rotation_at
 
 Family = Literal["V-JEPA", "V-JEPA 2", "V-JEPA 2.1"]
@@ -146,6 +147,9 @@ class Attention(nn.Module):
     With a `rotation` (`rotation_at`) queries and keys are turned by their tokens' coordinates.
     """
 
+    attention_in_slices = True
+    """It goes through bench.encoders.attention; see `Encoder.rounding`."""
+
     def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
@@ -158,7 +162,7 @@ class Attention(nn.Module):
         query, key, value = qkv.unbind(0)
         if rotation is not None:
             query, key = rotate(qkv[:2], rotation).unbind(0)
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = attend(query, key, value)
         out: Tensor = self.proj(mixed.transpose(1, 2).reshape(B, n, D))
         return out
 

@@ -74,6 +74,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, A
         "size": plan.size,
         "decoder": "decord" if plan.decoder == "decord" else "pyav",
         **({"layers": encoder.facts.out_layers} if encoder.facts.out_layers else {}),
+        **encoder.rounding(encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)),
         **_pace_fields(plan),
         **_view_fields(plan),
         **({} if plan.frame_order == "ordered" else {"frame_order": plan.frame_order}),

@@ -10,6 +10,7 @@ from typing import Any
 DEFAULTS: Mapping[str, Any] = {
     "device": "auto",
     "precision": "auto",
+    "compile": "off",
     "decoder": "auto",
     "timeout_s": 60.0,
     "seed": 0,

@@ -75,6 +75,6 @@ def test_the_record_says_what_fitted(clips: Path, tmp_path: Path, monkeypatch: p
     options |= {"batch_size": 8, "settings": {"probe.neighbours": [1, 3]}}
     plan = make_plan(make_options({**options, "cache": tmp_path / "c", "results": tmp_path / "r"}))
 
-    monkeypatch.setattr(run, "prepare_encoder", lambda plan: Scarce())
+    monkeypatch.setattr(run, "prepare_encoder", lambda plan, reporter: Scarce())
     record = run.run(plan, Silent())
     assert record.resolved["clips_at_once_after_out_of_memory"] == {"train": 2, "test": 2}
