@@ -15,7 +15,7 @@ from bench.annotations import Sample
 from bench.boxes.plan import BoxPlan
 from bench.controls import other_orders
 from bench.encoders.contract import Precision
-from bench.features.space import check_space
+from bench.features.space import check_space, token_bytes
 from bench.plan import RunPlan
 from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
 from bench.probing.streaming import num_streamed
@@ -63,7 +63,7 @@ def forecast(plan: RunPlan) -> Forecast:
     cached, streamed = _train_draws(plan)
     cached_clips = (cached + len(test) * plan.test_clips.views) * segments
     clips = cached_clips + streamed * segments
-    num_bytes = cached_clips * plan.clip_tokens * plan.facts.embed_dim * 2
+    num_bytes = cached_clips * plan.clip_tokens * token_bytes(plan.facts.embed_dim, plan.options.token_bits)
     files = look_for_files(plan)
     refuse_missing(plan, files)
     check_space(plan.cache, num_bytes)

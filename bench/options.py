@@ -66,6 +66,9 @@ Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), 
 Compile = Annotated[
     str, typer.Option(help="torch.compile: off, auto (where it is measured to be faster), on. See docs/performance.md.")
 ]
+TokenBits = Annotated[
+    int, typer.Option(help="Bits of a channel of a cached token: 16, or 8 with a scale for each token (half the disk).")
+]
 Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
 Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
 BatchSize = Annotated[

@@ -74,6 +74,8 @@ class RunOptions:
     """`fastest`: what this machine is measured to be fastest in."""
     compile: Literal["off", "auto", "on"] = "off"
     """Whether the encoder runs under torch.compile; `auto`: where it is measured to be faster."""
+    token_bits: Literal[8, 16] = 16
+    """Size of a channel of a stored token: 8 bits have one scale for each token (bench.features.eight_bit)."""
     decoder: Decoder = "auto"
     workers: int | None = None
     batch_size: int | None = None
@@ -162,6 +164,7 @@ class RunPlan:
         """What the encoder sees and how it computes, such as `16x224px step 4, bf16`."""
         clips = self.test_clips
         unusual: list[str] = [self.precision] if self.precision != "fp32" else []
+        unusual += ["8-bit tokens"] if self.options.token_bits == 8 else []
         unusual += ["decord"] if clips.decoder == "decord" else []
         usual = "bilinear" if self.task.media == "image" else "opencv-bilinear"
         unusual += [clips.interpolation] if clips.interpolation != usual else []
@@ -234,6 +237,9 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
         raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
+    if options.token_bits == 8 and recipe.streaming and options.probe_weights is None:
+        what = f"recipe {recipe.name} stores no training tokens: it encodes them anew in every epoch"
+        raise BenchError(what, where="--token-bits 8", fix="drop it, or give a recipe that reads the cache")
     facts = reading(describe_encoder(options.model), task.clip.layers)
     cache = cache_folder(options.cache)
     where = ListOptions(options.data, options.train, options.val)

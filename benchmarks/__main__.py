@@ -24,6 +24,7 @@ NAMES = (
     "load_views",
     "augment",
     "read_features",
+    "token_bits",
     "prepare",
     "pipeline",
     "growth",

@@ -24,7 +24,7 @@ from bench.cards import BoxReading
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.extract import clips_at_once
-from bench.features.space import check_space
+from bench.features.space import check_space, token_bytes
 from bench.features.split import sample_items
 from bench.features.store import Array, Store, items_per_shard
 from bench.machine import SMALL_CLIP, small_steps
@@ -47,14 +47,14 @@ class BoxExtraction:
     notes: list[str] = field(default_factory=list)
 
 
-def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading) -> dict[str, Any]:
+def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading, token_bits: int = 16) -> dict[str, Any]:
     """Every field that decides the features of a box, besides the video, the second and the corners."""
     spec = encoder.input_spec
     return {
         "boxes_version": BOXES_VERSION,
         "encoder": encoder.digest,
         "precision": encoder.precision,
-        "dtype": "fp16",
+        "dtype": "int8" if token_bits == 8 else "fp16",
         "mean": spec.mean,
         "std": spec.std,
         "frames_per_clip": plan.frames_per_clip,
@@ -103,7 +103,7 @@ def extract_boxes(
     result.cached_frames = len(samples) - len(missing)
     side = plan.short_side
     num_tokens, channels = box_shape(encoder.facts, reading, plan.frames_per_clip, side)
-    item_bytes = 2 * num_tokens * channels
+    item_bytes = token_bytes(channels, store.token_bits) * num_tokens
     check_space(store.folder, item_bytes * sum(len(sample.looked_at) for sample in missing))
     per_shard = items_per_shard(item_bytes)
     at_once = batch_size or clips_at_once(encoder, encoder.facts.num_tokens(plan.frames_per_clip, side, side))

@@ -14,6 +14,7 @@ from bench.boxes.splits import BoxSample, BoxSplits, read_box_splits
 from bench.cards import BoxReading, ProbeCard, TaskCard, load_probe_card, override
 from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
+from bench.features.space import token_bytes
 from bench.files import cache_folder
 from bench.plan import RunOptions, RunPlan, clip_plan, flat, is_measured, own_recipe_mark
 from bench.progress import Reporter
@@ -44,7 +45,7 @@ class BoxPlan(RunPlan):
     def box_bytes(self) -> int:
         """Size of the features of one box in the cache."""
         num_tokens, channels = self.box_shape
-        return 2 * num_tokens * channels
+        return token_bytes(channels, self.options.token_bits) * num_tokens
 
     @property
     def input_name(self) -> str:
@@ -52,6 +53,7 @@ class BoxPlan(RunPlan):
         clips = self.key_frames
         pace = f"{clips.fps:g} fps" if clips.fps else f"{clips.duration_s:g} s" if clips.duration_s else None
         unusual: list[str] = [self.precision] if self.precision != "fp32" else []
+        unusual += ["8-bit tokens"] if self.options.token_bits == 8 else []
         unusual += ["decord"] if clips.decoder == "decord" else []
         unusual += [clips.interpolation] if clips.interpolation != "opencv-bilinear" else []
         shown = "square" if clips.square else "short side"

@@ -83,7 +83,7 @@ def _features(
     """
     listed = plan.boxes.train if split == "train" else plan.boxes.test
     with_boxes = [sample for sample in listed if sample.looked_at]
-    store = Store(plan.cache, box_fields(encoder, plan.key_frames, plan.reading))
+    store = Store(plan.cache, box_fields(encoder, plan.key_frames, plan.reading, plan.options.token_bits))
     stage = f"{encoder.name}: encoding {split} key frames"
     wanted = (key for sample in with_boxes for key in box_keys(sample, contents))
     with shared_features(store, plan.remote_cache, wanted, plan.world, reporter):

@@ -18,7 +18,7 @@ from torch import Tensor
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.memory import ClipsAtOnce
-from bench.features.space import check_space
+from bench.features.space import check_space, token_bytes
 from bench.features.store import Array, Store, items_per_shard
 from bench.machine import SMALL_CLIP, small_steps
 from bench.video.loader import LoadedClips
@@ -53,7 +53,7 @@ def item_key(item: VideoItem) -> str:
     return f"{item.id}/{item.draw}"
 
 
-def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, Any]:
+def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews, token_bits: int = 16) -> dict[str, Any]:
     """Every field that decides the tokens of a video, and none that does not: the key of the feature space.
 
     Device, batch and workers are not among them, nor is the seed of a plan that draws nothing. The decoder is: a few
@@ -65,7 +65,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews) -> dict[str, A
         "protocol_version": 1,
         "encoder": encoder.digest,
         "precision": encoder.precision,
-        "dtype": "fp16",
+        "dtype": "int8" if token_bits == 8 else "fp16",
         "mean": spec.mean,
         "std": spec.std,
         "frames_per_clip": plan.frames_per_clip,
@@ -131,7 +131,7 @@ def extract(
     missing = {key: item for key, item in unique.items() if key not in store.locations}
     result.cached_clips = (len(unique) - len(missing)) * clips_per_item
     num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
-    item_bytes = 2 * encoder.embed_dim * num_tokens * clips_per_item
+    item_bytes = token_bytes(encoder.embed_dim, store.token_bits) * num_tokens * clips_per_item
     check_space(store.folder, len(missing) * item_bytes)
     at_once = ClipsAtOnce(batch_size or clips_at_once(encoder, num_tokens))
     per_shard = items_per_shard(item_bytes)

@@ -16,7 +16,7 @@ from bench.distributed import World
 from bench.encoders.contract import Encoder
 from bench.features.contents import Progress, content_ids
 from bench.features.extract import Extraction, extract, item_key
-from bench.features.space import check_space
+from bench.features.space import check_space, token_bytes
 from bench.features.store import Store
 from bench.video.plans import ClipPlan, VideoItem
 from bench.video.training import TrainViews
@@ -44,7 +44,8 @@ def extract_shared(
     clips_per_item = math.prod(plan.shape[:2])
     if world.first:
         num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
-        check_space(store.folder, 2 * encoder.embed_dim * num_tokens * clips_per_item * len(missing))
+        clip_bytes = token_bytes(encoder.embed_dim, store.token_bits) * num_tokens
+        check_space(store.folder, clip_bytes * clips_per_item * len(missing))
     # Neighbours of a list are often of a class, and so of a length: every process gets some of each.
     done = extract(encoder, missing[world.rank :: world.size], plan, store, **options)
     # Told, not looked for: a network file system may show the files of another machine in a folder only later.

@@ -134,7 +134,7 @@ def _extract(
     stage: str,
     reporter: Reporter,
 ) -> SplitFeatures:
-    store = Store(plan.cache, feature_fields(encoder, clips))
+    store = Store(plan.cache, feature_fields(encoder, clips, plan.options.token_bits))
     workers = plan.options.workers
     all_items = [item for draws in items.values() for item in draws]
     with shared_features(store, plan.remote_cache, map(item_key, all_items), plan.world, reporter):

@@ -1,7 +1,7 @@
 """Tokens on disk: memory-mapped fp16 shards with an index and a checksum each, addressed by content.
 
     CACHE/features/<space>/space.json       the fields that decide the tokens of a video, besides the video
-    CACHE/features/<space>/<shard>.npy      tokens [n, V, N, D] of n items, V views, fp16
+    CACHE/features/<space>/<shard>.npy      tokens [n, V, N, D] of n items, V views, fp16; or 8 bits (eight_bit.py)
     CACHE/features/<space>/<shard>.json     item keys in order, and the SHA-256 of the tokens
 
 A shard is there when its index is: both are written under a temporary name and renamed, the tokens first. Names derive
@@ -23,12 +23,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.features.eight_bit import are_records, packed, token_shape, unpacked
 from bench.files import atomic_write, remove_abandoned
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARD_ITEMS = 256
 
 Array = NDArray[np.float16]
+Stored = NDArray[Any]
+"""What a shard holds: tokens [n, V, N, D] fp16, or records [n, V] of 8-bit tokens."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,13 @@ def items_per_shard(item_bytes: int) -> int:
 
 
 class Store:
-    """The features of one space."""
+    """The features of one space, in 8 bits where its field `dtype` is int8."""
 
     def __init__(self, cache: Path, fields: Mapping[str, Any]) -> None:
         self.key = space_key(fields)
         self.folder = cache / "features" / self.key
-        self._tokens: dict[str, Array] = {}
+        self.token_bits = 8 if fields.get("dtype") == "int8" else 16
+        self._tokens: dict[str, Stored] = {}
         self.locations: dict[str, Location] = {}
         self.added: Callable[[str], None] | None = None
         """Told of every shard that was written."""
@@ -95,6 +99,8 @@ class Store:
                 tokens = self._map(name)
                 if len(tokens) != len(keys) or _digest(tokens) != digest:
                     raise ValueError("checksum differs")
+                if are_records(tokens.dtype) != (self.token_bits == 8) or list(token_shape(tokens)) != index["shape"]:
+                    raise ValueError("the header was changed")
             except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError, RecursionError) as error:
                 damaged.append(f"damaged shard {name} of the feature cache ({error}): encoded again")
                 self._forget(name)
@@ -104,12 +110,13 @@ class Store:
         return damaged
 
     def add(self, keys: Sequence[str], tokens: Array) -> None:
-        """Write one shard: tokens [n, V, N, D] of the items `keys`."""
+        """Write one shard: finite tokens [n, V, N, D] of the items `keys`."""
         name = shard_name(keys)
+        stored: Stored = packed(tokens) if self.token_bits == 8 else tokens
         with atomic_write(self.folder / f"{name}.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, tokens)
+            np.save(file, stored)
         with atomic_write(self.folder / f"{name}.json") as temporary:
-            index = {"items": list(keys), "shape": list(tokens.shape), "sha256": _digest(tokens)}
+            index = {"items": list(keys), "shape": list(tokens.shape), "sha256": _digest(stored)}
             temporary.write_text(json.dumps(index), encoding="utf-8")
         self._tokens.pop(name, None)
         for row, key in enumerate(keys):
@@ -117,13 +124,13 @@ class Store:
         if self.added:
             self.added(name)
 
-    def item(self, key: str) -> Array:
-        """The memory-mapped tokens [V, N, D] of one item."""
+    def item(self, key: str) -> Stored:
+        """The memory-mapped tokens [V, N, D] of one item, fp16, or records [V] of 8-bit tokens."""
         location = self.locations[key]
-        tokens: Array = self._map(location.shard)[location.row]
+        tokens: Stored = self._map(location.shard)[location.row]
         return tokens
 
-    def _map(self, name: str) -> Array:
+    def _map(self, name: str) -> Stored:
         if name not in self._tokens:
             self._tokens[name] = map_array(self.folder / f"{name}.npy")
         return self._tokens[name]
@@ -146,27 +153,34 @@ class FeatureSet:
         self.num_samples = len(items)
         self.num_tokens: int
         self.embed_dim: int
-        views_per_draw, self.num_tokens, self.embed_dim = items[0][0].shape
+        first = items[0][0]
+        views_per_draw, self.num_tokens, self.embed_dim = token_shape(first)
+        self._in_8_bits = are_records(first.dtype)
         self._views = [
-            [draws[draw][view] for draws in items] for draw in range(len(items[0])) for view in range(views_per_draw)
+            [draws[draw][view : view + 1] for draws in items]
+            for draw in range(len(items[0]))
+            for view in range(views_per_draw)
         ]
         self.num_views = len(self._views)
+        self._view_bytes = first[:1].nbytes
 
     @property
     def num_bytes(self) -> int:
-        """Size of all tokens."""
-        return self.num_samples * self.num_views * self.num_tokens * self.embed_dim * 2
+        """Size of all tokens on the disk."""
+        return self.num_samples * self.num_views * self._view_bytes
 
     def read(self, rows: NDArray[np.int64], view: int) -> Tensor:
         """The tokens [b, N, D] (fp16, a copy) of view number `view` of the samples `rows`."""
-        items = self._views[view]
+        views = self._views[view]
+        batch = [views[row] for row in rows.tolist()]
+        if self._in_8_bits:
+            return unpacked(batch, self.num_tokens, self.embed_dim)
         # One call for the whole batch: with small items, a Python statement for each costs more than its copy.
-        batch = np.concatenate([items[row] for row in rows.tolist()])
-        return torch.from_numpy(batch.reshape(len(rows), self.num_tokens, self.embed_dim))
+        return torch.from_numpy(np.concatenate(batch))
 
 
-def map_array(path: Path) -> Array:
-    """The fp16 array of a `.npy` file, memory-mapped.
+def map_array(path: Path) -> Stored:
+    """The array of a `.npy` file, fp16 or records of 8-bit tokens, memory-mapped.
 
     numpy's own maps hold a file descriptor each, and a large set has more shards than a process may hold; torch's do
     not. Raises ValueError where the file is not such an array, or is cut off.
@@ -181,11 +195,11 @@ def map_array(path: Path) -> Array:
             raise ValueError("no header of an array") from error
         start = file.tell()
     num_bytes = path.stat().st_size
-    if dtype != np.float16 or num_bytes != start + 2 * math.prod(shape):
+    if not (dtype == np.float16 or are_records(dtype)) or num_bytes != start + dtype.itemsize * math.prod(shape):
         raise ValueError("not the array that its header describes")
     content = torch.from_file(str(path), shared=False, size=num_bytes, dtype=torch.uint8)
-    return content.numpy()[start:].view(np.float16).reshape(shape)
+    return content.numpy()[start:].view(dtype).reshape(shape)
 
 
-def _digest(tokens: Array) -> str:
-    return hashlib.sha256(np.ascontiguousarray(tokens).data).hexdigest()
+def _digest(stored: Stored) -> str:
+    return hashlib.sha256(np.ascontiguousarray(stored).data).hexdigest()

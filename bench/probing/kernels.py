@@ -1,8 +1,9 @@
 """Two operations with a backward pass of their own: stacked linear layers, and attention pooling by fixed queries.
 
 The backward pass of the linear layers assigns the weight's gradient in place (the weight must be used once), because
-the gradients of twenty probes are too large to be allocated, added and cleared in every step. Pooling keeps the
-attention weights, and of the tokens' size only what is small.
+the gradients of twenty probes are too large to be allocated, added and cleared in every step. Pooling keeps what is
+small: normalised tokens and attention weights that are larger are made again, so that the memory for a step does not
+grow with the settings times the tokens.
 
 Shapes: S settings, G groups (heads) with weights of their own, R rows, B clips, N tokens, D channels, K queries.
 """
@@ -18,6 +19,9 @@ from torch import Tensor
 _CPU_CHUNK = 1 << 21
 """Token values that are worked on at once on a CPU: what its caches hold."""
 _GPU_CHUNK = 1 << 28
+_CPU_ATTENTION = 1 << 24
+"""Attention weights that are kept for the backward pass: 64 MiB. More are computed again, to the same bits."""
+_GPU_ATTENTION = 1 << 28
 
 
 def linear(x: Tensor, weight: Tensor, gradient: Tensor | None, *, transposed: bool = False) -> Tensor:
@@ -76,30 +80,39 @@ class _Pool(torch.autograd.Function):
     def forward(ctx: Any, queries: Tensor, tokens: Tensor, eps: float | None) -> Tensor:
         pooled = queries.new_empty(len(tokens), *queries.shape)
         attention = []
-        for rows in _chunks(tokens):
+        most = _CPU_ATTENTION if tokens.device.type == "cpu" else _GPU_ATTENTION
+        keep = len(queries) * tokens.shape[0] * tokens.shape[1] <= most
+        chunks = _chunks(tokens)
+        for rows in chunks:
             x = _normalised(tokens[rows], queries.dtype, eps)
-            p = torch.matmul(queries, x.mT).softmax(dim=-1)
+            p = _attention(queries, x)
             torch.bmm(p, x, out=pooled[rows])
-            if ctx.needs_input_grad[0]:
+            if ctx.needs_input_grad[0] and keep:
                 attention.append(p)
         # What fits the caches is kept; what does not is normalised again, as memory for all tokens is dearer.
-        ctx.is_normalised = len(attention) == 1
-        ctx.save_for_backward(x if ctx.is_normalised else tokens, pooled, *attention)
+        ctx.is_normalised = len(chunks) == 1
+        ctx.save_for_backward(queries, x if ctx.is_normalised else tokens, pooled, *attention)
         ctx.eps = eps
         return pooled
 
     @staticmethod
     def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor, None, None]:
         (d_pooled,) = outer
-        tokens, pooled, *attention = ctx.saved_tensors
+        queries, tokens, pooled, *attention = ctx.saved_tensors
         # The softmax's correction sum_n p_n dp_n is d_pooled . pooled: no pass over the tokens.
         correction = (d_pooled * pooled).sum(-1, keepdim=True)
         total = torch.zeros_like(pooled[0])
-        for rows, p in zip(_chunks(tokens), attention, strict=True):
+        for number, rows in enumerate(_chunks(tokens)):
             x = tokens if ctx.is_normalised else _normalised(tokens[rows], pooled.dtype, ctx.eps)
+            p = attention[number] if attention else _attention(queries, x)
             d_scores = torch.bmm(d_pooled[rows], x.mT).sub_(correction[rows]).mul_(p)
             total += torch.bmm(d_scores, x).sum(0)
         return total, None, None
+
+
+def _attention(queries: Tensor, x: Tensor) -> Tensor:
+    """Attention weights [b, K, N] of the queries [K, D] over normalised tokens [b, N, D]."""
+    return torch.matmul(queries, x.mT).softmax(dim=-1)
 
 
 def _chunks(tokens: Tensor) -> list[slice]:

@@ -11,6 +11,7 @@ DEFAULTS: Mapping[str, Any] = {
     "device": "auto",
     "precision": "auto",
     "compile": "off",
+    "token_bits": 16,
     "decoder": "auto",
     "timeout_s": 60.0,
     "seed": 0,
