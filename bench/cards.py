@@ -167,6 +167,16 @@ class Reference(_Card):
     """Paper and table, or README, as in results/published.csv."""
 
 
+class VideoFacts(_Card):
+    """A typical video of a dataset, as its authors publish it: what an estimate without the data decodes."""
+
+    width: AtLeastOne
+    """Pixels."""
+    height: AtLeastOne
+    fps: Positive
+    duration_s: Positive
+
+
 class TaskCard(_Card):
     """What a task is: data, classes, axis, clip protocol, metric."""
 
@@ -206,6 +216,8 @@ class TaskCard(_Card):
     """Official number of training samples."""
     test_size: int | None = Field(default=None, ge=1)
     """Official number of test samples."""
+    video: VideoFacts | None = Field(default=None, exclude=True)
+    """A typical video, for `bench estimate`. It decides no score: records and copies of the card do without it."""
     layout: str = ""
     """What a data folder looks like, for people."""
     licence: str = ""

@@ -13,6 +13,8 @@ import typer
 from bench import score_commands
 from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
+from bench.estimate_command import EXAMPLE as ESTIMATE_EXAMPLE
+from bench.estimate_command import estimate
 from bench.exits import run_and_exit
 from bench.leaderboard_command import EXAMPLE as LEADERBOARD_EXAMPLE
 from bench.leaderboard_command import leaderboard
@@ -206,6 +208,7 @@ def extract(
         print_extracted(summary, as_json)
 
 
+app.command(epilog=ESTIMATE_EXAMPLE)(estimate)
 app.command(epilog=LEADERBOARD_EXAMPLE)(leaderboard)
 
 

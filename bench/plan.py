@@ -216,8 +216,17 @@ def own_recipe_mark(recipe: ProbeCard) -> str:
     return "#" + hashlib.sha256(json.dumps(flat(recipe)).encode()).hexdigest()[:6]
 
 
-def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
-    """Resolve the options: cards, encoder facts, samples, clips. Raises BenchError for whatever does not fit."""
+def make_plan(
+    options: RunOptions,
+    reporter: Reporter | None = None,
+    *,
+    splits: Splits | None = None,
+    facts: EncoderFacts | None = None,
+) -> RunPlan:
+    """Resolve the options: cards, encoder facts, samples, clips. Raises BenchError for whatever does not fit.
+
+    `splits` and `facts` stand in for samples and weights that are not on this machine (bench.estimate).
+    """
     reporter = reporter or Silent()
     _check_numbers(options)
     _check_given(options)
@@ -240,10 +249,10 @@ def make_plan(options: RunOptions, reporter: Reporter | None = None) -> RunPlan:
     if options.token_bits == 8 and recipe.streaming and options.probe_weights is None:
         what = f"recipe {recipe.name} stores no training tokens: it encodes them anew in every epoch"
         raise BenchError(what, where="--token-bits 8", fix="drop it, or give a recipe that reads the cache")
-    facts = reading(describe_encoder(options.model), task.clip.layers)
+    facts = reading(facts or describe_encoder(options.model), task.clip.layers)
     cache = cache_folder(options.cache)
     where = ListOptions(options.data, options.train, options.val)
-    splits = load_splits(
+    splits = splits or load_splits(
         task,
         local_lists(task, where, options.cache, reporter),
         cache,

@@ -22,7 +22,20 @@ QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "
 
 @pytest.mark.parametrize(
     "command",
-    ["run", "extract", "pretrain", "leaderboard", "compare", "check", "tasks", "models", "fetch", "probes", "doctor"],
+    [
+        "run",
+        "extract",
+        "estimate",
+        "pretrain",
+        "leaderboard",
+        "compare",
+        "check",
+        "tasks",
+        "models",
+        "fetch",
+        "probes",
+        "doctor",
+    ],
 )
 def test_help_has_an_example(bench_command: Run, command: str) -> None:
     done = bench_command(command, "--help")

@@ -144,13 +144,18 @@ def _prepared(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:
     """
     if card.kind != "attentive":
         return PooledTokens(train)
-    num_bytes = 4 * train.num_samples * train.num_views * train.num_tokens * train.embed_dim
-    epochs = make_plan(card.optimisation, train.num_samples).epochs if card.optimisation else 0
-    if card.num_blocks > 1:  # the first block adds to the tokens as they are
-        return train
-    if device != "cpu" or num_bytes > _KEPT_BYTES or epochs < _MANY_EPOCHS:
-        return train
-    return NormalisedTokens(train, eps=attentive.NORM_EPS)
+    num_values = train.num_samples * train.num_views * train.num_tokens * train.embed_dim
+    if normalised_beforehand(card, train.num_samples, num_values, device):
+        return NormalisedTokens(train, eps=attentive.NORM_EPS)
+    return train
+
+
+def normalised_beforehand(card: ProbeCard, num_samples: int, num_values: int, device: str) -> bool:
+    """Whether a probe reads a training split of so many samples and token values normalised, from memory."""
+    if card.kind != "attentive" or card.num_blocks > 1:  # the first block adds to the tokens as they are
+        return False
+    epochs = make_plan(card.optimisation, num_samples).epochs if card.optimisation else 0
+    return device == "cpu" and 4 * num_values <= _KEPT_BYTES and epochs >= _MANY_EPOCHS
 
 
 def group_size(card: ProbeCard, embed_dim: int, num_classes: int, device: str) -> int:
