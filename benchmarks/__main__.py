@@ -21,6 +21,7 @@ from benchmarks.ratios import Ratio
 NAMES = (
     "fused_sweep",
     "encoder_forward",
+    "whole_evaluation",
     "load_views",
     "augment",
     "read_features",
