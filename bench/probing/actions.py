@@ -150,7 +150,8 @@ def load_action_probe(path: Path) -> ActionProbe:
     if not heads.isdecimal():
         raise BenchError("its number of attention heads is not stated", where=where, fix="save the probe again")
     attentive.check_heads(width, int(heads))
-    return ActionProbe(tensors, int(heads))
+    # Copies, for the reason given in bench.probing.files.
+    return ActionProbe({name: tensor.clone() for name, tensor in tensors.items()}, int(heads))
 
 
 @torch.no_grad()

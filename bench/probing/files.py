@@ -78,7 +78,9 @@ def load_probe(path: str | Path, *, num_heads: int | None = None) -> LoadedProbe
     heads, notes = [], []
     for index, state in enumerate(states):
         where = f"{path}, classifiers[{index}]" if len(states) > 1 else str(path)
-        tensors = {name: tensor.float() for name, tensor in plain_names(state, path).items()}
+        # Copies, because a file puts tensors at any address, and matrix products round by where their operands start:
+        # a probe that was read answers as the one that was trained, bit for bit.
+        tensors = {name: tensor.float().clone() for name, tensor in plain_names(state, path).items()}
         _refuse_other_probes(tensors, layout, where)
         head, note = _build(tensors, layout, metadata, num_heads, where)
         heads.append(head)

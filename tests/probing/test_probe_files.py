@@ -63,6 +63,19 @@ def test_attentive_round_trip(tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["probe.safetensors"]
 
 
+@pytest.mark.parametrize("num_blocks", [1, 2])
+@pytest.mark.parametrize("width", [48, 192])
+def test_a_probe_that_was_read_answers_bit_for_bit(tmp_path: Path, width: int, num_blocks: int) -> None:
+    """Matrix products round by where their operands start in memory, and a file puts them anywhere."""
+    weights = initial_weights(width, 5, seed=0) if num_blocks == 1 else block_weights(width, 5, num_blocks, seed=0)
+    weights = {name: torch.randn_like(weight) for name, weight in weights.items()}
+    probe = (AttentiveProbe if num_blocks == 1 else BlockProbe)(weights, num_heads=4)
+    for remark in ("", "a", "abc"):  # the length of the header decides where tensors start
+        save_probe(tmp_path / "probe.safetensors", probe, {"remark": remark * 5})
+        tokens = torch.randn(7, 33, width)
+        assert torch.equal(load_probe(tmp_path / "probe.safetensors")(tokens), probe(tokens))
+
+
 def test_linear_round_trip(tmp_path: Path) -> None:
     probe = LinearProbe(
         {
