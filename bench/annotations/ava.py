@@ -9,13 +9,12 @@ Timestamps are whole seconds of the whole film, however its file was cut.
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.annotations.tables import read_text
+from bench.annotations.tables import read_cells, read_text
 from bench.errors import BenchError
 
 Corners = tuple[float, float, float, float]
@@ -23,7 +22,7 @@ Corners = tuple[float, float, float, float]
 Key = tuple[str, int]
 """Video and timestamp, seconds."""
 
-_LIST_ENTRY = re.compile(r"\bname:\s*(['\"])(?P<name>.*?)\1\s*(?:label_)?id:\s*(?P<id>\d+)", flags=re.S)
+_LIST_ENTRY = re.compile(r"\bname:\s*(['\"])(?P<name>.*?)\1\s*(?:label_)?id:\s*(?P<id>[0-9]{1,9})\b", flags=re.S)
 _ROUNDING = 1e-3
 
 
@@ -137,11 +136,8 @@ def _rows(path: Path, *, may_be_empty: bool = False) -> Iterator[tuple[str, list
     """Place and cells of every row that is not blank."""
     if may_be_empty and path.is_file() and path.stat().st_size == 0:
         return
-    reader = csv.reader(read_text(path).splitlines())
-    for row in reader:
-        cells = [cell.strip() for cell in row]
-        if any(cells):
-            yield f"{path}:{reader.line_num}", cells
+    for line, row in read_cells(path):
+        yield f"{path}:{line}", [cell.strip() for cell in row]
 
 
 def _key(cells: list[str], where: str) -> Key:

@@ -9,6 +9,7 @@ the span from `start` to `end` (seconds) in which the task is done. The kinds of
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,7 @@ def _span(facts: dict[str, Any], where: str) -> tuple[float | None, float | None
     start, end = facts.get("start"), facts.get("end")
     if start is None or end is None:
         return None, None
-    if not isinstance(start, int | float) or not isinstance(end, int | float) or not 0 <= start < end:
+    numbers = isinstance(start, int | float) and isinstance(end, int | float)
+    if not numbers or not 0 <= start < end <= sys.float_info.max:
         raise BenchError(f"a span from {start} s to {end} s", where=where, fix="mend the entry")
     return float(start), float(end)

@@ -35,6 +35,8 @@ def _check_vocabulary(path: Path, card: TaskCard) -> None:
     if not path.is_file() or not isinstance(card.classes, tuple):
         return
     content = read_json(path)
+    if not isinstance(content, list):
+        raise BenchError("not a list of classes", where=str(path), fix="download it again")
     names = ["+".join(map(str, parts)) if isinstance(parts, list) else str(parts) for parts in content]
     pairs = zip(names, card.classes, strict=False)
     different = [i for i, (theirs, ours) in enumerate(pairs) if plain(theirs) != plain(ours)]

@@ -20,7 +20,9 @@ from bench.annotations.tables import read_table, whole_number
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
-_TIME = re.compile(r"(\d+):([0-5]?\d):([0-5]?\d(?:\.\d+)?)")
+_TIME = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9](?:\.[0-9]+)?)")
+_MAX_FRAME = 10**9
+"""Of videos that there are; much larger numbers have no seconds that a float holds."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ def _seconds(text: str, rate: float | None, where: str) -> float:
     """Seconds of a timestamp; of a frame number where the video's `rate` is given."""
     if rate is not None:
         frame = whole_number(text, where=where)
-        if frame < 0:
+        if not 0 <= frame <= _MAX_FRAME:
             raise BenchError(f"frame {frame}", where=where, fix="mend the row")
         return frame / rate
     found = _TIME.fullmatch(text)

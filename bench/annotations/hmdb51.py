@@ -16,7 +16,7 @@ from bench.cards import TaskCard
 from bench.errors import BenchError
 
 _FILE = re.compile(r"(?P<name>.+)_test_split(?P<number>[123])\.txt")
-_LIST_ROW = re.compile(r"(\S+)\s+(\d+)\s+(\d+)")
+_LIST_ROW = re.compile(r"(\S+)\s+(\d+)\s+([0-9]{1,9})")
 
 
 def recognises(path: Path, head: str) -> bool:

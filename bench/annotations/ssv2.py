@@ -20,7 +20,7 @@ from bench.cards import TaskCard
 from bench.errors import BenchError
 
 LABEL_FILES = ("labels.json", "something-something-v2-labels.json")
-_TEXT_ROW = re.compile(r"(\S+)\s+(\d+)\s+(\d+)")
+_TEXT_ROW = re.compile(r"(\S+)\s+(\d+)\s+([0-9]{1,9})")
 _FOLDER = "20bn-something-something-v2"
 
 

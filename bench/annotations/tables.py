@@ -74,8 +74,7 @@ def read_table(
 
     Raises BenchError where the header is missing, lacks a column, or a row is short.
     """
-    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
-    rows = ((reader.line_num, row) for row in reader if any(cell.strip() for cell in row))
+    rows = read_cells(path, delimiter)
     if header is None:
         line, first = next(rows, (1, []))
         header = [cell.strip() for cell in first]
@@ -94,6 +93,18 @@ def read_table(
             what = f"{len(row)} columns instead of {len(header)}"
             raise BenchError(what, where=f"{path}:{line}", fix="mend the row, or download the file again")
         yield line, {name: cell.strip() for name, cell in zip(header, row, strict=False)}
+
+
+def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """Line number and cells of every row of a delimited file that is not blank. Raises BenchError naming the row."""
+    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield reader.line_num, row
+    except csv.Error as error:  # a quote that is never closed makes a cell of the rest; a zero byte, in Python 3.10
+        where, fix = f"{path}:{reader.line_num}", "mend the row, or download the file again"
+        raise BenchError(f"not a row of cells ({error})", where=where, fix=fix) from error
 
 
 def whole_number(text: Any, *, where: str) -> int:

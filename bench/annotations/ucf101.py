@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import read_text
+from bench.annotations.tables import read_text, whole_number
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -38,7 +38,7 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
         folder, file = found["folder"], found["file"]
         label = number(folder, where=where)
         if found["label"] is not None:
-            offsets.add(int(found["label"]) - label)
+            offsets.add(whole_number(found["label"], where=where) - label)
             if offsets not in ({0}, {1}):
                 what = f"label {found['label']} of '{folder}', which is class {label} of card {card.name}"
                 raise BenchError(what, where=where, fix="count as classInd.txt does, from 1 or from 0")

@@ -24,6 +24,7 @@ from bench.cards import BoxReading
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
 from bench.features.extract import clips_at_once
+from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space, token_bytes
 from bench.features.split import sample_items
 from bench.features.store import Array, Store, items_per_shard
@@ -45,6 +46,8 @@ class BoxExtraction:
     cached_frames: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    halved_to: int | None = None
+    """Key frames that the encoder saw at once after memory had run out on more; None where it did not."""
 
 
 def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading, token_bits: int = 16) -> dict[str, Any]:
@@ -92,8 +95,8 @@ def extract_boxes(
 ) -> BoxExtraction:
     """Bring the features of all boxes of `samples` into `store`; what is there is kept, what fails is listed.
 
-    An interrupted extraction goes on at the last finished shard. Raises BenchError where the encoder gives values that
-    are not finite in fp16.
+    An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
+    it and all that follow are halved. Raises BenchError where the encoder gives values that are not finite in fp16.
     """
     started = time.perf_counter()
     result = BoxExtraction()
@@ -106,12 +109,12 @@ def extract_boxes(
     item_bytes = token_bytes(channels, store.token_bits) * num_tokens
     check_space(store.folder, item_bytes * sum(len(sample.looked_at) for sample in missing))
     per_shard = items_per_shard(item_bytes)
-    at_once = batch_size or clips_at_once(encoder, encoder.facts.num_tokens(plan.frames_per_clip, side, side))
+    usual = batch_size or clips_at_once(encoder, encoder.facts.num_tokens(plan.frames_per_clip, side, side))
     # As for clips: on a CPU the features of a frame must not depend on what it was encoded with.
-    at_once = 1 if encoder.device.type == "cpu" else at_once
+    at_once = ClipsAtOnce(1 if encoder.device.type == "cpu" else usual)
     shard: dict[str, Array] = {}
-    for batch in _batches(missing, plan, contents, at_once, num_workers, timeout_s, result.failures):
-        for sample, features in zip(batch.samples, _encode(encoder, batch, plan, reading), strict=True):
+    for batch in _batches(missing, plan, contents, at_once.size, num_workers, timeout_s, result.failures):
+        for sample, features in zip(batch.samples, _encode(encoder, batch, plan, reading, at_once), strict=True):
             fresh = zip(keys[sample.sample.id], features, strict=True)
             shard |= {key: box for key, box in fresh if key not in store.locations}
             while len(shard) >= per_shard:
@@ -122,6 +125,9 @@ def extract_boxes(
             progress(result.cached_frames + result.encoded_frames + len(result.failures), len(samples))
     if shard:
         _write(store, shard)
+    if at_once.halved:
+        result.halved_to = at_once.size
+        result.notes.append(f"out of memory on larger batches: {at_once.size} key frames were encoded at once")
     result.seconds = time.perf_counter() - started
     return result
 
@@ -138,17 +144,22 @@ class _Batch:
     clips: list[Tensor]
     """Each uint8 [T, h, w, 3]."""
 
+    def parts(self, size: int) -> Iterator[_Batch]:
+        """At most `size` key frames at a time, in order."""
+        for start in range(0, len(self.samples), size):
+            yield _Batch(self.samples[start : start + size], self.clips[start : start + size])
+
 
 def _batches(
     samples: Sequence[BoxSample],
     plan: KeyFramePlan,
     contents: Mapping[str, str],
-    at_once: int,
+    size: int,
     num_workers: int,
     timeout_s: float,
     failures: dict[str, str],
 ) -> Iterator[_Batch]:
-    """Readable key frames, at most `at_once` neighbours of one size at a time; the others go to `failures`."""
+    """Readable key frames, at most `size` neighbours of one size at a time; the others go to `failures`."""
     items = [sample_items(sample.sample, contents, 1)[0] for sample in samples]
     batch = _Batch([], [])
     loaded_clips = load_clips(items, plan, num_workers=num_workers, timeout_s=timeout_s)
@@ -157,7 +168,7 @@ def _batches(
             failures[sample.sample.id] = loaded.error or "could not be read"
             continue
         clip = unpacked(loaded.pixels, plan.frames_per_clip)
-        if batch.clips and (len(batch.clips) == at_once or batch.clips[0].shape != clip.shape):
+        if batch.clips and (len(batch.clips) == size or batch.clips[0].shape != clip.shape):
             yield batch
             batch = _Batch([], [])
         batch.samples.append(sample)
@@ -166,8 +177,24 @@ def _batches(
         yield batch
 
 
-def _encode(encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxReading) -> list[Array]:
-    """Features of the boxes of each key frame, fp16 [boxes, M, C]."""
+def _encode(
+    encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxReading, at_once: ClipsAtOnce
+) -> list[Array]:
+    """Features of the boxes of each key frame, fp16 [boxes, M, C]; the encoder sees at most `at_once.size` at once."""
+    features = at_once.fitting(
+        lambda size: [boxes for part in batch.parts(size) for boxes in _encode_at_once(encoder, part, plan, reading)]
+    )
+    if not all(torch.isfinite(boxes).all() for boxes in features):
+        raise BenchError(
+            "the encoder gave tokens that are not finite in half precision",
+            where=f"model {encoder.name}",
+            fix="run it with --precision fp32, and check its weights",
+        )
+    return [boxes.cpu().numpy() for boxes in features]
+
+
+def _encode_at_once(encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxReading) -> list[Tensor]:
+    """Features of the boxes of each key frame, fp16 [boxes, M, C], on the encoder's device."""
     spec, pixels = encoder.input_spec, torch.stack(batch.clips)
     if encoder.device.type == "cuda":
         pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
@@ -181,14 +208,7 @@ def _encode(encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxRea
         layers = [encoder(clips)] if only_last else encoder.layers(clips, chosen)
         grid = encoder.grid(plan.frames_per_clip, height, width)
         maps = token_maps(layers, grid, encoder.facts.special_tokens)
-        features = [
+        return [
             box_features(map_, corners(sample.looked_at), reading).to(torch.float16)
             for map_, sample in zip(maps, batch.samples, strict=True)
         ]
-    if not all(torch.isfinite(part).all() for part in features):
-        raise BenchError(
-            "the encoder gave tokens that are not finite in half precision",
-            where=f"model {encoder.name}",
-            fix="run it with --precision fp32, and check its weights",
-        )
-    return [part.cpu().numpy() for part in features]

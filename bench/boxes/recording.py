@@ -167,6 +167,7 @@ def _resolved(done: BoxOutcome) -> dict[str, Any]:
             "box_tokens": plan.box_shape,
             "actions": plan.boxes.actions,
             "boxes": {"train": len(done.train.keys), "test": len(done.test.keys)},
+            **_halved(done),
             "training": {
                 "epochs": fitted.epochs,
                 "steps": fitted.steps,
@@ -175,3 +176,10 @@ def _resolved(done: BoxOutcome) -> dict[str, Any]:
             },
         }
     )
+
+
+def _halved(done: BoxOutcome) -> dict[str, Any]:
+    """Of splits on which memory ran out: the key frames that were encoded at once after that."""
+    parts = {"train": done.train.extraction.halved_to, "test": done.test.extraction.halved_to}
+    halved = {split: size for split, size in parts.items() if size}
+    return {"clips_at_once_after_out_of_memory": halved} if halved else {}

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
-from torch import Tensor
+
+Encoded = TypeVar("Encoded")
 
 
 @dataclass
@@ -22,7 +24,7 @@ class ClipsAtOnce:
         """What goes to the record: the size, where it is not the one that was asked for."""
         return self.size if self.halved else None
 
-    def fitting(self, encode: Callable[[int], Tensor]) -> Tensor:
+    def fitting(self, encode: Callable[[int], Encoded]) -> Encoded:
         """What `encode` gives for the largest number of clips at once that fits.
 
         Raises torch.cuda.OutOfMemoryError where a single clip does not fit.

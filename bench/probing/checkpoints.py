@@ -8,13 +8,16 @@ The folder belongs to one training: its name is a key of everything that the tra
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -44,10 +47,10 @@ class Checkpoints:
             with atomic_write(path) as temporary:
                 temporary.write_text(str(fitting), encoding="ascii")
             return fitting
-        stated = path.read_text(encoding="ascii")
-        if not (stated.isdecimal() and int(stated) > 0):
+        stated = re.fullmatch(rb"[1-9][0-9]{,8}", path.read_bytes())
+        if not stated:
             raise _damaged(path)
-        return int(stated)
+        return int(stated[0])
 
     def remove(self) -> None:
         """The training is finished and kept elsewhere."""
@@ -64,8 +67,9 @@ class Checkpoint:
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Replace the state, whole or not at all. `facts` are plain values."""
         plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        stated = json.dumps(dict(facts))
         with atomic_write(self.path) as temporary:
-            save_file(plain, temporary, metadata={"facts": json.dumps(dict(facts))})
+            save_file(plain, temporary, metadata={"facts": stated, "sha256": _digest(plain, stated)})
 
     def load(self) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
         """Tensors and facts of the last state; None where there is none. Raises BenchError for a damaged file."""
@@ -73,10 +77,22 @@ class Checkpoint:
             return None
         try:
             with safe_open(self.path, framework="pt") as file:
-                facts = json.loads(file.metadata()["facts"])
-                return {name: file.get_tensor(name) for name in file.keys()}, facts  # noqa: SIM118 - no mapping
+                metadata = file.metadata()
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+            if _digest(tensors, metadata["facts"]) != metadata["sha256"]:
+                raise ValueError("checksum differs")
+            return tensors, json.loads(metadata["facts"])
         except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
             raise _damaged(self.path) from error
+
+
+def _digest(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 of everything that a training goes on from: a bit that changed would change its probe."""
+    digest = hashlib.sha256(facts.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\n{name} {tensor.dtype} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _damaged(path: Path) -> BenchError:

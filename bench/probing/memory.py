@@ -47,8 +47,8 @@ def remember(
     fitted = train()
     if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
         path.parent.mkdir(parents=True, exist_ok=True)
-        facts = {"fitted": json.dumps(_history(fitted)), "sha256": weights_digest(fitted.probe, {})}
-        save_probe(path, fitted.probe, facts)
+        history = json.dumps(_history(fitted))
+        save_probe(path, fitted.probe, {"fitted": history, "sha256": _checksum(fitted.probe, history)})
     return fitted, False
 
 
@@ -79,9 +79,13 @@ def _history(fitted: FittedProbe) -> dict[str, Any]:
     return {**history, "heads": [dataclasses.asdict(head) for head in fitted.heads]}
 
 
+def _checksum(probe: nn.Module, history: str) -> str:
+    return hashlib.sha256(f"{weights_digest(probe, {})}\n{history}".encode()).hexdigest()
+
+
 def _read(path: Path, load: Callable[[Path], nn.Module]) -> FittedProbe:
     metadata, probe = read_metadata(path), load(path)
-    if weights_digest(probe, {}) != metadata["sha256"]:
+    if _checksum(probe, metadata["fitted"]) != metadata["sha256"]:
         raise ValueError("checksum differs")
     history = json.loads(metadata["fitted"])
     heads = [Head(**head) for head in history.pop("heads")]

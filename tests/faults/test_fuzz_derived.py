@@ -6,11 +6,13 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import torch
 from fuzzing import Edit, edited, edits, fuzz
 from hypothesis import strategies as st
 
 from bench.features.contents import content_ids
 from bench.features.store import Store
+from bench.probing.checkpoints import Checkpoints
 
 KEYS = [f"{i:032x}/0" for i in range(5)]
 TOKENS = np.random.RandomState(0).standard_normal((5, 1, 3, 4)).astype(np.float16)  # [n, V, N, D]
@@ -60,3 +62,24 @@ def test_a_damaged_memory_of_contents_gives_the_right_ids_or_unknown_ones(tmp_pa
             assert not {ids[path] for path in wrong} & set(truth.values()), "one file taken for another"
 
     fuzz(edits, check, examples=500 if long else 60)
+
+
+def test_a_damaged_state_of_a_training_is_never_gone_on_from(tmp_path: Path, long: bool) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    state, facts = checkpoints.of("sweep"), {"steps": 7, "losses": 3}
+    tensors = {"values": torch.linspace(-1, 1, 40).view(8, 5), "finite": torch.tensor([True, False])}
+    state.save(tensors, facts)
+    assert checkpoints.settings_at_once(4) == 4
+    numbers = tmp_path / "settings_at_once"
+    whole = {path: path.read_bytes() for path in (state.path, numbers)}
+
+    def check(value: tuple[Path, list[Edit]]) -> None:
+        for path, content in whole.items():
+            path.unlink()  # a new file: the old one may still be mapped
+            path.write_bytes(edited(content, value[1]) if path == value[0] else content)
+        assert 0 < checkpoints.settings_at_once(4) < 10**9
+        kept = state.load()
+        assert kept and kept[1] == facts and kept[0].keys() == tensors.keys()
+        assert all(torch.equal(kept[0][name], tensors[name]) for name in tensors)
+
+    fuzz(st.tuples(st.sampled_from(list(whole)), edits), check, examples=500 if long else 60)

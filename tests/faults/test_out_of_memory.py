@@ -1,15 +1,18 @@
-"""A batch that the device has no memory for: halved, with all that follow, until it fits; and recorded."""
+"""A batch that the device has no memory for, of clips or key frames: halved, with all that follow; and recorded."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from ava_standin import ava_standin
 
 import bench.evaluate as run
+from bench.boxes import run as box_run
 from bench.encoders import load_encoder
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.memory import ClipsAtOnce
@@ -78,3 +81,20 @@ def test_the_record_says_what_fitted(clips: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(run, "prepare_encoder", lambda plan, reporter: Scarce())
     record = run.run(plan, Silent())
     assert record.resolved["clips_at_once_after_out_of_memory"] == {"train": 2, "test": 2}
+
+
+def test_key_frames_are_halved_too_and_keep_their_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    options: dict[str, Any] = {"task": "ava", "data": ava_standin(tmp_path / "films", train=4, test=2)}
+    options |= {"model": "random", "probe": "ava-attentive", "device": "cpu", "workers": 0}
+    options |= {"settings": {"clip.starts_s": 900, "clip.resolution": 16, "probe.lr": [1e-3]}}
+    options["settings"] |= {"probe.weight_decay": [0.1], "probe.epochs": 1, "probe.min_steps": 1}
+    options |= {"batch_size": 8, "results": tmp_path / "results"}
+    alone = run.run(make_plan(make_options({**options, "cache": tmp_path / "alone"})), Silent())
+    scarce = Scarce()
+    monkeypatch.setattr(box_run, "load_encoder", lambda model, device: SimpleNamespace(to=lambda *place: scarce))
+    halved = run.run(make_plan(make_options({**options, "cache": tmp_path / "halved"})), Silent())
+    assert scarce.sizes == [8, 4] + [2] * 8 + [8, 4] + [2] * 4
+    assert halved.resolved["clips_at_once_after_out_of_memory"] == {"train": 2, "test": 2}
+    assert "clips_at_once_after_out_of_memory" not in alone.resolved
+    assert (halved.cost.encoder_clips, halved.failures, halved.digests) == (24, [], alone.digests)
+    assert halved.scores[0].value == pytest.approx(alone.scores[0].value, abs=1e-6)

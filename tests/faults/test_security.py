@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import pickle
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -43,8 +44,20 @@ def with_a_hostile_member(path: Path, mark: Path) -> None:
         archive.writestr("../mark", b"text")
 
 
+def tar_with_members_elsewhere(path: Path, mark: Path) -> None:
+    """What the first versions of PyTorch wrote, and unpacked to read it."""
+    with tarfile.open(path, "w") as archive:
+        for name in ("sys_info", "storages", "tensors", "pickle", "../mark", "../" * 12 + str(mark).lstrip("/")):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"text"))
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(mark)
+        archive.addfile(link)
+
+
 @pytest.mark.parametrize("suffix", [".pt", ".pth.tar", ".safetensors"])
-@pytest.mark.parametrize("make", [plain_pickle, torch_file, with_a_hostile_member])
+@pytest.mark.parametrize("make", [plain_pickle, torch_file, with_a_hostile_member, tar_with_members_elsewhere])
 def test_a_hostile_checkpoint_is_refused_and_does_nothing(tmp_path: Path, make: object, suffix: str) -> None:
     path, mark = tmp_path / "in" / f"model{suffix}", tmp_path / "mark"
     path.parent.mkdir()
