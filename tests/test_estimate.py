@@ -280,6 +280,7 @@ def write(path: Path, text: str) -> Path:
         ({"task": "ava"}, "tasks of boxes have no estimate .* --dry-run"),
         ({"task": "ek100"}, "tasks of actions have no estimate"),
         ({"task": "ssv2", "probe": "knn"}, "trains nothing.* --probe linear"),
+        ({"task": "ssv2", "precision": "fastest"}, "measures one.* name a precision"),
     ],
 )
 def test_what_cannot_be_estimated_is_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:

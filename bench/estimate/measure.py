@@ -35,6 +35,7 @@ from bench.files import file_digest
 from bench.machine import SMALL_CLIP
 from bench.plan import RunPlan
 from bench.progress import Reporter
+from bench.remote.staging import bring_files
 from bench.video.image_frames import frame_files
 from bench.video.loader import load_clips
 from bench.video.plans import ClipPlan, VideoItem
@@ -63,6 +64,7 @@ def measure(subject: Subject, work: Work, reporter: Reporter) -> Constants:
     if plan.held_out_clips:
         drawn["held-out"] = (plan.splits.train, plan.held_out_clips)
     drawn["test"] = (plan.splits.test, plan.test_clips)
+    bring_files([sample.path for samples, _ in drawn.values() for sample in spread(samples)], plan.world, reporter)
     decode: dict[PartName, Constant] = {}
     decoded: dict[PartName, list[Decoded]] = {}
     for name, (samples, clips) in drawn.items():

@@ -17,7 +17,7 @@ from bench.encoders.families import card_config
 from bench.encoders.untrained import vjepa_facts
 from bench.errors import BenchError
 from bench.estimate.clips import describe, make_clip
-from bench.plan import RunOptions, RunPlan, make_plan
+from bench.plan import RunOptions, RunPlan, is_measured, make_plan
 from bench.progress import Reporter
 
 NUM_CLIPS = 50
@@ -77,6 +77,9 @@ def subject_of(options: RunOptions, video: VideoFacts | None, reporter: Reporter
 
 
 def _checked(subject: Subject) -> Subject:
+    if is_measured(subject.plan.options):
+        what = "the fastest way to encode is found when a run starts, and an estimate measures one"
+        raise BenchError(what, where="--precision", fix="name a precision, such as bf16")
     recipe = subject.plan.recipe
     if recipe.optimisation is None:
         what = f"recipe {recipe.name} trains nothing, and its search for neighbours is not measured"
