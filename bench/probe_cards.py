@@ -1,0 +1,129 @@
+"""Probe cards: what is trained on the tokens. Schemas of probes/*.yaml; bench.cards finds and reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive
+
+
+class Optimisation(CardPart):
+    """How a probe is trained (protocol.md 5.1)."""
+
+    epochs: int = Field(ge=1)
+    min_steps: int = Field(default=1, ge=1)
+    """Small sets are seen for more epochs, until at least this many optimiser steps are done."""
+    batch_size: int = Field(ge=1)
+    """Global batch, whatever the number of processes."""
+    min_steps_per_epoch: int = Field(default=1, ge=1)
+    """Small sets get smaller batches, so that an epoch has at least this many steps."""
+    lr: tuple[Positive, ...] = Field(min_length=1)
+    weight_decay: tuple[NotNegative, ...] = Field(min_length=1)
+    """Every lr is trained with every weight decay."""
+    start_lr_ratio: float = Field(default=1.0, gt=0)
+    """First lr of the warm-up, as a share of lr."""
+    warmup_epochs: float = Field(default=0.0, ge=0)
+    final_lr: float = Field(default=0.0, ge=0)
+    final_weight_decay: NotNegative | None = None
+    """Weight decay follows a cosine to this value; constant where empty."""
+    decay_biases: bool = False
+    """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
+    clip_norm: float | None = Field(default=None, gt=0)
+    """Largest gradient norm of a probe; no clipping where empty."""
+
+    @property
+    def settings(self) -> list[tuple[float, float]]:
+        """The sweep: (lr, weight decay), in order."""
+        return [(lr, wd) for lr in self.lr for wd in self.weight_decay]
+
+
+class Selection(CardPart):
+    """How one setting of a sweep is chosen. Never on the test split."""
+
+    held_out: float = Field(default=0.2, gt=0, lt=1)
+    """Share of the training samples, stratified by class, that the choice is made on."""
+    refit: bool = True
+    """Whether the chosen setting is trained again on all training samples."""
+
+
+class BoxReading(CardPart):
+    """What a probe reads of a box, by RoIAlign on the tokens of the whole frame (protocol.md 3.7)."""
+
+    layers: AtLeastOne = 1
+    """Layers of the encoder, joined channel by channel: the last, and every second one before it where there are that
+    many, so that four of 24 are 18, 20, 22 and 24; V-JEPA 2.1 has four levels."""
+    cells: AtLeastOne
+    """A box is read on so many cells a side."""
+    over_time: Literal["mean", "all"]
+    """Whether the steps of time are averaged, or all are kept as tokens."""
+    over_cells: Literal["mean", "max", "all"]
+    """Whether the cells become one token, or all are kept."""
+    test_boxes: Literal["detector", "ground-truth"] = "detector"
+    """Where actions are looked for in test frames; `ground-truth` is an oracle that no detector reaches."""
+    min_box_score: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.8
+    """Detected boxes of a lower score are left out."""
+
+
+class ProbeCard(CardPart):
+    """A recipe: what is trained on the tokens, and how."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
+    title: str
+    kind: Literal["attentive", "linear", "knn"]
+    num_blocks: int = Field(default=1, ge=1, strict=True)
+    """Attentive probes: transformer blocks, the last of which pools. 1 is V-JEPA's probe, 4 that of V-JEPA 2."""
+    version: int = Field(ge=1)
+    """Raised with every change that changes scores; part of the protocol's name."""
+    train_views: int = Field(default=1, ge=1)
+    """Clips of each training video, at random positions where there is more than one."""
+    augmentation: Literal["none", "official"] = "none"
+    """How training clips are drawn: as test clips are, or at random places and augmented (protocol.md 3.3, 3.4)."""
+    streaming: bool = False
+    """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
+    optimisation: Optimisation | None = None
+    selection: Selection | None = None
+    neighbours: tuple[AtLeastOne, ...] = ()
+    """For knn: the values of k to choose from."""
+    boxes: BoxReading | None = None
+    """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""
+    caveat: str = ""
+    """What a reader of its scores must know; a footnote on the leaderboard."""
+
+    @model_validator(mode="after")
+    def _fields_fit_the_kind(self) -> ProbeCard:
+        if (self.optimisation is None) != (self.kind == "knn"):
+            raise ValueError("optimisation: give it for attentive and linear, not for knn")
+        if self.num_blocks > 1 and self.kind != "attentive":
+            raise ValueError("num_blocks: only attentive probes have blocks")
+        if bool(self.neighbours) != (self.kind == "knn"):
+            raise ValueError("neighbours: give them exactly for knn")
+        if self.selection is None and self.num_settings > 1:
+            raise ValueError("selection: needed where there is more than one setting")
+        if self.streaming and self.kind != "attentive":
+            raise ValueError("streaming: only attentive probes are trained on streamed clips")
+        if self.boxes and (self.kind == "knn" or self.num_blocks > 1 or self.streaming or self.augmentation != "none"):
+            raise ValueError("boxes: only for linear and one-block attentive probes on cached, plain training clips")
+        if self.streaming and self.train_views > 1:
+            raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _usual_training_clips_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # Marks, keys and records of recipes without augmentation are those of before there was any.
+        content: dict[str, Any] = serialise(self)
+        for name in ("augmentation", "streaming", "boxes"):
+            if content.get(name) == ProbeCard.model_fields[name].default:
+                del content[name]
+        return content
+
+    @property
+    def num_settings(self) -> int:
+        """How many settings the sweep has."""
+        return len(self.optimisation.settings) if self.optimisation else len(self.neighbours)
