@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
@@ -109,6 +110,7 @@ def load_training(
     Raises BenchError where the file was written under another preset or on other videos, or is damaged.
     """
     content = read_tensors(path)
+    _check_sums(path)
     ours = content.get("bench")
     if not isinstance(ours, Mapping) or not isinstance(ours.get("preset_content"), Mapping):
         raise BenchError("was not written by `bench pretrain`", where=str(path), fix="choose another --out")
@@ -130,6 +132,17 @@ def load_training(
         for name, value in moments.items():
             moments[name] = value.to(device)
     return Progress(int(ours["step"]), float(content["loss"]), tuple(ours["failed"]))
+
+
+def _check_sums(path: Path) -> None:
+    """Raise BenchError where a part of the file is not what was written: torch reads without looking."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+        damaged = str(error)
+    if damaged is not None:
+        raise BenchError(f"damaged: the checksum of {damaged} differs", where=str(path), fix="start again without it")
 
 
 def load_strictly(network: nn.Module, tensors: dict[str, Tensor], where: str) -> None:

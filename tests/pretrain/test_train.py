@@ -303,6 +303,16 @@ def test_a_finished_run_that_is_resumed_does_nothing(uninterrupted: Path, tmp_pa
     assert_identical(out / "latest.pth.tar", uninterrupted / "latest.pth.tar")
 
 
+def test_a_checkpoint_in_which_one_bit_has_flipped_is_not_gone_on_from(uninterrupted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    shutil.copytree(uninterrupted, out)
+    content = (out / "latest.pth.tar").read_bytes()
+    place = content.index(torch.load(out / "latest.pth.tar")["opt"]["state"][0]["exp_avg"].numpy().tobytes()[:32])
+    (out / "latest.pth.tar").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+    with pytest.raises(BenchError, match="damaged: the checksum of .* differs"):
+        run_tiny(out, resume=True)
+
+
 def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     with (tmp_path / "run" / ".lock").open("w") as file:
