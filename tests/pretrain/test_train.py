@@ -309,7 +309,7 @@ def test_a_checkpoint_in_which_one_bit_has_flipped_is_not_gone_on_from(uninterru
     content = (out / "latest.pth.tar").read_bytes()
     place = content.index(torch.load(out / "latest.pth.tar")["opt"]["state"][0]["exp_avg"].numpy().tobytes()[:32])
     (out / "latest.pth.tar").write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
-    with pytest.raises(BenchError, match="damaged: the checksum of .* differs"):
+    with pytest.raises(BenchError, match=r"damaged: the checksum of .* differs"):
         run_tiny(out, resume=True)
 
 
