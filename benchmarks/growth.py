@@ -1,4 +1,4 @@
-# python -m benchmarks.growth [--plot growth.png]      (about 1 minute)
+# python -m benchmarks.growth [--plot growth.png]      (3 minutes)
 """How a run grows: seconds and memory of `bench run` at 1, 4 and 16 times the samples, and 1 and 4 times the tokens.
 
 Every run is a process of its own with a cold cache: it decodes and encodes short videos that are made here, writes
@@ -46,11 +46,11 @@ class Run:
 
 def ratios(runs: int) -> list[Ratio]:
     """Time and memory of the largest against multiples of the smallest; one process for each size, `runs` times."""
+    few, most = (BASE, SEGMENTS[0]), (BASE * GROWTH[-1], SEGMENTS[0])
+    long = (BASE * GROWTH[-1], SEGMENTS[-1])
     with tempfile.TemporaryDirectory() as folder:
         write_videos(Path(folder))
-        found = [{size: measure(Path(folder), *size) for size in sizes()} for _ in range(runs)]
-    most, few = (BASE * GROWTH[-1], SEGMENTS[0]), (BASE, SEGMENTS[0])
-    long = (BASE * GROWTH[-1], SEGMENTS[-1])
+        found = [{size: measure(Path(folder), *size) for size in (few, most, long)} for _ in range(runs)]
     more_samples, more_tokens = GROWTH[-1], SEGMENTS[-1]
 
     def seconds(size: tuple[int, int], times: float = 1.0) -> list[float]:
