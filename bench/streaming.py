@@ -21,7 +21,7 @@ from torch import Tensor
 from bench import environment
 from bench.annotations import Sample
 from bench.encoders.contract import Encoder
-from bench.features.extract import clips_at_once, encode, feature_fields, item_key
+from bench.features.extract import clips_at_once, encode, feature_fields, item_key, items_at_once
 from bench.features.memory import ClipsAtOnce
 from bench.features.split import SplitAccount, refuse_too_many, sample_items
 from bench.features.store import space_key
@@ -92,7 +92,8 @@ class ClipStream:
         readable: list[int] = []
         parts = [torch.empty(0, self.num_tokens, self.embed_dim, device=self._encoder.device)]
         waiting: list[tuple[VideoItem, Tensor]] = []
-        enough = max(1, self.at_once.size // self._plan.num_segments)
+        segments = self._plan.num_segments
+        enough = items_at_once(self._encoder, self.at_once.size, segments, self.num_tokens // segments)
         for row in rows.tolist():
             clips = self._next(reader, loaded)
             if clips is not None and clips.pixels is not None:

@@ -30,6 +30,7 @@ from bench.video.views import normalise
 Progress = Callable[[int, int], None]
 
 _TOKENS_PER_BATCH = {"cpu": 2**14, "cuda": 2**18}
+_SMALL_ITEMS = 8
 AUGMENTATION_VERSION = 1
 """Part of the key of augmented features: raised with every change of bench/video/training.py that changes pixels."""
 
@@ -137,7 +138,8 @@ def extract(
     per_shard = items_per_shard(item_bytes)
     loaded = remembered_clips(missing, plan, num_workers=num_workers, timeout_s=timeout_s)
     shard: dict[str, Array] = {}
-    for batch in _batches(zip(missing, loaded, strict=True), at_once.size // clips_per_item, result.failures):
+    together = items_at_once(encoder, at_once.size, clips_per_item, num_tokens)
+    for batch in _batches(zip(missing, loaded, strict=True), together, result.failures):
         pixels = [clips.pixels for _, clips in batch if clips.pixels is not None]
         tokens = _checked(encoder, encode(encoder, pixels, [missing[key] for key, _ in batch], plan, at_once))
         for (key, _), item_tokens in zip(batch, tokens, strict=True):
@@ -156,6 +158,15 @@ def extract(
         result.notes.append(f"out of memory on larger batches: {at_once.size} clips were encoded at once")
     result.seconds = time.perf_counter() - started
     return result
+
+
+def items_at_once(encoder: Encoder, clips_at_once: int, clips_per_item: int, num_tokens: int) -> int:
+    """Items that are collected before they are encoded. On a CPU, which sees one clip after another, only as many as
+    save calls: the workers decode a few ahead, and would stand still while many are encoded."""
+    together = clips_at_once // clips_per_item
+    if encoder.device.type == "cpu":
+        together = min(together, _SMALL_ITEMS, SMALL_CLIP // (num_tokens * encoder.embed_dim))
+    return max(1, together)
 
 
 def _write(store: Store, shard: dict[str, Array]) -> None:
