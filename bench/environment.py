@@ -61,7 +61,8 @@ def choose_precision(wanted: str, device: str) -> Precision:
         return "bf16"
     if wanted == "fp16":
         return "fp16"
-    raise BenchError(f"unknown precision '{wanted}'", where="--precision", fix="known: auto, fp32, bf16, fp16")
+    fix = "known: auto, fp32, bf16, fp16; in runs also fastest"
+    raise BenchError(f"unknown precision '{wanted}'", where="--precision", fix=fix)
 
 
 def default_workers() -> int:
