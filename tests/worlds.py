@@ -89,20 +89,20 @@ def _member(
 
 
 def killed_while_encoding() -> None:
-    """The second clip is the last thing this process sees."""
-    _on_second_clip(lambda: os.kill(os.getpid(), signal.SIGKILL))
+    """The second batch of clips is the last thing this process sees."""
+    _on_second_batch(lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
 def disk_full_while_encoding() -> None:
-    """The second clip meets a full disk."""
+    """The second batch of clips meets a full disk."""
 
     def fail() -> None:
         raise OSError(28, "No space left on device", "shard.npy")
 
-    _on_second_clip(fail)
+    _on_second_batch(fail)
 
 
-def _on_second_clip(act: Callable[[], None]) -> None:
+def _on_second_batch(act: Callable[[], None]) -> None:
     from bench.features import extract
 
     encode, calls = extract.encode, []
