@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from bench.probing.blocks import new_probe
 from bench.probing.files import load_probe, save_probe
 from bench.probing.heads import Head
 from bench.probing.loaded import LoadedProbe
 from bench.probing.source import TokenSource
 from bench.probing.train import FittedProbe, fit, predict
 
-__all__ = ["FittedProbe", "Head", "LoadedProbe", "TokenSource", "fit", "load_probe", "predict", "save_probe"]
+__all__ = [
+    "FittedProbe",
+    "Head",
+    "LoadedProbe",
+    "TokenSource",
+    "fit",
+    "load_probe",
+    "new_probe",
+    "predict",
+    "save_probe",
+]

@@ -9,7 +9,6 @@ Shapes: S settings, B clips, N tokens, D channels, C = V + N + A outputs.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from bench.encoders.checkpoints import read_tensors
 from bench.errors import BenchError
 from bench.probing import attentive, blocks
 from bench.probing.files import read_metadata
+from bench.probing.first_weights import first_weights
 from bench.probing.scoring import Logits
 from bench.probing.shapes import check_shapes, matrix_shape
 from bench.probing.source import TokenSource
@@ -68,13 +68,8 @@ def tensor_shapes(embed_dim: int, sizes: Sequence[int], num_blocks: int) -> dict
 
 
 def initial_weights(embed_dim: int, sizes: Sequence[int], num_blocks: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights, scaled as those of `blocks.initial_weights`."""
-    weights = attentive.draw_weights(tensor_shapes(embed_dim, sizes, num_blocks), seed=seed)
-    for name, weight in weights.items():
-        if name.startswith(blocks.BLOCKS) and name.endswith(("attn.proj.weight", "mlp.fc2.weight")):
-            weight /= math.sqrt(2.0 * (int(name.split(".")[2]) + 1))
-    weights[f"{attentive.BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0 * max(1, num_blocks - 1))
-    return weights
+    """Untrained weights (bench.probing.first_weights)."""
+    return first_weights(tensor_shapes(embed_dim, sizes, num_blocks), seed=seed)
 
 
 def action_logits(

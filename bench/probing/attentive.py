@@ -16,12 +16,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
+from bench.probing.first_weights import first_weights
 from bench.probing.kernels import linear, pool_tokens
 from bench.probing.loop import setting_losses
 from bench.probing.stack import Stack
@@ -59,28 +59,8 @@ def tensor_shapes(embed_dim: int, num_classes: int) -> dict[str, tuple[int, ...]
 
 
 def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights: `draw_weights`, and fc2 / sqrt(2) (protocol.md 4.1)."""
-    weights = draw_weights(tensor_shapes(embed_dim, num_classes), seed=seed)
-    weights[f"{BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0)
-    return weights
-
-
-def draw_weights(shapes: Mapping[str, tuple[int, ...]], *, seed: int) -> dict[str, Tensor]:
-    """Normal weights with deviation 0.02, zero biases, unit norms (protocol.md 4.1).
-
-    The official truncation at +-2 is a hundred deviations away and never acts. The stream is NumPy's legacy one,
-    which is frozen, so that a seed names the same weights on every machine and version.
-    """
-    stream = np.random.RandomState(seed)
-    weights = {}
-    for name, shape in shapes.items():
-        if name.endswith("bias"):
-            weights[name] = torch.zeros(shape)
-        elif len(shape) == 1:
-            weights[name] = torch.ones(shape)
-        else:
-            weights[name] = torch.from_numpy((stream.standard_normal(shape) * 0.02).astype(np.float32))
-    return weights
+    """Untrained weights (bench.probing.first_weights)."""
+    return first_weights(tensor_shapes(embed_dim, num_classes), seed=seed)
 
 
 def attentive_logits(

@@ -9,7 +9,6 @@ Shapes: S settings, B clips, N tokens, M queries, D channels, H heads, C classes
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -17,9 +16,12 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from bench.encoders.contract import default_num_heads
+from bench.errors import BenchError
 from bench.machine import free_memory_bytes
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.first_weights import first_weights
 from bench.probing.stack import Stack
 
 BLOCKS = "pooler.blocks"
@@ -58,16 +60,8 @@ def tensor_shapes(embed_dim: int, num_classes: int, num_blocks: int) -> dict[str
 
 
 def initial_weights(embed_dim: int, num_classes: int, num_blocks: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights: `draw_weights`; what goes back into the tokens is divided by sqrt(2 (i + 1)) in block i.
-
-    The cross-attention block takes the divisor of the last block, as in the official code (protocol.md 4.2).
-    """
-    weights = attentive.draw_weights(tensor_shapes(embed_dim, num_classes, num_blocks), seed=seed)
-    for i in range(num_blocks - 1):
-        for layer in ("attn.proj", "mlp.fc2"):
-            weights[f"{BLOCKS}.{i}.{layer}.weight"] /= math.sqrt(2.0 * (i + 1))
-    weights[f"{attentive.BLOCK}.mlp.fc2.weight"] /= math.sqrt(2.0 * max(1, num_blocks - 1))
-    return weights
+    """Untrained weights (bench.probing.first_weights)."""
+    return first_weights(tensor_shapes(embed_dim, num_classes, num_blocks), seed=seed)
 
 
 def block_logits(
@@ -211,6 +205,26 @@ class BlockProbe(AttentiveProbe):
 
     def forward(self, tokens: Tensor) -> Tensor:
         return _chunked(self.logits_of, dict(self.named_parameters()), tokens, self.num_heads, self.norm_eps)
+
+
+def new_probe(
+    embed_dim: int, num_classes: int, num_blocks: int = 1, num_heads: int | None = None, seed: int = 0
+) -> AttentiveProbe:
+    """An untrained attentive probe with the official tensor names: tokens [B, N, D] -> logits [B, C].
+
+    `num_blocks` counts the cross-attention block: 1 is V-JEPA's probe, 4 that of V-JEPA 2. `num_heads`: as official
+    probes have them where None, and for other widths as encoders of the width have them. The probe is in eval mode and
+    has no gradients; `seed` names its weights (bench.probing.first_weights). Raises BenchError for numbers that make no
+    probe.
+    """
+    for name, value in (("embed_dim", embed_dim), ("num_classes", num_classes), ("num_blocks", num_blocks)):
+        if value < 1:
+            raise BenchError(f"{name} {value} makes no probe", fix="give a number from 1 on")
+    if num_heads is None:
+        num_heads = attentive.OFFICIAL_NUM_HEADS.get(embed_dim) or default_num_heads(embed_dim)
+    attentive.check_heads(embed_dim, num_heads)
+    weights = initial_weights(embed_dim, num_classes, num_blocks, seed=seed)
+    return AttentiveProbe(weights, num_heads) if num_blocks == 1 else BlockProbe(weights, num_heads)
 
 
 @torch.no_grad()
