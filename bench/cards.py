@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from bench.errors import BenchError, nearest
 from bench.files import content_folder
-from bench.probe_cards import BoxReading, Optimisation, ProbeCard, Selection
+from bench.probe_cards import BoxReading, Optimisation, ProbeCard, Selection, Setting
 from bench.task_cards import (
     ActionAnnotations,
     AnnotationFiles,
@@ -44,9 +44,11 @@ __all__ = [
     "Reference",
     "Sampling",
     "Selection",
+    "Setting",
     "TaskCard",
     "VideoFacts",
     "load_probe_card",
+    "load_recipe",
     "load_task",
     "override",
     "probe_names",
@@ -78,6 +80,13 @@ def load_probe_card(spec: str) -> ProbeCard:
     return _load(spec, ProbeCard, "probes", "probe")
 
 
+def load_recipe(spec: str, task: TaskCard) -> ProbeCard:
+    """A recipe as it is on a task: the optimisation of a shipped one is the task's, where its card states one."""
+    card = load_probe_card(spec)
+    own = task.recipes.get(card.name) if spec in probe_names() else None
+    return card.model_copy(update={"optimisation": own}) if own else card
+
+
 def with_clip(card: TaskCard, name: str | None) -> TaskCard:
     """The card with the clip protocol `name` of its `clips`; as it is where None. Raises BenchError for other names."""
     if name is None:
@@ -94,6 +103,8 @@ def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     For a task, keys name fields of its `clip` section; for a recipe, fields of the recipe or of its sections.
     """
     content = card.model_dump()
+    if isinstance(card, ProbeCard) and card.optimisation and {"lr", "weight_decay"} & settings.keys():
+        content["optimisation"].pop("sweep", None)  # a grid of the user's own takes the place of listed settings
     homes = _settable(card, content)
     for key, value in settings.items():
         if key not in homes:

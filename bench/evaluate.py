@@ -38,7 +38,7 @@ from bench.probing.attentive import AttentiveProbe
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.linear import LinearProbe
 from bench.probing.memory import memory_key, memory_path, remember
-from bench.probing.source import HeldOut, TokenSource
+from bench.probing.source import HeldOut, TestSamples, TokenSource
 from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
@@ -108,7 +108,7 @@ def _hold_out(
     reporter: Reporter,
 ) -> HeldOutFeatures | None:
     """Draw the samples that a setting is chosen on, and encode them as test clips are, where the recipe does so."""
-    selection = plan.recipe.selection
+    selection = plan.recipe.hold_out
     if plan.held_out_clips is None or selection is None:
         return None
     labels = np.array([sample.label for sample in train.samples])
@@ -143,10 +143,17 @@ def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     if given is not None:
         fitted, known = given.load(), False
     elif inputs.train is not None:
-        fitted, known = fit_probe(job, inputs.train, reporter, inputs.held_out)
+        fitted, known = fit_probe(job, inputs.train, reporter, _chosen_on(job, inputs))
     else:
         raise ValueError("nothing to train a probe on, and none given")
     return Measured(fitted, known, _probabilities(job, fitted, inputs.test), time.perf_counter() - started)
+
+
+def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
+    """What a setting is chosen on, where that is not a part of what is trained on."""
+    if job.plan.recipe.selected_on_test:
+        return TestSamples(inputs.test, np.array(job.test_labels))
+    return inputs.held_out
 
 
 def _probabilities(job: ProbeJob, fitted: FittedProbe, test: TokenSource) -> NDArray[np.float32]:
@@ -214,11 +221,11 @@ def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
 
 
 def fit_probe(
-    job: ProbeJob, train: TokenSource | TokenStream, reporter: Reporter, held_out: HeldOut | None = None
+    job: ProbeJob, train: TokenSource | TokenStream, reporter: Reporter, chosen_on: HeldOut | TestSamples | None = None
 ) -> tuple[FittedProbe, bool]:
     """Train the recipe on the training features, or read the probe that was trained on them before.
 
-    The test split is not looked at. Returns the probe, and whether it was read.
+    The test split is not looked at, unless the recipe chooses on it. Returns the probe, and whether it was read.
     """
     plan = job.plan
     prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark)))
@@ -235,7 +242,7 @@ def fit_probe(
             seed=plan.options.seed,
             device=plan.device,
             progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),
-            held_out=held_out,
+            chosen_on=chosen_on,
             checkpoints=checkpoints,
         )
 
@@ -253,6 +260,7 @@ def fit_probe(
 def probe_facts(job: ProbeJob) -> dict[str, Any]:
     """What the trained probe depends on besides the code: its key in the cache."""
     plan, held = job.plan, job.held_out
+    on_test = plan.recipe.selected_on_test
     return {
         "features": job.train_space,
         "items": _digest([job.train_items, job.labels]),
@@ -262,6 +270,7 @@ def probe_facts(job: ProbeJob) -> dict[str, Any]:
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
         **({"held_out": [held.space, _digest([held.items, held.rows.tolist()])]} if held else {}),
+        **({"test": [job.test_space, _digest([job.test_items, job.test_labels])]} if on_test else {}),
     }
 
 

@@ -83,7 +83,7 @@ def check_labels(plan: RunPlan) -> None:
 
 def _trained_on(plan: RunPlan, labels: Rows, rows: Rows) -> int:
     """How many of these samples are trained on before a setting is chosen by the others."""
-    selection = plan.recipe.selection
+    selection = plan.recipe.hold_out
     if selection is None:
         return len(rows)
     if plan.held_out_clips is None:

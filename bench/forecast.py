@@ -124,7 +124,7 @@ def _forecast_boxes(plan: BoxPlan) -> Forecast:
 def _train_draws(plan: RunPlan) -> tuple[int, int]:
     """How often training samples are decoded and encoded: for the cache, and while a probe is trained."""
     recipe, count = plan.recipe, len(plan.splits.train)
-    held_out = round(recipe.selection.held_out * count) if recipe.selection and plan.held_out_clips else 0
+    held_out = round(recipe.hold_out.held_out * count) if recipe.hold_out and plan.held_out_clips else 0
     if not recipe.streaming or plan.given:
         return count * plan.draws("train") + held_out, 0
     together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)

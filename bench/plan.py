@@ -21,6 +21,7 @@ from bench.cards import (
     ProbeCard,
     TaskCard,
     load_probe_card,
+    load_recipe,
     load_task,
     override,
     probe_names,
@@ -192,7 +193,7 @@ class RunPlan:
         choices = (choice.layers for choice in (clip, *self.task.clips.values()))
         parts += [layers_name(layers_as_named(self.facts, choices))] if self.facts.out_layers else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        ours, usual = flat(self.recipe), flat(load_probe_card(self.options.probe))
+        ours, usual = flat(self.recipe), flat(load_recipe(self.options.probe, self.task))
         changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key)]
         return " ".join([*parts, *(f"{key}={ours.get(key, getattr(self.recipe, key, None))}" for key in changed)])
 
@@ -205,8 +206,15 @@ def flat(recipe: ProbeCard) -> dict[str, str]:
     values: dict[str, str] = {}
     for key, value in content.items():
         for inner, setting in value.items() if isinstance(value, dict) else [(key, value)]:
-            values[inner] = ",".join(f"{v:g}" for v in setting) if isinstance(setting, list) else str(setting)
+            values[inner] = ",".join(map(_flat_value, setting)) if isinstance(setting, list) else str(setting)
     return values
+
+
+def _flat_value(value: Any) -> str:
+    """A number, or the values of one setting of a listed sweep."""
+    if isinstance(value, dict):
+        return "/".join(f"{v:g}" for v in value.values() if v is not None)
+    return f"{value:g}"
 
 
 def own_recipe_mark(recipe: ProbeCard) -> str:
@@ -242,7 +250,7 @@ def make_plan(
         from bench.anticipation.plan import make_anticipation_plan  # it builds on this module
 
         return make_anticipation_plan(options, task, _section(options.settings, "probe"), reporter)
-    recipe = override(load_probe_card(options.probe), "probe", _section(options.settings, "probe"))
+    recipe = override(load_recipe(options.probe, task), "probe", _section(options.settings, "probe"))
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
         raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
@@ -277,7 +285,7 @@ def make_plan(
         facts=facts,
         splits=splits,
         train_clips=_augmented(task, one_view) if augmented else _still(task, recipe, one_view),
-        held_out_clips=one_view if recipe.selection and (augmented or recipe.streaming) else None,
+        held_out_clips=one_view if recipe.hold_out and (augmented or recipe.streaming) else None,
         test_clips=test_clips,
         cache=cache,
         device=device,

@@ -14,8 +14,24 @@ from pydantic import (
 from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive
 
 
+class Setting(CardPart):
+    """One probe of a sweep: how its learning rate and weight decay go over the training (protocol.md 5.1)."""
+
+    lr: Positive
+    weight_decay: NotNegative
+    start_lr: NotNegative | None = None
+    """First lr of the warm-up; `lr` where empty."""
+    warmup_epochs: NotNegative = 0.0
+    final_lr: NotNegative = 0.0
+    final_weight_decay: NotNegative | None = None
+    """Weight decay follows a cosine to this value; constant where empty."""
+
+
 class Optimisation(CardPart):
-    """How a probe is trained (protocol.md 5.1)."""
+    """How a probe is trained (protocol.md 5.1).
+
+    The sweep is every `lr` with every `weight_decay` on one schedule, or a list of settings with a schedule each.
+    """
 
     epochs: int = Field(ge=1)
     min_steps: int = Field(default=1, ge=1)
@@ -24,9 +40,11 @@ class Optimisation(CardPart):
     """Global batch, whatever the number of processes."""
     min_steps_per_epoch: int = Field(default=1, ge=1)
     """Small sets get smaller batches, so that an epoch has at least this many steps."""
-    lr: tuple[Positive, ...] = Field(min_length=1)
-    weight_decay: tuple[NotNegative, ...] = Field(min_length=1)
+    lr: tuple[Positive, ...] = ()
+    weight_decay: tuple[NotNegative, ...] = ()
     """Every lr is trained with every weight decay."""
+    sweep: tuple[Setting, ...] = ()
+    """In place of `lr`, `weight_decay` and their schedule."""
     start_lr_ratio: float = Field(default=1.0, gt=0)
     """First lr of the warm-up, as a share of lr."""
     warmup_epochs: float = Field(default=0.0, ge=0)
@@ -38,19 +56,52 @@ class Optimisation(CardPart):
     clip_norm: float | None = Field(default=None, gt=0)
     """Largest gradient norm of a probe; no clipping where empty."""
 
+    @model_validator(mode="after")
+    def _one_kind_of_sweep(self) -> Optimisation:
+        if bool(self.lr) != bool(self.weight_decay) or bool(self.lr) == bool(self.sweep):
+            raise ValueError("lr, weight_decay: give both, or a list of settings as sweep")
+        schedule = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
+        if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in schedule):
+            raise ValueError("sweep: every setting has its own start_lr, warmup_epochs, final_lr, final_weight_decay")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _usual_sweeps_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return _without_usual(self, serialise(self), "sweep")
+
     @property
-    def settings(self) -> list[tuple[float, float]]:
-        """The sweep: (lr, weight decay), in order."""
-        return [(lr, wd) for lr in self.lr for wd in self.weight_decay]
+    def settings(self) -> list[Setting]:
+        """The sweep, in order: by lr, then by weight decay."""
+        return list(self.sweep) or [
+            Setting(
+                lr=lr,
+                weight_decay=decay,
+                start_lr=self.start_lr_ratio * lr,
+                warmup_epochs=self.warmup_epochs,
+                final_lr=self.final_lr,
+                final_weight_decay=self.final_weight_decay,
+            )
+            for lr in self.lr
+            for decay in self.weight_decay
+        ]
 
 
 class Selection(CardPart):
-    """How one setting of a sweep is chosen. Never on the test split."""
+    """How one setting of a sweep is chosen."""
 
+    chosen_on: Literal["held-out", "test"] = "held-out"
+    """`held-out`: a part of the training samples. `test`: the test split itself, as some papers do; every setting is
+    then trained on all training samples, and the score says so and is never ranked, averaged or gated."""
     held_out: float = Field(default=0.2, gt=0, lt=1)
     """Share of the training samples, stratified by class, that the choice is made on."""
     refit: bool = True
     """Whether the chosen setting is trained again on all training samples."""
+
+    @model_serializer(mode="wrap")
+    def _says_what_it_does(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        if self.chosen_on == "test":
+            return {"chosen_on": "test"}
+        return _without_usual(self, serialise(self), "chosen_on")
 
 
 class BoxReading(CardPart):
@@ -110,20 +161,34 @@ class ProbeCard(CardPart):
             raise ValueError("streaming: only attentive probes are trained on streamed clips")
         if self.boxes and (self.kind == "knn" or self.num_blocks > 1 or self.streaming or self.augmentation != "none"):
             raise ValueError("boxes: only for linear and one-block attentive probes on cached, plain training clips")
+        if self.boxes and self.selected_on_test:
+            raise ValueError("selection.chosen_on: probes of boxes are chosen on held-out videos")
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
 
     @model_serializer(mode="wrap")
     def _usual_training_clips_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        # Marks, keys and records of recipes without augmentation are those of before there was any.
-        content: dict[str, Any] = serialise(self)
-        for name in ("augmentation", "streaming", "boxes"):
-            if content.get(name) == ProbeCard.model_fields[name].default:
-                del content[name]
-        return content
+        return _without_usual(self, serialise(self), "augmentation", "streaming", "boxes")
+
+    @property
+    def hold_out(self) -> Selection | None:
+        """How training samples are held out for the choice of a setting; None where none are."""
+        return None if self.selected_on_test else self.selection
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether its setting is the one that does best on the test split."""
+        return self.selection is not None and self.selection.chosen_on == "test"
 
     @property
     def num_settings(self) -> int:
         """How many settings the sweep has."""
         return len(self.optimisation.settings) if self.optimisation else len(self.neighbours)
+
+
+def _without_usual(part: CardPart, content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The content without these fields where they are as usual: marks, keys and records of cards that do not use a
+    field are those of before there was one."""
+    usual = {name: type(part).model_fields[name].default for name in names}
+    return {key: value for key, value in content.items() if key not in usual or getattr(part, key) != usual[key]}

@@ -51,6 +51,7 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
     """Everything about a run, as it goes to disk. `scores` are given where they are not of one label a sample."""
     plan, encoder, fitted = done.plan, done.encoder, done.fitted
     now = datetime.now(timezone.utc)
+    on_test = plan.recipe.selected_on_test and not plan.given
     if scores is None:
         truth, said = done.predictions.labels, done.predictions.probabilities
         scores = [score_of(plan.task.metric, truth, said, len(done.test.failures))]
@@ -63,12 +64,13 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
         probe=plan.probe_name,
         protocol=plan.protocol,
         seed=plan.options.seed,
+        selected_on_test=on_test,
         input=plan.input_name,
         num_train=len(done.train.samples) if done.train else 0,
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=list(scores),
-        heads=[head_facts(head) for head in fitted.heads],
+        heads=[head_facts(head, on_test=on_test) for head in fitted.heads],
         controls=done.further.controls,
         motion_shares=done.further.motion_shares,
         fewer_labels=done.further.fewer_labels,
@@ -130,17 +132,23 @@ def _cost(done: Outcome) -> Cost:
     )
 
 
-def head_facts(head: probing_heads.Head) -> Head:
-    """A setting of a sweep, as it goes to disk."""
+def head_facts(head: probing_heads.Head, *, on_test: bool = False) -> Head:
+    """A setting of a sweep, as it goes to disk; `on_test` where it was scored on the test split for the choice."""
+    accuracy = None if head.accuracy is None else 100 * head.accuracy
     return Head(
         lr=head.lr,
         weight_decay=head.weight_decay,
         neighbours=head.neighbours,
-        held_out_accuracy=None if head.held_out_accuracy is None else 100 * head.held_out_accuracy,
-        held_out_loss=head.held_out_loss,
+        held_out_accuracy=None if on_test else accuracy,
+        held_out_loss=None if on_test else head.loss,
+        test_accuracy=accuracy if on_test else None,
+        test_loss=head.loss if on_test else None,
         train_loss=head.train_loss,
         diverged=head.diverged,
         chosen=head.chosen,
+        start_lr=head.start_lr,
+        warmup_epochs=head.warmup_epochs,
+        final_weight_decay=head.final_weight_decay,
     )
 
 
@@ -170,7 +178,9 @@ def _notes_on_probe(done: Outcome) -> list[str]:
     """What a reader of the score must know of the recipe, or of the probe that was given."""
     given = done.plan.given
     if given is None:
-        return [done.plan.recipe.caveat] if done.plan.recipe.caveat else []
+        recipe = done.plan.recipe
+        chosen = [selected_on_test_note(recipe.num_settings)] if recipe.selected_on_test else []
+        return chosen + ([recipe.caveat] if recipe.caveat else [])
     notes = list(given.notes)
     if given.encoder not in (None, done.encoder.digest):
         notes.append(f"{given.path.name} was trained on the tokens of another encoder")
@@ -178,6 +188,11 @@ def _notes_on_probe(done: Outcome) -> list[str]:
         notes.append(f"{given.path.name} was trained on {given.input_name}")
     doubt = suspicion(done.predictions.labels, done.predictions.probabilities.argmax(axis=1))
     return [*notes, doubt] if doubt else notes
+
+
+def selected_on_test_note(num_settings: int) -> str:
+    """What a row says of a score whose setting was chosen by the test split."""
+    return f"selected on test: the best of {num_settings} settings by this very score; never ranked, averaged or gated"
 
 
 def _resolved(done: Outcome) -> dict[str, Any]:

@@ -40,6 +40,8 @@ class ProbeJob:
     train_items: list[list[str]]
     """Of each readable training sample: its items in the feature space."""
     test_items: list[list[str]]
+    test_labels: list[int]
+    """Of the readable test samples: for scores, and for recipes that choose on them."""
     train_space: str
     """Key of the feature space of the training split."""
     test_space: str
@@ -106,6 +108,7 @@ class Prepared:
             labels=[sample.label for sample in self.train.samples] if self.train else [],
             train_items=self.train.keys if self.train else [],
             test_items=self.test.keys,
+            test_labels=[sample.label for sample in self.test.samples],
             train_space=self.train.space if self.train else "",
             test_space=self.test.space,
             held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,

@@ -12,6 +12,7 @@ from pydantic import (
 
 from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive
 from bench.layers import Layers, parse_layers
+from bench.probe_cards import Optimisation
 
 Axis = Literal["motion", "appearance"]
 Sampling = Literal["center", "random"]
@@ -191,6 +192,9 @@ class TaskCard(CardPart):
     """The clip protocol that is used where the user names none."""
     clips: dict[str, ClipProtocol] = Field(default_factory=dict)
     """Clip protocols as papers report them, by name, for `--clip NAME`."""
+    recipes: dict[str, Optimisation] = Field(default_factory=dict)
+    """How shipped recipes are optimised on this task, where its paper's configuration differs from the recipe's card
+    (protocol.md 5.2, 5.3)."""
     metric: Literal["top1", "frame-mAP@0.5", "action-recall@5"] = "top1"
     train_size: int | None = Field(default=None, ge=1)
     """Official number of training samples."""

@@ -51,13 +51,13 @@ def loop_step(dim: int, heads: int, tokens: Tensor, labels: Tensor) -> Callable[
     assert recipe is not None
     initial = initial_weights(dim, CLASSES, seed=0)
     pairs = []
-    for lr, decay in recipe.settings:
+    for setting in recipe.settings:
         probe = ReferenceProbe(dim, CLASSES, heads)
         probe.load_state_dict(initial)
         decayed = [p for name, p in probe.named_parameters() if p.ndim != 1 and "bias" not in name]
         rest = [p for name, p in probe.named_parameters() if p.ndim == 1 or "bias" in name]
-        groups = [{"params": decayed, "weight_decay": decay}, {"params": rest, "weight_decay": 0.0}]
-        pairs.append((probe, torch.optim.AdamW(groups, lr=lr)))
+        groups = [{"params": decayed, "weight_decay": setting.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+        pairs.append((probe, torch.optim.AdamW(groups, lr=setting.lr)))
 
     def step() -> None:
         for probe, optimiser in pairs:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bench import environment
 from bench.annotations import Sample
-from bench.cards import Optimisation
+from bench.cards import Optimisation, Setting
 from bench.encoders import Encoder
 from bench.evaluate import prepare_encoder
 from bench.features.extract import clips_at_once
@@ -94,7 +94,7 @@ class ModuleHeads:
         self._num_steps += 1
         losses = []
         for probe, optimiser, setting in zip(self._probes, self._optimisers, self._recipe.settings, strict=True):
-            self._set_schedules(optimiser, *setting)
+            self._set_schedules(optimiser, setting)
             loss = F.cross_entropy(probe(tokens), labels)
             loss.backward()
             if self._recipe.clip_norm is not None:
@@ -109,13 +109,14 @@ class ModuleHeads:
         """Each probe for itself."""
         return torch.stack([probe(tokens).softmax(dim=-1) for probe in self._probes])
 
-    def _set_schedules(self, optimiser: torch.optim.Optimizer, lr: float, decay: float) -> None:
-        total = self._schedule.steps
-        warmup = int(self._recipe.warmup_epochs * self._schedule.steps_per_epoch)
+    def _set_schedules(self, optimiser: torch.optim.Optimizer, setting: Setting) -> None:
+        plan = self._schedule
         decayed, rest = optimiser.param_groups
         for group in (decayed, rest):
-            group["lr"] = learning_rate(self._recipe, lr, self._num_steps, total_steps=total, warmup_steps=warmup)
-        decayed["weight_decay"] = weight_decay(self._recipe, decay, self._num_steps, total_steps=total)
+            group["lr"] = learning_rate(
+                setting, self._num_steps, total_steps=plan.steps, steps_per_epoch=plan.steps_per_epoch
+            )
+        decayed["weight_decay"] = weight_decay(setting, self._num_steps, total_steps=plan.steps)
 
 
 class FusedHeads:

@@ -39,7 +39,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.cards import load_task
+from bench.cards import Setting, load_task
 from bench.digits import ensure_digits
 from bench.evaluate import evaluate
 from bench.options import parse_settings
@@ -134,9 +134,18 @@ def run_loop(case: Case, seed: int, data: Path, side: str, our_setting: int) -> 
         result = official_loop(plan, clock, FusedHeads if side == FUSED else ModuleHeads)
         seconds, used = time.perf_counter() - started, _processor_s() - used
     final = result.accuracies[-1]
-    lr, decay = _settings(plan)[final.index(result.official)]
+    setting = _settings(plan)[final.index(result.official)]
     parts = _with_rest(clock, seconds)
-    return Run(side, seed, seconds, used, parts, result.official, f"{lr:g}, {decay:g}", final[our_setting])
+    return Run(
+        side,
+        seed,
+        seconds,
+        used,
+        parts,
+        result.official,
+        f"{setting.lr:g}, {setting.weight_decay:g}",
+        final[our_setting],
+    )
 
 
 def measure(
@@ -250,7 +259,7 @@ def _with_rest(clock: Clock, seconds: float) -> dict[str, float]:
     return {**parts, REST: seconds - sum(parts.values())}
 
 
-def _settings(plan: RunPlan) -> list[tuple[float, float]]:
+def _settings(plan: RunPlan) -> list[Setting]:
     assert plan.recipe.optimisation is not None
     return plan.recipe.optimisation.settings
 

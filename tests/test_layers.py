@@ -16,7 +16,7 @@ from support import Run
 import bench
 from bench import BenchError
 from bench.annotations import read
-from bench.cards import TaskCard, load_task, override
+from bench.cards import TaskCard, load_probe_card, load_task, override
 from bench.crew import open_features
 from bench.encoders import Encoder, load_encoder, vjepa
 from bench.encoders.untrained import vjepa_facts
@@ -312,7 +312,8 @@ def test_the_command_line_takes_layers(bench_command: Run, bright_and_dark: Path
 
 def test_published_scores_stand_beside_runs_of_the_same_layers() -> None:
     card: TaskCard = load_task("diving48")
-    column = type("Column", (), {"probe": "vjepa2-paper", "protocol": "vjepa2-paper/2 4x3 random step 2 4 layers"})()
+    recipe = f"vjepa2-paper/{load_probe_card('vjepa2-paper').version}"
+    column = type("Column", (), {"probe": "vjepa2-paper", "protocol": f"{recipe} 4x3 random step 2 4 layers"})()
     assert _same_protocol(card.references[0], column, card)
-    column.protocol = "vjepa2-paper/2 4x3 random step 2"
+    column.protocol = f"{recipe} 4x3 random step 2"
     assert not _same_protocol(card.references[0], column, card)

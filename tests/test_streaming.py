@@ -124,7 +124,7 @@ def test_a_streaming_run_is_accounted_for(bright_and_dark: Path, tmp_path: Path)
     first, again = (evaluate(bright_and_dark, tmp_path, max_failed=0.1) for _ in range(2))
     assert {failure.sample for failure in first.failures} == {"clips/train_0.mp4", "clips/train_3.mp4"}
     assert (first.num_train, first.scores[0].n) == (22, 12)
-    assert first.protocol == "vjepa1-paper/2 1x1 center epochs=2 batch_size=8"
+    assert first.protocol == "vjepa1-paper/3 1x1 center epochs=2 batch_size=8"
     assert first.cost.encoder_clips == 2 * 22 + 12 and first.resolved["train_clips"]["draws"] == 2
     training = first.resolved["training"]
     assert training["streamed_clips"] == 44 and 0 < training["waiting_share"] < 1 and training["clips_per_s"] > 0
@@ -144,11 +144,25 @@ def test_a_choice_is_made_on_still_clips_of_samples_that_are_not_trained_on(
     bright_and_dark: Path, tmp_path: Path
 ) -> None:
     settings = {"probe.epochs": 1, "probe.batch_size": 8, "probe.lr": [1e-3, 1e-2], "probe.weight_decay": 0.1}
-    record = evaluate(bright_and_dark, tmp_path, probe="vjepa2-paper", settings=settings)
+    record = evaluate(bright_and_dark, tmp_path, probe="vjepa2", settings=settings)
     held_out = record.resolved["training"]["held_out_samples"]
     assert held_out == 2 and record.cost.encoder_clips == 22 + held_out + 12
     assert record.resolved["held_out_clips"]["sampling"] == "center" and record.num_train == 24
-    assert all(head.held_out_loss is not None for head in record.heads)
+    assert all(head.held_out_loss is not None and head.test_loss is None for head in record.heads)
+    assert not record.selected_on_test
+
+
+def test_the_papers_own_choice_is_made_on_the_test_split_after_training_on_everything(
+    bright_and_dark: Path, tmp_path: Path
+) -> None:
+    settings = {"probe.epochs": 1, "probe.batch_size": 8, "probe.lr": [1e-6, 1e-3, 1e-2], "probe.weight_decay": 0.1}
+    record = evaluate(bright_and_dark, tmp_path, probe="vjepa2-paper", settings=settings)
+    assert record.selected_on_test and record.resolved["training"]["held_out_samples"] == 0
+    assert record.cost.encoder_clips == 24 + 12, "every training clip once, every test clip once"
+    best = max(record.heads, key=lambda head: (head.test_accuracy, -head.test_loss))
+    assert best.chosen and best.test_accuracy == pytest.approx(record.scores[0].value)
+    assert all(head.held_out_accuracy is None for head in record.heads)
+    assert any(note.startswith("selected on test: the best of 3 settings") for note in record.notes)
 
 
 class Interrupt(Silent):
@@ -215,17 +229,19 @@ def test_a_forecast_counts_every_epoch_and_no_training_cache(plan_of: Any) -> No
     streamed = forecast(plan_of(settings={}))
     assert streamed.clips == 20 * 24 + 12 and streamed.tokens == streamed.clips * clip
     assert streamed.feature_bytes == 12 * clip * 64 * 2
-    chosen = forecast(plan_of(probe="vjepa2-paper", settings={"probe.refit": True}))
+    chosen = forecast(plan_of(probe="vjepa2", settings={"probe.refit": True}))
     assert chosen.clips == 20 * 22 + 2 + 20 * 24 + 12 and chosen.feature_bytes == (2 + 12) * clip * 64 * 2
+    paper = forecast(plan_of(probe="vjepa2-paper", settings={}))
+    assert paper.clips == 20 * 24 + 12 and paper.feature_bytes == 12 * clip * 64 * 2
     views = {"probe.train_views": 4, "probe.augmentation": "official"}
     assert forecast(plan_of(probe="attentive", settings=views)).clips == 4 * 24 + 5 + 12
 
 
 def test_protocols_say_how_training_clips_come_about(plan_of: Any) -> None:
-    assert plan_of(settings={}).protocol == "vjepa1-paper/2 1x1 center"
+    assert plan_of(settings={}).protocol == "vjepa1-paper/3 1x1 center"
     cached = plan_of(settings={"probe.streaming": False, "probe.train_views": 8})
-    assert cached.protocol == "vjepa1-paper/2 1x1 center train_views=8 streaming=False"
-    assert plan_of(probe="attentive", settings={}).protocol == "attentive/1 1x1 center"
+    assert cached.protocol == "vjepa1-paper/3 1x1 center train_views=8 streaming=False"
+    assert plan_of(probe="attentive", settings={}).protocol == "attentive/2 1x1 center"
     assert plan_of(settings={"probe.augmentation": "none"}).protocol.endswith("center augmentation=none")
 
 

@@ -8,7 +8,7 @@ from bench import environment
 from bench.annotations.actions import ActionSplits, load_actions
 from bench.annotations.splits import ListOptions, subset
 from bench.anticipation.tokens import describe_with_predictor, steps_ahead
-from bench.cards import Anticipation, ProbeCard, TaskCard, load_probe_card, override
+from bench.cards import Anticipation, ProbeCard, TaskCard, load_recipe, override
 from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.files import cache_folder
@@ -64,7 +64,7 @@ def make_anticipation_plan(
     for name in ("controls", "labels"):
         if getattr(options, name):
             raise BenchError(f"--{name} is for tasks of one label", where=f"task {task.name}", fix="drop it")
-    recipe = override(load_probe_card(options.probe), "probe", settings)
+    recipe = override(load_recipe(options.probe, task), "probe", settings)
     _check_recipe(recipe)
     facts = _facts(options, task)
     where = ListOptions(options.data, options.train, options.val)
@@ -106,6 +106,8 @@ def _check_recipe(recipe: ProbeCard) -> None:
     wrong = ""
     if recipe.kind != "attentive":
         wrong = f"is a {recipe.kind} probe, and verb, noun and action each have a query of an attentive one"
+    elif recipe.selected_on_test:
+        wrong = "chooses its setting on the test split, and here it is chosen on held-out videos"
     elif recipe.boxes is not None:
         wrong = "reads boxes, and the clips before an action are read whole"
     elif recipe.streaming or recipe.augmentation != "none":

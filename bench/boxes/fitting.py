@@ -79,14 +79,14 @@ def fit_boxes(
     everything = np.arange(train.num_samples)
     scores: Scores | None = None
     num_held_out, chosen = 0, 0
-    if recipe.selection is None:
+    if recipe.hold_out is None:
         swept = final = job.train([0], everything, "train")
     else:
-        rest, held_out = split_videos(videos, recipe.selection.held_out, seed=seed)
+        rest, held_out = split_videos(videos, recipe.hold_out.held_out, seed=seed)
         swept = final = job.train(range(recipe.num_settings), rest, "sweep")
         scores = job.scores(swept.sweep, held_out)
         chosen, num_held_out = choose(swept.result.diverged, *scores), len(held_out)
-        if recipe.selection.refit:
+        if recipe.hold_out.refit:
             final = job.train([chosen], everything, "refit")
     plan = make_plan(recipe.optimisation, len(final.rows))
     return FittedProbe(

@@ -11,7 +11,7 @@ from bench.annotations.splits import ListOptions, Splits
 from bench.boxes.frames import KeyFramePlan
 from bench.boxes.roi import box_shape
 from bench.boxes.splits import BoxSample, BoxSplits, read_box_splits
-from bench.cards import BoxReading, ProbeCard, TaskCard, load_probe_card, override
+from bench.cards import BoxReading, ProbeCard, TaskCard, load_probe_card, load_recipe, override
 from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.features.space import token_bytes
@@ -71,7 +71,7 @@ class BoxPlan(RunPlan):
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
         parts += [f"{len(self.boxes.actions)} actions"] if len(self.boxes.actions) != self.task.num_classes else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        ours, usual = flat(self.recipe), flat(given)
+        ours, usual = flat(self.recipe), flat(load_recipe(probe_of(self.options), self.task))
         changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key) and key != "test_boxes"]
         return " ".join([*parts, *(f"{key}={ours.get(key)}" for key in changed)])
 
@@ -102,7 +102,7 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
         raise BenchError(what, where=f"task {task.name}", fix="drop them")
     device = environment.choose_device(options.device)
     precision = environment.choose_precision(options.precision, device)
-    recipe = override(load_probe_card(probe_of(options)), "probe", settings)
+    recipe = override(load_recipe(probe_of(options), task), "probe", settings)
     reading = box_reading(recipe)
     facts = describe_encoder(options.model)
     key_frames = _key_frames(task, facts, options)

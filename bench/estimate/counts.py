@@ -144,8 +144,8 @@ def _parts(plan: RunPlan, labels: Rows, trainings: list[Training], orders: int) 
         if plan.recipe.streaming
         else Part("train", orders * len(labels) * plan.draws("train"), segments)
     ]
-    if plan.held_out_clips and plan.recipe.selection:
-        _, held_out = stratified_split(labels, plan.recipe.selection.held_out, seed=plan.options.seed)
+    if plan.held_out_clips and plan.recipe.hold_out:
+        _, held_out = stratified_split(labels, plan.recipe.hold_out.held_out, seed=plan.options.seed)
         parts.append(Part("held-out", orders * len(held_out), math.prod(plan.held_out_clips.shape[:2])))
     parts.append(Part("test", orders * len(plan.splits.test), math.prod(plan.test_clips.shape[:2])))
     return tuple(parts)
@@ -163,9 +163,12 @@ def _trainings(plan: RunPlan, labels: Rows) -> list[Training]:
 
     if recipe.selection is None:
         return [training(1, len(labels), 0)]
-    rest, held_out = stratified_split(labels, recipe.selection.held_out, seed=plan.options.seed)
-    scored = len(held_out) * (1 if plan.held_out_clips else plan.draws("train"))
+    if recipe.hold_out is None:
+        rest, scored = labels, len(plan.splits.test) * plan.test_clips.views
+    else:
+        rest, held_out = stratified_split(labels, recipe.hold_out.held_out, seed=plan.options.seed)
+        scored = len(held_out) * (1 if plan.held_out_clips else plan.draws("train"))
     together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)
     sizes = [min(together, recipe.num_settings - first) for first in range(0, recipe.num_settings, together)]
-    refit = [training(1, len(labels), 0)] if recipe.selection.refit else []
+    refit = [training(1, len(labels), 0)] if recipe.hold_out and recipe.hold_out.refit else []
     return [training(size, len(rest), scored) for size in sizes] + refit

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.cards import ProbeCard
+from bench.cards import ProbeCard, Selection
 from bench.estimate.constants import NOTHING, Constant, StepTime, constant
 from bench.estimate.counts import Work, normalised
 from bench.features.store import FeatureSet, Store
@@ -136,7 +136,7 @@ def _brief(card: ProbeCard, size: int, steps: int, normalise: bool) -> ProbeCard
     }
     selection = card.selection
     if card.num_blocks > 1:  # settings are computed one after another: one tells
-        changes |= {"lr": card.optimisation.lr[-1:], "weight_decay": card.optimisation.weight_decay[:1]}
+        changes |= {"lr": (), "weight_decay": (), "sweep": card.optimisation.settings[-1:]}
         selection = None
     return card.model_copy(
         update={
@@ -144,7 +144,9 @@ def _brief(card: ProbeCard, size: int, steps: int, normalise: bool) -> ProbeCard
             "augmentation": "none",
             "train_views": 1,
             "optimisation": card.optimisation.model_copy(update=changes),
-            "selection": selection.model_copy(update={"held_out": 0.5}) if selection else None,
+            "selection": Selection(held_out=0.5, refit=card.hold_out is not None and card.hold_out.refit)
+            if selection
+            else None,
         }
     )
 

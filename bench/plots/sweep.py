@@ -1,4 +1,4 @@
-"""The settings of the probe that were tried: held-out accuracy over learning rate and weight decay, a panel a model."""
+"""The settings of the probe that were tried: their accuracy over learning rate and weight decay, a panel a model."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
 
 
 def _tried(model: Model) -> list[Head]:
-    """The settings of the first seed that have a held-out accuracy, or diverged on the way to one."""
+    """The settings of the first seed that have an accuracy to be chosen by, or diverged on the way to one."""
     heads = model.runs[0].record.heads
-    if all(head.held_out_accuracy is None for head in heads):
+    if all(head.accuracy is None for head in heads):
         return []
-    return [head for head in heads if head.held_out_accuracy is not None or head.diverged]
+    return [head for head in heads if head.accuracy is not None or head.diverged]
 
 
 def _plot(found: Comparison, models: Sequence[Model], num_models: int) -> Plot:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    known = [h.held_out_accuracy for m in models for h in _tried(m) if h.held_out_accuracy is not None]
+    known = [h.accuracy for m in models for h in _tried(m) if h.accuracy is not None]
     colours = ScalarMappable(Normalize(min(known), max(max(known), min(known) + 1e-6)), "cividis")
     title = f"Probe settings: {found.title}"
     columns = min(_COLUMNS, len(models))
@@ -51,12 +51,16 @@ def _plot(found: Comparison, models: Sequence[Model], num_models: int) -> Plot:
     grid = panels(figure, len(models), columns)
     for axes, model in zip(grid, models, strict=True):
         _panel(axes, model, colours)
-    bar = figure.colorbar(colours, ax=grid, label="held-out accuracy (%)", shrink=min(0.9, 1.6 / rows), anchor=(0, 1))
+    on_test = models[0].runs[0].record.selected_on_test
+    label = "test accuracy (%)" if on_test else "held-out accuracy (%)"
+    bar = figure.colorbar(colours, ax=grid, label=label, shrink=min(0.9, 1.6 / rows), anchor=(0, 1))
     bar.outline.set_visible(False)
     seeds = [f"{model.label} seed {model.runs[0].record.seed}" for model in models if len(model.runs) > 1]
     caption = sentences(
         f"Task {found.column.task} ({found.column.protocol})",
-        "Accuracy on training samples that were held out, which the settings are chosen by: no test sample is in it",
+        "Accuracy on the test split itself, which the settings are chosen by: the best of them is optimistic"
+        if on_test
+        else "Accuracy on held-out training samples, which the settings are chosen by: no test sample is in it",
         "Framed: chosen. Hatched: diverged",
         f"Of several seeds the first is shown: {', '.join(seeds)}" if seeds else "",
         rest_words(len(models), num_models),
@@ -73,7 +77,7 @@ def _panel(axes: Axes, model: Model, colours: Any) -> None:
     up = sorted({head.weight_decay or 0.0 for head in heads})
     for head in heads:
         column, row = across.index(_across(head, by_neighbours)), up.index(head.weight_decay or 0.0)
-        value = None if head.diverged else head.held_out_accuracy
+        value = None if head.diverged else head.accuracy
         face = colours.to_rgba(value) if value is not None else "none"
         axes.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, facecolor=face, edgecolor=GREY,
                                  linewidth=0.3, hatch=None if value is not None else "////"))  # fmt: skip
@@ -86,7 +90,7 @@ def _panel(axes: Axes, model: Model, colours: Any) -> None:
                                      linewidth=2.2, zorder=3))  # fmt: skip
     axes.set_xlim(-0.5, len(across) - 0.5)
     axes.set_ylim(-0.5, len(up) - 0.5)
-    axes.set_xticks(range(len(across)), [f"{value:g}" for value in across], fontsize=7)
+    axes.set_xticks(range(len(across)), [_tick(value, across) for value in across], fontsize=7)
     axes.set_yticks(range(len(up)), [f"{value:g}" for value in up] if len(up) > 1 else [""], fontsize=7)
     axes.set_xlabel("neighbours" if by_neighbours else "learning rate", fontsize=8)
     axes.set_ylabel("weight decay" if len(up) > 1 else "", fontsize=8)
@@ -95,5 +99,11 @@ def _panel(axes: Axes, model: Model, colours: Any) -> None:
     axes.set_title(fold(model.label, 30, 2), fontsize=8.5, color=INK)
 
 
-def _across(head: Head, by_neighbours: bool) -> float:
-    return float((head.neighbours if by_neighbours else head.lr) or 0)
+def _across(head: Head, by_neighbours: bool) -> tuple[float, float]:
+    """Where a setting stands: its learning rate or neighbours, then the epochs of its warm-up where it has its own."""
+    return float((head.neighbours if by_neighbours else head.lr) or 0), head.warmup_epochs or 0.0
+
+
+def _tick(value: tuple[float, float], across: Sequence[tuple[float, float]]) -> str:
+    warm = any(warmup for _, warmup in across)
+    return f"{value[0]:g}\nwarm-up {value[1]:g}" if warm else f"{value[0]:g}"

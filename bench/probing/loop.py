@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cards import Optimisation
+from bench.cards import Optimisation, Setting
 from bench.machine import small_steps
 from bench.probing.optim import SweepOptimiser
 from bench.probing.source import TokenSource
@@ -81,12 +81,12 @@ def train_sweep(
     rows: Rows,
     labels: Rows,
     recipe: Optimisation,
-    settings: Sequence[tuple[float, float]],
+    settings: Sequence[Setting],
     *,
     seed: int,
     progress: Callable[[int, int], None],
 ) -> TrainResult:
-    """Train every setting (lr, weight decay) of `sweep` in place on these rows of the source."""
+    """Train every setting of `sweep` in place on these rows of the source."""
     stack = sweep.stack
     device = stack.values.device
     plan = make_plan(recipe, len(rows))

@@ -12,8 +12,10 @@ from dataclasses import dataclass, field
 import torch
 from torch.optim.adamw import adamw
 
-from bench.cards import Optimisation
+from bench.cards import Optimisation, Setting
 from bench.probing.stack import Stack
+
+_NO_DECAY = {"weight_decay": 0.0, "final_weight_decay": None}
 
 
 def cosine(start: float, final: float, progress: float) -> float:
@@ -21,20 +23,21 @@ def cosine(start: float, final: float, progress: float) -> float:
     return final + (start - final) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def learning_rate(recipe: Optimisation, lr: float, step: int, *, total_steps: int, warmup_steps: int) -> float:
-    """Linear warm-up from start_lr_ratio * lr to lr, then a cosine to final_lr."""
+def learning_rate(setting: Setting, step: int, *, total_steps: int, steps_per_epoch: int) -> float:
+    """Linear warm-up from start_lr to lr, then a cosine to final_lr."""
+    warmup_steps = int(setting.warmup_epochs * steps_per_epoch)
     if step < warmup_steps:
-        start = recipe.start_lr_ratio * lr
-        return start + (lr - start) * step / warmup_steps
+        start = setting.lr if setting.start_lr is None else setting.start_lr
+        return start + (setting.lr - start) * step / warmup_steps
     progress = (step - warmup_steps) / max(1, total_steps - warmup_steps)
-    return max(recipe.final_lr, cosine(lr, recipe.final_lr, progress))
+    return max(setting.final_lr, cosine(setting.lr, setting.final_lr, progress))
 
 
-def weight_decay(recipe: Optimisation, value: float, step: int, *, total_steps: int) -> float:
-    """A cosine from `value` to final_weight_decay over all steps; constant where the recipe names no final value."""
-    if recipe.final_weight_decay is None:
-        return value
-    return cosine(value, recipe.final_weight_decay, step / total_steps)
+def weight_decay(setting: Setting, step: int, *, total_steps: int) -> float:
+    """A cosine from weight_decay to final_weight_decay over all steps; constant where the setting names no final."""
+    if setting.final_weight_decay is None:
+        return setting.weight_decay
+    return cosine(setting.weight_decay, setting.final_weight_decay, step / total_steps)
 
 
 def clip_gradients(stack: Stack, max_norm: float) -> None:
@@ -50,7 +53,7 @@ class SweepOptimiser:
         self,
         stack: Stack,
         recipe: Optimisation,
-        settings: Sequence[tuple[float, float]],
+        settings: Sequence[Setting],
         *,
         epochs: int,
         steps_per_epoch: int,
@@ -58,23 +61,25 @@ class SweepOptimiser:
         self.stack = stack
         self.recipe = recipe
         self.settings = settings
+        self.steps_per_epoch = steps_per_epoch
         self.total_steps = epochs * steps_per_epoch
-        self.warmup_steps = int(recipe.warmup_epochs * steps_per_epoch)
         self.num_steps = 0
         self._means, self._squares = (torch.zeros_like(stack.values.detach()) for _ in range(2))
         self._groups = self._make_groups()
 
     def _make_groups(self) -> list[_Group]:
-        """Parts of the stack by learning rate and decay: a call for each costs as much as its arithmetic."""
+        """Parts of the stack that are updated alike: a call for each costs as much as its arithmetic."""
         values, gradients = self.stack.values.detach(), self.stack.gradients
         means, squares = self._means, self._squares
-        groups: dict[tuple[float, float | None], _Group] = {}
-        for row, (lr, decay) in enumerate(self.settings):
-            for part, value in (
-                (slice(None, self.stack.num_decayed), decay),
-                (slice(self.stack.num_decayed, None), decay if self.recipe.decay_biases else None),
+        groups: dict[tuple[Setting, bool], _Group] = {}
+        for row, setting in enumerate(self.settings):
+            for part, decays in (
+                (slice(None, self.stack.num_decayed), True),
+                (slice(self.stack.num_decayed, None), self.recipe.decay_biases),
             ):
-                group = groups.setdefault((lr, value), _Group(lr, value))
+                # What does not decay is alike whatever its setting's decay.
+                alike = setting if decays else setting.model_copy(update=_NO_DECAY)
+                group = groups.setdefault((alike, decays), _Group(alike))
                 group.values.append(values[row, part])
                 group.gradients.append(gradients[row, part])
                 group.means.append(means[row, part])
@@ -100,9 +105,9 @@ class SweepOptimiser:
                 beta1=0.9,
                 beta2=0.999,
                 lr=learning_rate(
-                    self.recipe, group.lr, self.num_steps, total_steps=self.total_steps, warmup_steps=self.warmup_steps
+                    group.setting, self.num_steps, total_steps=self.total_steps, steps_per_epoch=self.steps_per_epoch
                 ),
-                weight_decay=self._decay(group.decay),
+                weight_decay=weight_decay(group.setting, self.num_steps, total_steps=self.total_steps),
                 eps=1e-8,
                 maximize=False,
             )
@@ -124,17 +129,12 @@ class SweepOptimiser:
             for updates in group.steps:
                 updates.copy_(state["updates"])
 
-    def _decay(self, value: float | None) -> float:
-        return 0.0 if value is None else weight_decay(self.recipe, value, self.num_steps, total_steps=self.total_steps)
-
 
 @dataclass
 class _Group:
     """Parts of settings that are updated alike, and AdamW's memory of them."""
 
-    lr: float
-    decay: float | None
-    """None where the recipe decays nothing."""
+    setting: Setting
     values: list[torch.Tensor] = field(default_factory=list)
     gradients: list[torch.Tensor] = field(default_factory=list)
     means: list[torch.Tensor] = field(default_factory=list)

@@ -44,6 +44,16 @@ class HeldOut:
     """Of the readable ones, in their order."""
 
 
+@dataclass(frozen=True)
+class TestSamples:
+    """The test split, where a recipe chooses its setting on it as its paper does."""
+
+    __test__ = False
+    """Not a test, though pytest would take its name for one."""
+    tokens: TokenSource
+    labels: Rows
+
+
 class NormalisedTokens:
     """The tokens of a small split with zero mean and unit variance, read once and kept: [views, samples, N, D] float32.
 

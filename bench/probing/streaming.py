@@ -18,7 +18,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bench.cards import Optimisation, ProbeCard
+from bench.cards import Optimisation, ProbeCard, Setting
 from bench.machine import small_steps
 from bench.probing.checkpoints import Checkpoint
 from bench.probing.loop import Plan, Sweep, TrainResult, batches, make_plan
@@ -114,8 +114,10 @@ def num_streamed(card: ProbeCard, num_train: int, *, num_passes: int = 1) -> int
 
     if card.selection is None:
         return trained_on(num_train)
-    swept = num_passes * trained_on(num_train - round(card.selection.held_out * num_train))
-    return swept + (trained_on(num_train) if card.selection.refit else 0)
+    if card.hold_out is None:
+        return num_passes * trained_on(num_train)
+    swept = num_passes * trained_on(num_train - round(card.hold_out.held_out * num_train))
+    return swept + (trained_on(num_train) if card.hold_out.refit else 0)
 
 
 def train_stream(
@@ -124,13 +126,13 @@ def train_stream(
     rows: Rows,
     labels: Rows,
     recipe: Optimisation,
-    settings: Sequence[tuple[float, float]],
+    settings: Sequence[Setting],
     *,
     seed: int,
     checkpoint: Checkpoint | None,
     progress: Progress,
 ) -> TrainResult:
-    """Train every setting (lr, weight decay) of `sweep` in place on these samples of the stream.
+    """Train every setting of `sweep` in place on these samples of the stream.
 
     It goes on from the checkpoint, if there is a state in it, and keeps its own there at the end of every epoch and
     now and then between.
@@ -162,7 +164,7 @@ class _Training:
         rows: Rows,
         labels: Rows,
         recipe: Optimisation,
-        settings: Sequence[tuple[float, float]],
+        settings: Sequence[Setting],
         checkpoint: Checkpoint | None,
     ) -> None:
         self.plan: Plan = make_plan(recipe, len(rows))

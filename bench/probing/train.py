@@ -23,7 +23,7 @@ from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import Logits, held_out_scores, log_probabilities
-from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TokenSource
+from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TestSamples, TokenSource
 from bench.probing.split import Rows, stratified_split
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
 
@@ -85,19 +85,20 @@ def fit(
     seed: int,
     device: str = "cpu",
     progress: Progress | None = None,
-    held_out: HeldOut | None = None,
+    chosen_on: HeldOut | TestSamples | None = None,
     checkpoints: Checkpoints | None = None,
     objective: Objective | None = None,
 ) -> FittedProbe:
     """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's.
 
-    `held_out`: what a setting is chosen on, where that is not what is trained on; a stream with a choice needs it.
+    `chosen_on`: what a setting is chosen on, where those are no clips of the training's; a stream with a choice needs
+    it, and so does a recipe that chooses on the test split.
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
     started = time.perf_counter()
     source = train if isinstance(train, TokenStream) or objective else _prepared(card, train, device)
-    if held_out is not None and isinstance(source, NormalisedTokens):
-        held_out = replace(held_out, tokens=NormalisedTokens(held_out.tokens, eps=attentive.NORM_EPS))
+    if chosen_on is not None and isinstance(source, NormalisedTokens):
+        chosen_on = replace(chosen_on, tokens=NormalisedTokens(chosen_on.tokens, eps=attentive.NORM_EPS))
     job = _Job(
         card,
         source,
@@ -107,7 +108,7 @@ def fit(
         seed,
         device,
         progress,
-        held_out,
+        chosen_on,
         checkpoints,
         objective,
     )
@@ -117,11 +118,11 @@ def fit(
         trained = job.train([chosen], everything, "train")
         heads, final = heads_of(card, trained.result, None, chosen=chosen), trained.setting(0)
     else:
-        rest, chosen_on = job.split()
-        swept = job.sweep(rest, chosen_on)
-        chosen, final, num_held_out = swept.chosen, swept.best, len(chosen_on)
+        rest, scored = job.split()
+        swept = job.sweep(rest, scored)
+        chosen, final, num_held_out = swept.chosen, swept.best, len(scored) if card.hold_out else 0
         heads = heads_of(card, swept.result, swept.scores, chosen=chosen)
-        if card.selection.refit:
+        if card.hold_out and card.hold_out.refit:
             final = job.train([chosen], everything, "refit").setting(0)
     steps, epochs, batch_size = job.schedule(final.num_samples)
     return FittedProbe(
@@ -208,11 +209,11 @@ class _Trained:
 
 @dataclass(frozen=True)
 class _Swept:
-    """All settings of a recipe, trained without the held-out samples and scored on them."""
+    """All settings of a recipe, trained without the samples of the choice and scored on them."""
 
     result: TrainResult
     scores: tuple[list[float], list[float]]
-    """Of every setting: share of correct held-out samples, and mean loss on them."""
+    """Of every setting: share of correct samples, and mean loss on them."""
     chosen: int
     best: _Final
 
@@ -229,19 +230,22 @@ class _Job:
     seed: int
     device: str
     progress: Progress | None
-    held_out: HeldOut | None
+    chosen_on: HeldOut | TestSamples | None
     checkpoints: Checkpoints | None
     objective: Objective | None
 
     def split(self) -> tuple[Rows, Rows]:
-        """Samples to train on before the choice, and those it is made on."""
-        if self.held_out is not None:
-            return np.setdiff1d(np.arange(len(self.labels)), self.held_out.rows), self.held_out.readable
-        if self.card.selection is None or isinstance(self.source, TokenStream):
+        """Samples to train on before the choice, and those it is made on: of the test split, or of the training."""
+        if isinstance(self.chosen_on, TestSamples):
+            return np.arange(len(self.labels)), np.arange(len(self.chosen_on.labels))
+        if self.chosen_on is not None:
+            return np.setdiff1d(np.arange(len(self.labels)), self.chosen_on.rows), self.chosen_on.readable
+        hold_out = self.card.hold_out
+        if hold_out is None or isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
         if self.objective is not None:
-            return self.objective.hold_out(self.card.selection.held_out, seed=self.seed)
-        return stratified_split(self.labels, self.card.selection.held_out, seed=self.seed)
+            return self.objective.hold_out(hold_out.held_out, seed=self.seed)
+        return stratified_split(self.labels, hold_out.held_out, seed=self.seed)
 
     def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
         """Train these settings of the card on these rows, all from the same initial weights."""
@@ -264,29 +268,29 @@ class _Job:
             result = train_sweep(sweep, self.source, *data, seed=self.seed, progress=tick)
         return _Trained(sweep, result, rows)
 
-    def sweep(self, rows: Rows, held_out: Rows) -> _Swept:
-        """Train every setting on these rows, in groups that fit the memory, and choose one by the held-out samples."""
+    def sweep(self, rows: Rows, scored: Rows) -> _Swept:
+        """Train every setting on these rows, in groups that fit the memory, and choose one by the samples `scored`."""
         groups = self._groups()
         loss: list[float] = []
         diverged: list[bool] = []
         correct: list[float] = []
-        held_out_loss: list[float] = []
+        mean_loss: list[float] = []
         best: _Final | None = None
         for number, group in enumerate(groups, start=1):
             trained = self.train(group, rows, "sweep" if len(groups) == 1 else f"sweep, part {number} of {len(groups)}")
-            scores = self.score(trained, held_out)
+            scores = self.score(trained, scored)
             loss += trained.result.loss
             diverged += trained.result.diverged
             correct += scores[0]
-            held_out_loss += scores[1]
+            mean_loss += scores[1]
             # Only the weights of the best so far are kept: those of all settings may not fit the memory.
-            if not all(diverged) and (chosen := choose(diverged, correct, held_out_loss)) in group:
+            if not all(diverged) and (chosen := choose(diverged, correct, mean_loss)) in group:
                 best = trained.setting(chosen - group[0])
             del trained  # the next group needs its memory
-        chosen = choose(diverged, correct, held_out_loss)
+        chosen = choose(diverged, correct, mean_loss)
         if best is None:
             raise has_diverged()
-        return _Swept(TrainResult(loss, diverged), (correct, held_out_loss), chosen, best)
+        return _Swept(TrainResult(loss, diverged), (correct, mean_loss), chosen, best)
 
     def _groups(self) -> list[range]:
         """The settings that are trained together; the result does not depend on it."""
@@ -329,14 +333,16 @@ class _Job:
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)
 
-    def score(self, trained: _Trained, held_out: Rows) -> tuple[list[float], list[float]]:
-        """Share of correct held-out samples and mean loss of every setting."""
-        if self.held_out is not None:
-            source, rows, labels = self.held_out.tokens, np.arange(len(held_out)), self.labels[held_out]
+    def score(self, trained: _Trained, scored: Rows) -> tuple[list[float], list[float]]:
+        """Share of correct samples of the choice and mean loss of every setting."""
+        if isinstance(self.chosen_on, TestSamples):
+            source, rows, labels = self.chosen_on.tokens, scored, self.chosen_on.labels
+        elif self.chosen_on is not None:
+            source, rows, labels = self.chosen_on.tokens, np.arange(len(scored)), self.labels[scored]
         elif isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
         else:
-            source, rows, labels = self.source, held_out, self.labels
+            source, rows, labels = self.source, scored, self.labels
         data = (trained.sweep.logits, source, rows, labels)
         batch_size = self.schedule(len(trained.rows))[2]
         if self.objective is not None:

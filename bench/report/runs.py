@@ -94,9 +94,9 @@ def _chosen(heads: list[Head]) -> str:
         return ""
     facts = {"lr": chosen.lr, "weight decay": chosen.weight_decay, "neighbours": chosen.neighbours}
     words = _listed({name: f"{value:g}" for name, value in facts.items() if value is not None})
-    accuracy = chosen.held_out_accuracy
-    held_out = "" if accuracy is None else f"; {accuracy:.1f} % on held-out training samples"
-    return f"{words}{held_out} (of {len(heads)})" if words else ""
+    samples = "held-out training samples" if chosen.test_accuracy is None else "the test split, which it was chosen on"
+    tried = "" if chosen.accuracy is None else f"; {chosen.accuracy:.1f} % on {samples}"
+    return f"{words}{tried} (of {len(heads)})" if words else ""
 
 
 def _samples(record: Record) -> str:

@@ -18,8 +18,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from bench.errors import BenchError
 from bench.files import remove_abandoned, writable_folder
 
-SCHEMA_VERSION = 2
-"""2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 1 reads as before."""
+SCHEMA_VERSION = 3
+"""2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 3 added selection on the test
+split and schedules of single settings. Older records read as before."""
 
 Split = Literal["train", "test"]
 
@@ -138,11 +139,23 @@ class Head(_Part):
     neighbours: int | None = None
     held_out_accuracy: float | None = None
     """0 to 100, on the held-out training samples; mean average precision for boxes, recall at 5 for actions; empty
-    where nothing was chosen."""
+    where nothing was chosen on such."""
     held_out_loss: float | None = None
+    test_accuracy: float | None = None
+    """0 to 100, on the test split, where the setting was chosen on it."""
+    test_loss: float | None = None
     train_loss: float | None = None
     diverged: bool = False
     chosen: bool = False
+    start_lr: float | None = None
+    """Of sweeps whose settings have a schedule each, as are the next two."""
+    warmup_epochs: float | None = None
+    final_weight_decay: float | None = None
+
+    @property
+    def accuracy(self) -> float | None:
+        """0 to 100, on the samples that the setting was chosen on; empty where nothing was chosen."""
+        return self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
 
 
 class Cost(_Part):
@@ -178,6 +191,9 @@ class Record(_Part):
     protocol: str
     """Recipe, its version, and the clip protocol: scores share a column only where this is equal."""
     seed: int
+    selected_on_test: bool = False
+    """Whether the probe's setting is the best of a sweep on the test split, as some papers report: such a score is
+    optimistic, and is never ranked, averaged or gated."""
     input: str
     """Frames and resolution that the encoder saw, such as `8x16px`."""
     num_train: int

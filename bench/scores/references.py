@@ -1,7 +1,7 @@
 """Tolerance checks: scores of a board against the reference scores on the cards of its tasks.
 
-A reference is held against scores of the same model under the same protocol only: a probe with the paper's recipe, or
-one that the authors released, on the clips and views of the card.
+A reference is held against scores of the same model under the same protocol only: a probe with the paper's recipe as
+it is today, or one that the authors released, on the clips, views and pixels of the card.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cards import TaskCard, load_task, task_names
+from bench.cards import ClipProtocol, TaskCard, load_probe_card, load_task, task_names
 from bench.layers import layers_name
-from bench.scores.leaderboard import Column, Leaderboard, Row
+from bench.scores.leaderboard import Cell, Column, Leaderboard, Row
 
 CHECK_HEADING = ("model", "probe", "measured", "published", "difference", "verdict", "source")
 """Of a table of checks; the fields of `Check.words`."""
@@ -61,7 +61,8 @@ def _checks(board: Leaderboard, column: Column) -> Iterator[Check]:
     references: Sequence[Any] = [r for r in getattr(card, "references", ()) if _same_protocol(r, column, card)]
     for row in board.rows if references else ():
         for reference in references:
-            if column in row.cells and _plain(reference.model) in _names(row):
+            alike = column in row.cells and _plain(reference.model) in _names(row)
+            if alike and _same_input(reference, row.cells[column], card):
                 yield Check(
                     task=column.task,
                     model=row.label,
@@ -80,14 +81,34 @@ def _same_protocol(reference: Any, column: Column, card: TaskCard) -> bool:
     """
     recipe, _, rest = column.protocol.partition(" ")
     released = reference.probe.removesuffix("-paper") + "-released"
-    if column.probe not in (reference.probe, released) or "#" in recipe:
+    if column.probe not in (reference.probe, released):
         return False
-    clip = getattr(card, "clips", {}).get(reference.clip, card.clip)
-    words = [f"{clip.segments}x{clip.views}", clip.sampling]
+    if column.probe == reference.probe and recipe != f"{reference.probe}/{load_probe_card(reference.probe).version}":
+        return False
+    clip = _clip(reference, card)
+    words = ["image"] if card.media == "image" else [f"{clip.segments}x{clip.views}", clip.sampling]
     words += [f"step {clip.step}"] if clip.step else []
     words += [f"{clip.crop} crop"] if clip.crop != "official" else []
     words += [layers_name(clip.layers)] if clip.layers else []
     return rest == " ".join(words)
+
+
+def _clip(reference: Any, card: TaskCard) -> ClipProtocol:
+    return card.clips.get(reference.clip, card.clip)
+
+
+def _same_input(reference: Any, cell: Cell, card: TaskCard) -> bool:
+    """Whether the encoder saw the frames and the resolution of the reference, as far as the catalog knows them."""
+    from bench.encoders.catalog import model_cards
+
+    model, clip = cell.runs[0].record.model, _clip(reference, card)
+    known = next((entry for entry in model_cards() if entry.name == model), None)
+    shown = re.match(r"(?:(\d+)x)?(\d+)px(?: image(?: x(\d+))?)?", cell.runs[0].record.input)
+    if shown is None or "8-bit tokens" in cell.runs[0].record.input:
+        return False
+    size = clip.resolution or (known.resolution if known else int(shown[2]))
+    frames = clip.frames or (known.num_frames if known and card.media == "video" else None)
+    return int(shown[2]) == size and (frames is None or int(shown[1] or shown[3] or 1) == frames)
 
 
 def _names(row: Row) -> set[str]:

@@ -71,7 +71,7 @@ def test_what_each_of_two_digits_does_is_read_from_its_box(record: Record) -> No
     assert score.value > 70
     assert score.low < score.value < score.high
     assert score.interval == "bootstrap over 12 videos, 95 %"
-    assert record.protocol.startswith("ava-attentive/1 detected boxes 7.5 fps")
+    assert record.protocol.startswith("ava-attentive/2 detected boxes 7.5 fps")
     assert record.input == "8x32px short side, 7.5 fps"
     assert record.num_train == 120 and record.num_classes == 60
     assert record.resolved["boxes"] == {"train": 240, "test": 96}

@@ -132,7 +132,7 @@ def test_one_setting_is_chosen_on_held_out_videos() -> None:
     objective = Foreseeing(CLASSES, videos)
     fitted = fit(card(), source, labels, 12, 2, seed=0, objective=objective)
     assert fitted.chosen == 0 and fitted.num_held_out == 80
-    assert [head.held_out_accuracy is not None for head in fitted.heads] == [True, True]
+    assert [head.accuracy is not None for head in fitted.heads] == [True, True]
     rest, held_out = objective.hold_out(0.25, seed=0)
     assert not {videos[row] for row in rest} & {videos[row] for row in held_out}
     assert sorted([*rest, *held_out]) == list(range(300))

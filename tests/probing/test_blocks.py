@@ -95,10 +95,10 @@ def test_a_sweep_is_separate_modules_under_torch_adamw() -> None:
     for tokens, labels in batches:
         sweep.backward(tokens, labels)
         optimiser.step()
-    for index, ((lr, decay), reference) in enumerate(zip(recipe.settings, references, strict=True)):
-        separate = torch.optim.AdamW(reference.parameters(), weight_decay=decay)
+    for index, (setting, reference) in enumerate(zip(recipe.settings, references, strict=True)):
+        separate = torch.optim.AdamW(reference.parameters(), weight_decay=setting.weight_decay)
         for step, (tokens, labels) in enumerate(batches, start=1):
-            separate.param_groups[0]["lr"] = learning_rate(recipe, lr, step, total_steps=6, warmup_steps=0)
+            separate.param_groups[0]["lr"] = learning_rate(setting, step, total_steps=6, steps_per_epoch=1)
             separate.zero_grad()
             F.cross_entropy(reference(tokens), labels).backward()
             separate.step()

@@ -61,11 +61,11 @@ def test_a_stream_gives_the_probe_of_the_cache_to_the_bit(num_blocks: int, views
 def test_a_sweep_with_its_choice_is_that_of_the_cache() -> None:
     source, labels = learnable(60)
     stream = ArrayStream(source.tokens)
-    streamed = train(card(THREE), stream, labels, held_out=held_out(source.tokens, labels))
+    streamed = train(card(THREE), stream, labels, chosen_on=held_out(source.tokens, labels))
     cached = train(card(THREE, streaming=False), source, labels)
     assert torch.equal(weights(streamed), weights(cached))
     assert (streamed.chosen, streamed.num_held_out) == (cached.chosen, cached.num_held_out)
-    assert [h.held_out_loss for h in streamed.heads] == [h.held_out_loss for h in cached.heads]
+    assert [h.loss for h in streamed.heads] == [h.loss for h in cached.heads]
     assert stream.counts.clips == num_streamed(card(THREE), 60) == 4 * 48 + 4 * 60
 
 
@@ -85,14 +85,14 @@ def test_a_sweep_is_its_settings_trained_one_by_one() -> None:
     source, labels = learnable(40)
     rates = [1e-4, 3e-4, 1e-3]
     out = held_out(source.tokens, labels)
-    together = train(card(rates, refit=False), ArrayStream(source.tokens, size=5), labels, held_out=out)
+    together = train(card(rates, refit=False), ArrayStream(source.tokens, size=5), labels, chosen_on=out)
     # A single setting has nothing to choose, so each is given twice.
     alone = [
-        train(card([lr, lr], refit=False), ArrayStream(source.tokens, size=5), labels, held_out=out) for lr in rates
+        train(card([lr, lr], refit=False), ArrayStream(source.tokens, size=5), labels, chosen_on=out) for lr in rates
     ]
     for head, single in zip(together.heads, alone, strict=True):
         assert head.train_loss == pytest.approx(single.heads[0].train_loss, rel=1e-5)
-        assert head.held_out_loss == pytest.approx(single.heads[0].held_out_loss, rel=1e-5)
+        assert head.loss == pytest.approx(single.heads[0].loss, rel=1e-5)
     torch.testing.assert_close(weights(together), weights(alone[together.chosen]), rtol=0, atol=1e-6)
 
 
@@ -138,7 +138,7 @@ def test_groups_and_refit_go_on_where_they_were(tmp_path: Path, monkeypatch: pyt
     """What was finished is not trained again, though less memory is free than when the training began."""
     source, labels = learnable(40, views=4)
     recipe = card(THREE, num_blocks=2)
-    options = {"held_out": held_out(source.tokens, labels)}
+    options = {"chosen_on": held_out(source.tokens, labels)}
     expected = train(recipe, ArrayStream(source.tokens, size=7), labels, **options)
     sizes = iter([2, 1, 3])
     monkeypatch.setattr(blocks, "settings_at_once", lambda num_weights, device: next(sizes))
@@ -175,7 +175,7 @@ def test_held_out_samples_are_not_streamed_before_the_choice() -> None:
     out = held_out(source.tokens, labels)
     unreadable = HeldOut(out.rows, out.readable[1:], ArraySource(out.tokens.tokens[:, 1:]))  # type: ignore[attr-defined]
     stream = ArrayStream(source.tokens)
-    fitted = train(card(THREE, refit=False), stream, labels, held_out=unreadable)
+    fitted = train(card(THREE, refit=False), stream, labels, chosen_on=unreadable)
     assert set(stream.seen) == set(range(60)) - set(out.rows.tolist())
     assert fitted.num_held_out == len(out.rows) - 1
 
@@ -184,6 +184,6 @@ def test_a_choice_on_cached_views_is_made_on_other_clips_where_they_are_given() 
     source, labels = learnable(60, views=2)
     plain = learnable(60, seed=1)[0].tokens
     out = held_out(plain, labels)
-    train(card(THREE, streaming=False, refit=False), source, labels, held_out=out)
+    train(card(THREE, streaming=False, refit=False), source, labels, chosen_on=out)
     assert not {row for _, *rows in source.seen for row in rows} & set(out.rows.tolist())
     assert {row for _, *rows in out.tokens.seen for row in rows} == set(range(len(out.rows)))  # type: ignore[attr-defined]

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.probing import FittedProbe, fit, predict
 from bench.probing.heads import choose
 from bench.probing.loop import batches, make_plan
+from bench.probing.source import TestSamples
 
 
 def card(kind: str = "attentive", *, selection: dict[str, object] | None = None, **fields: object) -> ProbeCard:
@@ -50,10 +51,7 @@ def test_a_toy_problem_is_learned() -> None:
     assert calls[-1] == ("refit", 90, 90)
     chosen = [head for head in fitted.heads if head.chosen]
     assert [head.index for head in chosen] == [fitted.chosen]
-    assert all(
-        (head.held_out_accuracy or 0) * 18 == pytest.approx(round((head.held_out_accuracy or 0) * 18))
-        for head in fitted.heads
-    )
+    assert all((head.accuracy or 0) * 18 == pytest.approx(round((head.accuracy or 0) * 18)) for head in fitted.heads)
 
 
 def test_same_seed_same_result_to_the_bit() -> None:
@@ -71,7 +69,7 @@ def test_a_single_setting_trains_on_everything() -> None:
     assert fitted.num_held_out == 0
     assert {row for _, *rows in train.seen for row in rows} == set(range(30))
     (head,) = fitted.heads
-    assert (head.held_out_accuracy, head.held_out_loss, head.chosen) == (None, None, True)
+    assert (head.accuracy, head.loss, head.chosen) == (None, None, True)
 
 
 def test_held_out_samples_are_not_trained_on_before_the_choice() -> None:
@@ -93,15 +91,36 @@ def test_refit_changes_nothing_but_the_samples() -> None:
     assert np.array_equal(predict(swept.probe, train), predict(alone.probe, train))
 
 
+def test_a_choice_on_the_test_split_trains_every_setting_on_all_samples() -> None:
+    """As papers do that report the best of a sweep: nothing is held out, and the best is taken as it is."""
+    train, labels = learnable(60)
+    test, test_labels = learnable(40, seed=1)
+    recipe = card(epochs=4, selection={"chosen_on": "test"})
+    fitted = fit(recipe, train, labels, 3, 2, seed=0, chosen_on=TestSamples(test, test_labels))
+    assert {row for _, *rows in train.seen for row in rows} == set(range(60))
+    assert fitted.num_held_out == 0 and fitted.steps == 4 * 4
+    found = {head.index: head.accuracy for head in fitted.heads}
+    assert fitted.heads[fitted.chosen].accuracy == max(found.values()) == accuracy(fitted, test, test_labels)
+    for head in fitted.heads:
+        alone = fit(card(epochs=4, lr=[head.lr]), train, labels, 3, 2, seed=0)
+        assert accuracy(alone, test, test_labels) == pytest.approx(head.accuracy)
+
+
+def test_a_choice_on_the_test_split_needs_it() -> None:
+    train, labels = learnable(30)
+    with pytest.raises(ValueError, match="nothing to choose a setting on"):
+        fit(card(selection={"chosen_on": "test"}), train, labels, 3, 2, seed=0)
+
+
 def test_a_diverged_setting_disturbs_no_other() -> None:
     train, labels = learnable(60)
     healthy = fit(card(clip_norm=None, lr=[3e-3, 1e-2]), train, labels, 3, 2, seed=0)
     fitted = fit(card(clip_norm=None, lr=[3e-3, 1e-2, 1e30]), train, labels, 3, 2, seed=0)
     assert [head.diverged for head in fitted.heads] == [False, False, True]
-    assert (fitted.heads[2].held_out_accuracy, fitted.heads[2].held_out_loss, fitted.heads[2].train_loss) == (None,) * 3
+    assert (fitted.heads[2].accuracy, fitted.heads[2].loss, fitted.heads[2].train_loss) == (None,) * 3
     for ours, theirs in zip(fitted.heads, healthy.heads, strict=False):
-        assert ours.held_out_accuracy == theirs.held_out_accuracy
-        assert ours.held_out_loss == pytest.approx(theirs.held_out_loss, rel=1e-4)
+        assert ours.accuracy == theirs.accuracy
+        assert ours.loss == pytest.approx(theirs.loss, rel=1e-4)
 
 
 def test_all_settings_diverged_is_an_error() -> None:

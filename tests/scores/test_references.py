@@ -9,7 +9,9 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from bench.cards import load_task
+from bench.cards import load_probe_card, load_task, task_names
+from bench.encoders.catalog import model_cards
+from bench.layers import layers_name
 from bench.scores import references
 from bench.scores.export import published_to_markdown, to_json
 from bench.scores.html import to_html
@@ -18,6 +20,8 @@ from bench.scores.leaderboard import Leaderboard, build
 from bench.scores.published import sections_of
 from bench.scores.references import reference_checks
 from bench.scores.tables import published_to_rich
+
+VERSION = load_probe_card("vjepa2-paper").version
 
 
 @pytest.fixture(autouse=True)
@@ -31,15 +35,21 @@ def card_with_references(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     clip = load_task("ssv2").clip
     clips = {"vjepa2": clip.model_copy(update={"sampling": "random"}), "centre": clip}
-    shown = SimpleNamespace(clip=clip, clips=clips, references=known)
+    shown = SimpleNamespace(clip=clip, clips=clips, references=known, media="video")
     monkeypatch.setattr(references, "load_task", lambda name: shown if name == "ssv2" else load_task(name))
 
 
 @pytest.fixture
 def measured(make_record):
-    def make(model: str, correct: int, probe: str = "vjepa2-paper", protocol: str | None = None) -> Leaderboard:
-        protocol = protocol or f"{probe}/1 2x3 random step 4"
-        return build([make_record(model=model, task="ssv2", correct=correct, n=1000, probe=probe, protocol=protocol)])
+    def make(
+        model: str, correct: int, probe: str = "vjepa2-paper", protocol: str | None = None, shown: str | None = None
+    ) -> Leaderboard:
+        fields = {
+            "probe": probe,
+            "protocol": protocol or f"{probe}/{VERSION} 2x3 random step 4",
+            "input": shown or {"vjepa2-vitl-256": "16x256px step 4"}.get(model, "16x224px step 4"),
+        }
+        return build([make_record(model=model, task="ssv2", correct=correct, n=1000, **fields)])
 
     return make
 
@@ -59,14 +69,16 @@ def test_a_reproduction_is_within_tolerance_on_both_sides(measured, correct: int
         ("vjepa-vitl16", "vjepa2-paper", None, True),
         ("vjepa-vitl16", "vjepa2-released", None, True),
         ("vjepa-vitl16", "attentive", None, False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1 1x1 random step 4", False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1 2x3 center step 4", False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1 2x3 random step 2", False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1 2x3 random step 4 limit 100", False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1 2x3 random step 4 lr=0.1", False),
-        ("vjepa-vitl16", "vjepa2-paper", "vjepa2-paper/1#abc123 2x3 random step 4", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION} 1x1 random step 4", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION} 2x3 center step 4", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION} 2x3 random step 2", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION} 2x3 random step 4 limit 100", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION} 2x3 random step 4 lr=0.1", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION}#abc123 2x3 random step 4", False),
+        ("vjepa-vitl16", "vjepa2-paper", f"vjepa2-paper/{VERSION - 1} 2x3 random step 4", False),
+        ("vjepa-vitl16", "vjepa2", None, False),
         ("vjepa-vith16", "vjepa2-paper", None, False),
-        ("random", "attentive", "attentive/1 2x3 center step 4", True),
+        ("random", "attentive", f"attentive/{load_probe_card('attentive').version} 2x3 center step 4", True),
         ("random", "attentive", None, False),
         ("random", "vjepa2-paper", None, False),
     ],
@@ -74,7 +86,50 @@ def test_a_reproduction_is_within_tolerance_on_both_sides(measured, correct: int
 def test_only_the_same_model_under_the_same_protocol_is_held_against_it(
     measured, model: str, probe: str, protocol: str | None, checked: bool
 ) -> None:
-    assert bool(reference_checks(measured(model, 600, probe, protocol))) == checked
+    shown = "16x16px step 4" if model == "random" else None
+    assert bool(reference_checks(measured(model, 600, probe, protocol, shown))) == checked
+
+
+@pytest.mark.parametrize(
+    ("shown", "checked"),
+    [
+        ("16x224px step 4", True),
+        ("16x224px step 4, bf16", True),
+        ("16x384px step 4", False),
+        ("8x224px step 4", False),
+        ("16x224px step 4, 8-bit tokens", False),
+    ],
+)
+def test_other_pixels_than_the_papers_are_not_held_against_it(measured, shown: str, checked: bool) -> None:
+    assert bool(reference_checks(measured("vjepa-vitl16", 600, shown=shown))) == checked
+
+
+PAPERS = ("vjepa1-paper", "vjepa2-paper")
+PRINTED = [
+    pytest.param(name, reference, id=f"{name}-{reference.model}")
+    for name in task_names()
+    for reference in load_task(name).references
+    if reference.probe in PAPERS
+]
+
+
+@pytest.mark.parametrize(("task", "reference"), PRINTED)
+def test_every_printed_score_is_held_against_a_run_of_its_protocol(make_record, monkeypatch, task, reference) -> None:
+    """What the plan of such a run says of itself is what the reference asks for."""
+    monkeypatch.setattr(references, "load_task", load_task)
+    card = load_task(task)
+    clip = card.clips[reference.clip]
+    layers = layers_name(clip.layers) if clip.layers else ""
+    size = clip.resolution or next(entry.resolution for entry in model_cards() if entry.name == reference.model)
+    version = load_probe_card(reference.probe).version
+    words = ["image"] if card.media == "image" else [f"{clip.segments}x{clip.views} {clip.sampling}"]
+    words += [f"step {clip.step}"] if clip.step else []
+    protocol = " ".join([f"{reference.probe}/{version}", *words, *([layers] if layers else [])])
+    frames = clip.frames or 64
+    shown = f"{size}px image x{frames}" if card.media == "image" else f"{frames}x{size}px step 4"
+    fields = {"probe": reference.probe, "protocol": protocol, "input": shown, "model": reference.model}
+    board = build([make_record(task=task, axis=card.axis, correct=500, n=1000, **fields)])
+    assert [check.published for check in reference_checks(board)] == [reference.value]
 
 
 def test_cards_without_references_check_nothing(make_record) -> None:
