@@ -22,7 +22,9 @@ def report(
     probe: Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")] = None,
     sort: Annotated[
         str | None,
-        typer.Option(help="Sort by a task, TASK/PROBE, motion, appearance, model or cost. Default: the mean shown."),
+        typer.Option(
+            help="Sort by a task, TASK/PROBE, motion, appearance, model or cost. Default: the scores that models share."
+        ),
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,
     published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,

@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from statistics import fmean
 
 from bench.errors import BenchError, nearest
 from bench.scores.index import read_run, read_runs
-from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, compared, natural, reordered
+from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, natural, reordered
 from bench.scores.records import Record
 from bench.scores.summary import Summary, summarise
 
@@ -29,7 +28,7 @@ class Choice:
     probes: Sequence[str] = ()
     """Wildcards on probe names."""
     sort: str | None = None
-    """One of ORDERS, a task, or TASK/PROBE; the mean of the scores shown where empty."""
+    """One of ORDERS, a task, or TASK/PROBE; the scores that models share where empty."""
     reference: str | None = None
     """The model that others are compared with."""
 
@@ -79,11 +78,11 @@ def arranged(board: Leaderboard, choice: Choice) -> Leaderboard:
     if choice.sort is None:
         return board
     if choice.sort == "model":
-        return reordered(board, lambda row: natural(row.label), "by name")
+        return reordered(board, sorted(board.rows, key=lambda row: natural(row.label)), "by name")
     if choice.sort == "cost":
-        return reordered(board, lambda row: row.seconds, "least time first")
+        return reordered(board, sorted(board.rows, key=lambda row: row.seconds), "least time first")
     columns, order = _sorting_columns(board, choice.sort)
-    return reordered(board, _highest_first(columns), order)
+    return reordered(board, best_first(board.rows, columns), order)
 
 
 def _chosen(records: Sequence[Summary], choice: Choice) -> list[Summary]:
@@ -158,11 +157,9 @@ def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
         own = [column for column in board.columns if column.axis == by]
         if not own:
             raise BenchError(f"no column is about {by}", where="--sort", fix=nearest(by, _sortable(board)))
-        common = [column for column in own if all(column in row.cells for row in board.rows)]
-        if len(common or own) == 1:
-            return common or own, f"highest score in {(common or own)[0].task} first"
-        which = f"{by} scores that every model has" if common else f"{by} scores shown"
-        return common or own, f"highest mean of the {which} first"
+        if len(own) == 1:
+            return own, f"highest score in {own[0].task} first"
+        return own, f"by the mean of the {by} scores that two models share, highest first"
     own = [column for column in board.columns if by in (column.task, f"{column.task}/{column.probe}")]
     own = own or [column for column in board.columns if by == f"{column.task}/{column.protocol}"]
     if not own:
@@ -179,13 +176,3 @@ def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
 
 def _sortable(board: Leaderboard) -> list[str]:
     return [*ORDERS, *dict.fromkeys(column.task for column in board.columns)]
-
-
-def _highest_first(columns: Sequence[Column]) -> Callable[[Row], tuple[int, float]]:
-    """A sort key: highest mean over the columns that a row has, rows without any last."""
-
-    def key(row: Row) -> tuple[int, float]:
-        values = [row.cells[column].value for column in columns if column in row.cells]
-        return (0, -fmean(values)) if values else (1, 0.0)
-
-    return key

@@ -7,9 +7,10 @@ where model name and weights are. What is read and chosen from results folders i
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean, stdev
@@ -112,11 +113,6 @@ class Row:
     """Model name, with its input or the digest of its weights where the name alone does not tell it apart."""
     cells: Mapping[Column, Cell]
 
-    @property
-    def mean(self) -> float:
-        """Mean of the scores that are there; rows are sorted by it."""
-        return fmean(cell.value for cell in self.cells.values())
-
     @cached_property
     def records(self) -> list[Summary]:
         """The records behind the row, each once."""
@@ -172,7 +168,7 @@ class Leaderboard:
     footnotes: tuple[Footnote, ...]
     superseded: int
     """Records left out because a newer one has the same model, task, protocol and seed."""
-    order: str = "highest mean of the scores shown first"
+    order: str = "by the mean of the scores that two models share, highest first"
     """What the rows are sorted by."""
     reference: Row | None = None
     """The row that others are compared with."""
@@ -196,15 +192,26 @@ def assemble(summaries: Sequence[Summary]) -> Leaderboard:
         Row(label, {column: Cell(tuple(runs)) for column, runs in cells.items()})
         for (_, label), cells in grouped.items()
     ]
-    rows.sort(key=lambda row: (-row.mean, natural(row.label)))
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
+    rows = best_first(sorted(rows, key=lambda row: natural(row.label)), columns)
     rows = _with_ranks(rows, columns)
     return Leaderboard(tuple(columns), tuple(rows), _means(rows, columns), _footnotes(rows, columns), superseded)
 
 
-def reordered(board: Leaderboard, key: Callable[[Row], Any], order: str) -> Leaderboard:
-    """The board with its rows sorted by `key`, and a word on that; rows with equal keys keep their order."""
-    rows = sorted(board.rows, key=key)
+def best_first(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """The rows by the scores that they share in these columns (bench.scores.order); equals keep their order."""
+    if not rows:
+        return []
+    import numpy as np
+
+    from bench.scores import order
+
+    scores = [[row.cells[column].value if column in row.cells else math.nan for column in columns] for row in rows]
+    return [rows[place] for place in order.best_first(np.array(scores), [column.metric for column in columns])]
+
+
+def reordered(board: Leaderboard, rows: Sequence[Row], order: str) -> Leaderboard:
+    """The board with its rows in another order, and a word on that."""
     return replace(board, rows=tuple(rows), footnotes=_footnotes(rows, board.columns), order=order)
 
 

@@ -157,9 +157,7 @@ def _percent(share: float) -> str:
 
 def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[str, ...]:
     probe = column.probe if len(protocols) == 1 else f"{column.probe} P{protocols.index(column.protocol) + 1}"
-    lines = [column.task, probe, f"n = {column.num_test:,}"]
-    if len({other.metric for other in board.columns}) > 1:
-        lines.insert(2, METRIC_NAMES.get(column.metric, column.metric))
+    lines = [column.task, probe, *_metric(board, column), f"n = {column.num_test:,}"]
     # Columns that would read alike although they may not be compared say what sets them apart.
     twins = [
         other
@@ -174,6 +172,12 @@ def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[
     return tuple(lines)
 
 
+def _metric(board: Leaderboard, column: Column) -> tuple[str, ...]:
+    """The metric of a column, where the board has several."""
+    several = len({other.metric for other in board.columns}) > 1
+    return (METRIC_NAMES.get(column.metric, column.metric),) if several else ()
+
+
 def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
     values = [mean.of(row) for row in board.rows]
     best = _best(values)
@@ -182,7 +186,7 @@ def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
         reference = board.reference if board.reference and board.reference.label != row.label else None
         difference = points(Difference(value - mean.of(reference))) if reference else ""
         entries.append(Entry(f"{value:.1f}", best=f"{value:.1f}" == best, difference=difference, number=value))
-    heading = ("mean", mean.probe, f"{len(mean.columns)} tasks")
+    heading = ("mean", mean.probe, *_metric(board, mean.columns[0]), f"{len(mean.columns)} tasks")
     return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), tuple(entries))
 
 

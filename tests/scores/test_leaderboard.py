@@ -61,7 +61,7 @@ def test_the_newest_record_of_a_seed_wins_whatever_the_order(make_record) -> Non
 )
 def test_times_are_compared_as_times_not_as_text(make_record, older: str) -> None:
     board = build([make_record(correct=400, created="2026-01-02T03:04:06+00:00"), make_record(created=older)])
-    assert board.rows[0].mean == 80
+    assert board.rows[0].cells[board.columns[0]].value == 80
 
 
 def test_the_same_record_from_two_folders_counts_once(make_record) -> None:
@@ -111,10 +111,16 @@ def test_means_mix_neither_probes_nor_axes_nor_protocols(make_record) -> None:
     assert not build([*motion, *twice]).means
 
 
-def test_rows_are_sorted_by_the_mean_of_what_they_have(make_record) -> None:
+def test_rows_that_share_all_columns_are_sorted_by_their_mean(make_record) -> None:
     records = [make_record(model=model, correct=correct) for model, correct in (("v2", 9), ("v10", 9), ("b", 10))]
-    board = build([*records, make_record(model="b", task="ssv2", correct=500)])
-    assert [row.label for row in board.rows] == ["b", "v2", "v10"]
+    assert [row.label for row in build(records).rows] == ["b", "v2", "v10"]
+
+
+def test_a_model_of_the_easy_task_alone_stands_below_the_one_that_beats_it_there(make_record) -> None:
+    scores = {("right", "easy"): 500, ("right", "hard"): 110, ("worse", "easy"): 340}
+    board = build([make_record(model=model, task=task, correct=n) for (model, task), n in scores.items()])
+    assert [row.label for row in board.rows] == ["right", "worse"]
+    assert "share" in board.order
 
 
 @pytest.mark.parametrize(
