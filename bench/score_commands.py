@@ -107,9 +107,12 @@ def _report(found: Check, junit: Path | None, summary: Path | None, github: bool
 
 def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
     from bench.printing import print_list
+    from bench.scores.gate import left_out
     from bench.scores.renewal import renew
 
     changes = renew(path, runs)
+    for note in left_out(runs):
+        print(f"bench: {note}", file=sys.stderr)
     rows = [
         {
             "task": change.task,

@@ -89,7 +89,7 @@ def column_titles(columns: Sequence[Column]) -> dict[Column, str]:
     """A heading for each column: the fewest words that tell them apart."""
     words = {
         column: [
-            f"{column.task}, {column.probe} probe",
+            f"{column.task}, {column.probe} probe{', selected on test' if column.selected_on_test else ''}",
             metric_words(column),
             column.protocol,
             f"{column.num_train:,} training and {column.num_test:,} test samples",

@@ -54,7 +54,7 @@ class Side:
 
 def draw(evidence: Sequence[Evidence]) -> list[Plot]:
     """One plot for each probe and metric, or several where no pair of tasks has been run by all models."""
-    found = comparisons(evidence)
+    found = [one for one in comparisons(evidence) if not one.column.selected_on_test]
     groups = dict.fromkeys((c.column.probe, c.column.metric) for c in found)
     sides = [
         pair for group in groups for pair in _sides([c for c in found if (c.column.probe, c.column.metric) == group])

@@ -55,7 +55,8 @@ def overview(material: Material) -> Overview:
         facts.append(("left out", f"{_count(len(material.problems), 'record')} that could not be read, named below"))
     title = f"{_count(len(board.rows), 'frozen encoder')} on {_count(len(tasks), 'task')}"
     names = column_names(board.columns)
-    return Overview(title, tuple(facts), tuple(_lead(board, column, names[column]) for column in board.columns))
+    leads = [_lead(board, column, names[column]) for column in board.columns if not column.selected_on_test]
+    return Overview(title, tuple(facts), tuple(leads))
 
 
 def _lead(board: Leaderboard, column: Column, name: str) -> Lead:

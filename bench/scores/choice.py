@@ -154,7 +154,7 @@ def _row(board: Leaderboard, name: str) -> Row:
 def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
     """The columns that `--sort` means, and the words for it."""
     if by in AXES:
-        own = [column for column in board.columns if column.axis == by]
+        own = [column for column in board.columns if column.axis == by and not column.selected_on_test]
         if not own:
             raise BenchError(f"no column is about {by}", where="--sort", fix=nearest(by, _sortable(board)))
         if len(own) == 1:
@@ -162,6 +162,10 @@ def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
         return own, f"by the mean of the {by} scores that two models share, highest first"
     own = [column for column in board.columns if by in (column.task, f"{column.task}/{column.probe}")]
     own = own or [column for column in board.columns if by == f"{column.task}/{column.protocol}"]
+    own = [column for column in own if not column.selected_on_test] or own
+    if own and own[0].selected_on_test:
+        what = f"'{by}' was selected on test: such scores put no model before another"
+        raise BenchError(what, where="--sort", fix=nearest(by, _sortable(board)))
     if not own:
         raise BenchError(f"no column '{by}'", where="--sort", fix=nearest(by, _sortable(board)))
     if len(own) > 1:
@@ -175,4 +179,4 @@ def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
 
 
 def _sortable(board: Leaderboard) -> list[str]:
-    return [*ORDERS, *dict.fromkeys(column.task for column in board.columns)]
+    return [*ORDERS, *dict.fromkeys(column.task for column in board.columns if not column.selected_on_test)]

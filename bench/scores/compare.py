@@ -190,6 +190,10 @@ def _aligned(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun]) -> tuple[
 
 def _notes(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun], left_out: int) -> list[str]:
     notes = [f"{left_out} samples that not every run could read are left out"] if left_out else []
+    if any(run.record.selected_on_test for run in (*runs_a, *runs_b)):
+        notes.append(
+            "selected on test: both scores are the best of a sweep by these very samples, so the test is biased"
+        )
     inputs = runs_a[0].record.input, runs_b[0].record.input
     return [*notes, f"the encoders saw {inputs[0]} and {inputs[1]}"] if inputs[0] != inputs[1] else notes
 

@@ -120,6 +120,7 @@ def _flat(label: str, run: Run) -> dict[str, Any]:
         "axis": record.axis,
         "probe": record.probe,
         "protocol": record.protocol,
+        "selected_on_test": record.selected_on_test,
         "metric": score.metric,
         "value": score.value,
         "low": score.low,

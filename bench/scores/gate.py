@@ -98,13 +98,20 @@ def check(baseline: Baseline, runs: Sequence[StoredRun], *, margin: float = 1.0)
     """
     if not 0 <= margin <= 100:
         raise BenchError(f"--margin {margin:g} is not a number of points", fix="give 0 to 100, such as 1")
+    fair = [run for run in runs if not run.record.selected_on_test]
     groups: dict[tuple[str, ...], list[BaselineRow]] = defaultdict(list)
     for row in baseline.rows:
         groups[row.task, row.model, row.probe, row.protocol, row.metric].append(row)
-    verdicts = settle([_measure(rows, runs) for rows in groups.values()], margin)
+    verdicts = settle([_measure(rows, fair) for rows in groups.values()], margin)
     statuses = {verdict.status for verdict in verdicts}
     overall: Status = "regression" if "regression" in statuses else "unknown" if "unknown" in statuses else "pass"
-    return Check(overall, margin, verdicts, _notes(baseline, runs))
+    return Check(overall, margin, verdicts, [*_notes(baseline, fair), *left_out(runs)])
+
+
+def left_out(runs: Sequence[StoredRun]) -> list[str]:
+    """What the gate does not judge, in words: scores whose setting was chosen by the test split itself."""
+    names = sorted({f"{run.record.model} on {run.record.task}" for run in runs if run.record.selected_on_test})
+    return [f"not gated, because selected on test: {', '.join(names)}"] if names else []
 
 
 def settle(verdicts: Sequence[Verdict], margin: float) -> list[Verdict]:

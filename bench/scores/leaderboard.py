@@ -44,6 +44,9 @@ class Column:
     num_test: int
     lists: str
     """Digests of both lists, training first; empty where the record has none."""
+    selected_on_test: bool = False
+    """Whether its probes were chosen on the test split: shown as a paper's own figure, and never ranked, averaged,
+    sorted by or tested."""
 
 
 @dataclass(frozen=True)
@@ -193,15 +196,16 @@ def assemble(summaries: Sequence[Summary]) -> Leaderboard:
         for (_, label), cells in grouped.items()
     ]
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
-    rows = best_first(sorted(rows, key=lambda row: natural(row.label)), columns)
-    rows = _with_ranks(rows, columns)
-    return Leaderboard(tuple(columns), tuple(rows), _means(rows, columns), _footnotes(rows, columns), superseded)
+    fair = [column for column in columns if not column.selected_on_test]
+    rows = best_first(sorted(rows, key=lambda row: natural(row.label)), fair)
+    rows = _with_ranks(rows, fair)
+    return Leaderboard(tuple(columns), tuple(rows), _means(rows, fair), _footnotes(rows, columns), superseded)
 
 
 def best_first(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
     """The rows by the scores that they share in these columns (bench.scores.order); equals keep their order."""
-    if not rows:
-        return []
+    if not rows or not columns:
+        return list(rows)
     import numpy as np
 
     from bench.scores import order
@@ -220,7 +224,8 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
     rows = []
     for row in board.rows:
         cells = dict(row.cells)
-        for column in row.cells.keys() & reference.cells.keys() if row.label != reference.label else ():
+        both = {column for column in row.cells.keys() & reference.cells.keys() if not column.selected_on_test}
+        for column in both if row.label != reference.label else ():
             cell, other = row.cells[column], reference.cells[column]
             pair, videos = _outcomes({0: cell, 1: other})
             if len(pair) == 2 and (len(set(videos)) if videos else pair[0][0].n) > 1:
@@ -330,6 +335,7 @@ def _column(record: Summary, score: Score) -> Column:
         num_train=record.num_train + record.num_unread,
         num_test=score.n + score.failed,
         lists=" ".join(record.digests[key] for key in ("train_list", "test_list") if key in record.digests),
+        selected_on_test=record.selected_on_test,
     )
 
 
@@ -358,7 +364,11 @@ def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, .
 def _footnotes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Footnote, ...]:
     """Every distinct note, in reading order."""
     present = {(r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells}
-    shared = {c for c, column in enumerate(columns) if sum(column in row.cells for row in rows) > 1}
+    shared = {
+        c
+        for c, column in enumerate(columns)
+        if not column.selected_on_test and sum(column in row.cells for row in rows) > 1
+    }
     places: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for r, c in sorted(present):
         for run in rows[r].cells[columns[c]].runs:

@@ -30,7 +30,8 @@ class Change:
 
 
 def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
-    """Write the baseline at `path`: one row for the newest run of each task, model, protocol and seed, and no others.
+    """Write the baseline at `path`: one row for the newest run of each task, model, protocol and seed, and no others;
+    none for scores that were selected on test.
 
     Returns the changes against the baseline that was there. Raises BenchError where there is no run, predictions are
     missing, or another kind of file is at `path`.
@@ -39,6 +40,8 @@ def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
     newest: dict[tuple[str, str, str, str, int], StoredRun] = {}
     for run in runs:
         record = run.record
+        if record.selected_on_test:
+            continue
         newest[record.task, record.model, record.protocol, record.scores[0].metric, record.seed] = run
     if not newest:
         raise BenchError("no readable record to make a baseline of", where=str(path), fix="`bench run` writes one")

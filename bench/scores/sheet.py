@@ -121,7 +121,8 @@ def _scores(
     board: Leaderboard, column: Column, protocols: list[str], marks: Mapping[_Place, tuple[int, ...]]
 ) -> PrintedColumn:
     index = board.columns.index(column)
-    best = _best(row.cells[column].value for row in board.rows if column in row.cells)
+    ranked = [] if column.selected_on_test else board.rows
+    best = _best(row.cells[column].value for row in ranked if column in row.cells)
     entries = []
     for number, row in enumerate(board.rows):
         cell = row.cells.get(column)
@@ -158,6 +159,8 @@ def _percent(share: float) -> str:
 def _heading(board: Leaderboard, column: Column, protocols: list[str]) -> tuple[str, ...]:
     probe = column.probe if len(protocols) == 1 else f"{column.probe} P{protocols.index(column.protocol) + 1}"
     lines = [column.task, probe, *_metric(board, column), f"n = {column.num_test:,}"]
+    if column.selected_on_test:
+        lines.append("selected on test")
     # Columns that would read alike although they may not be compared say what sets them apart.
     twins = [
         other

@@ -30,6 +30,7 @@ class Summary:
     num_train: int
     num_unread: int
     """Training samples that could not be read."""
+    selected_on_test: bool
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     digests: Mapping[str, str]
@@ -70,6 +71,7 @@ def summarise(record: Record) -> Summary:
         input=record.input,
         num_train=record.num_train,
         num_unread=sum(failure.split == "train" for failure in record.failures),
+        selected_on_test=record.selected_on_test,
         scores=tuple(record.scores),
         notes=tuple(record.notes),
         digests=record.digests,
