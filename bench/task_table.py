@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from bench.cards import ClipProtocol, Reference, TaskCard
+from bench.cards import ClipProtocol, Optimisation, Reference, TaskCard
 
 _CLASSES_SHOWN = 4
 
@@ -44,6 +44,7 @@ def task_lines(card: TaskCard) -> dict[str, str]:
         "layout": card.layout.rstrip() or ("" if card.data == "digits" else f"DATA/{card.train}, DATA/{card.test}"),
         "clip": _clip(card.clip),
         **{f"--clip {name}": _clip(clip) for name, clip in card.clips.items()},
+        **{f"--probe {name}": _recipe(rules) for name, rules in card.recipes.items()},
         "published": "\n".join(_reference(reference) for reference in card.references),
         "licence": card.licence,
         "homepage": card.homepage,
@@ -84,6 +85,19 @@ def _clip(clip: ClipProtocol) -> str:
             f"tokens {ahead.tokens}",
         ]
     return ", ".join(words)
+
+
+def _recipe(rules: Optimisation) -> str:
+    """How a recipe is optimised on the task, where the task has its own word on it."""
+    settings = rules.settings
+    lr, decay = (sorted({getattr(one, name) for one in settings}) for name in ("lr", "weight_decay"))
+    words = [f"{len(settings)} settings" if len(settings) > 1 else "1 setting", f"{rules.epochs} epochs"]
+    words += [f"batch {rules.batch_size}", f"lr {_range(lr)}", f"weight decay {_range(decay)}"]
+    return ", ".join(words)
+
+
+def _range(values: Sequence[float]) -> str:
+    return f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
 
 
 def _joined(layers: Sequence[int]) -> str:

@@ -154,18 +154,39 @@ def test_published_scores_stand_apart_with_their_source_and_the_caveat(tmp_path:
 
 
 def test_a_score_under_a_published_protocol_has_the_published_one_on_its_bar(tmp_path: Path, own_cache: None) -> None:
-    from bench.cards import load_task
+    from bench.cards import load_probe_card, load_task
 
     reference = next(r for r in load_task("ssv2").references if r.model == "vjepa-vitl16" or "ViT-L" in r.model)
     clip = load_task("ssv2").clips[reference.clip]
-    parts = [f"{reference.probe}/1", f"{clip.segments}x{clip.views}", clip.sampling]
+    recipe = f"{reference.probe}/{load_probe_card(reference.probe).version}"
+    parts = [recipe, f"{clip.segments}x{clip.views}", clip.sampling]
     parts += [f"step {clip.step}"] if clip.step else []
     parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
-    made_run(tmp_path, reference.model, "ssv2", 0.7, axis="motion", probe=reference.probe, protocol=" ".join(parts))
+    told = {"probe": reference.probe, "protocol": " ".join(parts), "input": "16x224px step 4"}
+    made_run(tmp_path, reference.model, "ssv2", 0.7, axis="motion", **told)
     (plot,) = draw("bars", read(tmp_path))
     diamonds = [line for line in plot.figure.axes[0].lines if line.get_marker() == "D"]
     assert [line.get_xdata()[0] for line in diamonds] == [reference.value]
     assert f"{reference.value:.1f} ± {reference.tolerance:g}" in plot.caption and "same protocol" in plot.caption
+
+
+def test_listed_settings_that_were_chosen_on_the_test_split_say_so(tmp_path: Path, own_cache: None) -> None:
+    """Two settings of one learning rate and decay, of which one warms up, do not hide each other."""
+    rates = (None, 1e-3), (5.0, 1e-3), (5.0, 2e-3)
+    heads = [
+        Head(lr=lr, weight_decay=1e-3, warmup_epochs=warmup, test_accuracy=50.0 + index, chosen=index == 2)
+        for index, (warmup, lr) in enumerate(rates)
+    ]
+    made_run(tmp_path, "a", "made-appearance", 0.6, probe="vjepa2-paper", heads=heads, selected_on_test=True)
+    (plot,) = draw("sweep", read(tmp_path))
+    axes = plot.figure.axes[0]
+    assert [label.get_text() for label in axes.get_xticklabels()] == [
+        "0.001\nwarm-up 0",
+        "0.001\nwarm-up 5",
+        "0.002\nwarm-up 5",
+    ]
+    assert {text.get_text() for text in axes.texts} == {"50.0", "51.0", "52.0"}
+    assert "on the test split itself" in plot.caption and "selected on test" in plot.title
 
 
 def test_controls_show_each_order_trained_both_ways_and_the_motion_share(runs: list[Evidence]) -> None:

@@ -51,7 +51,7 @@ def test_linear_does_not_depend_on_the_scale_of_the_features() -> None:
     scaled = ArraySource(train.tokens * 64.0 + 5.0)
     heads = [fit(linear_card(epochs=3), source, labels, 3, 1, seed=0).heads for source in (train, scaled)]
     for one, other in zip(*heads, strict=True):
-        assert one.held_out_loss == pytest.approx(other.held_out_loss, rel=1e-3)
+        assert one.loss == pytest.approx(other.loss, rel=1e-3)
 
 
 def test_standardisation_uses_the_given_rows_only() -> None:
@@ -78,7 +78,7 @@ def test_knn_votes_are_scikit_learns() -> None:
     expected = np.pad(reference.predict_proba(test.tokens[0].mean(1).numpy()), ((0, 0), (0, 1)))
     np.testing.assert_allclose(predict(fitted.probe, test), expected, atol=1e-6)
     assert [head.neighbours for head in fitted.heads] == [1, 5, 10]
-    assert all(head.lr is None and np.isfinite(head.held_out_loss) for head in fitted.heads)
+    assert all(head.lr is None and np.isfinite(head.loss) for head in fitted.heads)
 
 
 def test_knn_with_more_neighbours_than_samples() -> None:
