@@ -359,7 +359,7 @@ def clip_plan(
         size=size,
         sampling="center" if image else clip.sampling,
         seed=options.seed,
-        # Three views show the full short side anyway, and squashed they would be three times the same.
+        # Several views show the full short side anyway, and squashed they would all be the same.
         short_side=None if clip.views > 1 else size if clip.crop == "full" else short_side,
         decoder=options.decoder,
         interpolation="bilinear" if image and spec.interpolation == "opencv-bilinear" else spec.interpolation,

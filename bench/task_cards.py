@@ -52,8 +52,9 @@ class ClipProtocol(CardPart):
     """Instead of `step`: seconds that a clip spans."""
     segments: int = Field(default=1, ge=1)
     """Clips spread over the video; their tokens are attended jointly."""
-    views: Literal[1, 3] = 1
-    """Spatial crops of each clip at test; their probabilities are averaged. Training uses one."""
+    views: AtLeastOne = 1
+    """Spatial crops of each clip at test, spread along the long side; their probabilities are averaged. Training uses
+    one."""
     resolution: int | None = Field(default=None, ge=1)
     """Side of the square crop, pixels; the encoder's own where empty."""
     crop: Literal["official", "full"] = "official"

@@ -175,7 +175,7 @@ VALID = {"name": "mine", "title": "Mine", "classes": 3}
     [
         ({"clases": 3}, ["unknown key 'clases'", "did you mean 'classes'"]),
         ({"clip": {"vews": 3}}, ["unknown key 'clip.vews'", "did you mean 'views'"]),
-        ({"clip": {"views": 2}}, ["clip.views"]),
+        ({"clip": {"views": 0}}, ["clip.views"]),
         ({"axis": "movement"}, ["axis"]),
         ({"name": "Mine!"}, ["name"]),
         ({"classes": "many"}, ["classes"]),

@@ -158,12 +158,13 @@ def work_planned(**options: Any) -> tuple[RunPlan, Work]:
     [
         {},
         {"settings": {**BRIEF, "clip.segments": 2, "clip.views": 3}},
+        {"settings": {**BRIEF, "clip.segments": 3, "clip.views": 2}},
         {"settings": {**BRIEF, "probe.train_views": 2, "probe.augmentation": "official"}},
         {"controls": "shuffled,static"},
         {"probe": "vjepa1-paper", "settings": {"probe.epochs": 2}},
         {"probe": "linear", "settings": {"probe.min_steps": 20}},
     ],
-    ids=["default", "segments and views", "cached views", "controls", "streaming", "linear"],
+    ids=["default", "segments and views", "two views", "cached views", "controls", "streaming", "linear"],
 )
 def test_clips_and_bytes_are_those_of_the_run(bright_and_dark: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     # The folder's broken file is left out: what cannot be read is not known before.

@@ -102,6 +102,13 @@ def test_several_segments_views_and_draws(bright_and_dark: Path, tmp_path: Path)
     assert record.scores[0].value == 100
 
 
+@pytest.mark.parametrize("views", [2, 5])
+def test_any_number_of_views_is_encoded_and_named(bright_and_dark: Path, tmp_path: Path, views: int) -> None:
+    record = evaluate(bright_and_dark, tmp_path, settings={**SHORT, "clip.views": views})
+    assert record.cost.encoder_clips == 24 + 12 * views and f" 1x{views} " in record.protocol
+    assert record.scores[0].value == 100
+
+
 def test_unreadable_samples_are_listed_and_never_replaced(bright_and_dark: Path, tmp_path: Path) -> None:
     (bright_and_dark / "clips" / "val_3.mp4").write_bytes(b"")
     (bright_and_dark / "clips" / "train_0.mp4").unlink()

@@ -2,7 +2,7 @@
 
 The official V-JEPA code calls it. Per value: a horizontal sum with 11-bit weights, 4 bits dropped; a vertical sum with
 11-bit weights, 16 bits dropped from each term; the last 2 bits rounded. Every pixel that several crops share is
-computed once: three views along a long side overlap, those of a square video are the same.
+computed once: views along a long side overlap, those of a square video are the same.
 
 Shapes: T frames, H x W pixels; R rows and C columns of the resized frame that any crop shows.
 """

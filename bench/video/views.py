@@ -52,8 +52,9 @@ def crop_views(
     """RGB video, uint8 [T, H, W, 3] -> the test crops, uint8 [views, T, size, size, 3]; by default the official ones.
 
     - One view: the short side is resized to int(size * 256 / 224) pixels, then the centre is cropped.
-    - More views: the short side is resized to `size`, then crops are spread from one end of the long side to
-      the other (left, centre, right or top, centre, bottom). A square video gives equal views.
+    - V > 1 views: the short side is resized to `size`, then V crops lie (long side - size) // (V - 1) pixels apart
+      along the long side, from its start: three are left, centre and right or top, centre and bottom. Where that does
+      not divide, the last ends up to V - 2 pixels before the end, as officially. A square video gives equal views.
 
     `short_side` replaces the short side that the video is resized to, for data already at the encoder's size and for
     weights with a crop of their own; where it exceeds `size` the crops lie in the middle of the short side. `squash`

@@ -161,19 +161,27 @@ def opencv_resize(frame: npt.NDArray[np.uint8], height: int, width: int) -> npt.
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 33), (33, 20), (12, 90), (90, 12), (15, 15), (44, 44)])
-@pytest.mark.parametrize("views", [1, 3])
+@pytest.mark.parametrize("views", [1, 2, 3, 4, 5, 8])
 def test_views_are_crops_of_the_resized_frame(height: int, width: int, views: int) -> None:
-    """Whether they overlap, are the same, or lie far apart."""
+    """Whether they overlap, are the same, or lie far apart (protocol.md 3.3)."""
     frame = noise(1, height, width).numpy()
-    short = 16 if views == 3 else 18
+    short = 16 if views > 1 else 18
     shape = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
     whole = opencv_resize(frame[0], *shape)
     top, left = (round((side - 16) / 2) for side in shape)
-    step = (max(shape) - 16) // 2
-    for number, view in enumerate(v.crop_views(frame, 16, views)[:, 0].numpy()):
-        if views == 3:
-            top, left = (number * step, left) if height > width else (top, number * step)
+    shown = v.crop_views(frame, 16, views)[:, 0].numpy()
+    assert len(shown) == views
+    for number, view in enumerate(shown):
+        if views > 1:
+            place = number * ((max(shape) - 16) // (views - 1))
+            top, left = (place, left) if height > width else (top, place)
         assert np.array_equal(view, whole[top : top + 16, left : left + 16])
+
+
+def test_two_views_are_the_two_ends_of_the_long_side() -> None:
+    video = noise(2, 32, 75)
+    first, last = v.crop_views(video, 32, 2)
+    assert torch.equal(first, video[:, :, :32]) and torch.equal(last, video[:, :, -32:])
 
 
 def test_an_interpolation_of_other_weights_gives_the_same_three_regions() -> None:
