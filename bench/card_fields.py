@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,3 +16,10 @@ class CardPart(BaseModel):
     """A card, or a section of one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def without_usual(part: CardPart, content: dict[str, Any], *names: str) -> dict[str, Any]:
+    """The content without these fields where they are as usual: marks, keys and records of cards that do not use a
+    field are those of before there was one."""
+    usual = {name: type(part).model_fields[name].default for name in names}
+    return {key: value for key, value in content.items() if key not in usual or getattr(part, key) != usual[key]}

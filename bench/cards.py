@@ -123,10 +123,11 @@ def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Key -> the part of `content` that holds it, for every key that a user may set."""
     if isinstance(card, TaskCard):
         ending = content["clip"]["anticipation"] or {}
-        return {**dict.fromkeys(ending, ending), **dict.fromkeys(content["clip"], content["clip"])}
+        return {**dict.fromkeys(ending, ending), **dict.fromkeys(ClipProtocol.model_fields, content["clip"])}
     sections = [content[name] for name in ("optimisation", "selection", "boxes") if content.get(name)]
     homes = {key: section for section in sections for key in section}
-    return {**homes, **dict.fromkeys(("train_views", "augmentation", "streaming", "neighbours"), content)}
+    own = ("num_blocks", "num_heads", "train_views", "augmentation", "streaming", "neighbours")
+    return {**homes, **dict.fromkeys(own, content)}
 
 
 def _names(folder: str) -> list[str]:

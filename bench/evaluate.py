@@ -180,13 +180,12 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
 
 
 def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
-    """The encoder on its device, in its precision or the fastest, giving the tokens of the layers that the probe
-    reads."""
+    """The encoder on its device, in its precision or the fastest, as the plan's facts say."""
     if isinstance(plan, AnticipationPlan):
         encoder = load_foreseer(plan)
     else:
         encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
-        encoder = encoder.reading(plan.facts.out_layers)
+        encoder = encoder.as_planned(plan.facts)
     return fastest(plan, encoder, reporter or Silent())
 
 
@@ -238,7 +237,7 @@ def fit_probe(
             train,
             np.array(job.labels),
             len(plan.splits.class_names),
-            plan.facts.num_heads,
+            plan.probe_heads,
             seed=plan.options.seed,
             device=plan.device,
             progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),
@@ -266,7 +265,7 @@ def probe_facts(job: ProbeJob) -> dict[str, Any]:
         "items": _digest([job.train_items, job.labels]),
         "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
         "num_classes": len(plan.splits.class_names),
-        "num_heads": plan.facts.num_heads,
+        "num_heads": plan.probe_heads,
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
         **({"held_out": [held.space, _digest([held.items, held.rows.tolist()])]} if held else {}),

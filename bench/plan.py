@@ -35,6 +35,7 @@ from bench.errors import BenchError, nearest
 from bench.fewer_labels import check_labels, read_shares
 from bench.files import cache_folder
 from bench.layers import layers_as_named, layers_name, reading
+from bench.probing import attentive
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
 from bench.remote.staging import local_folder, local_lists
@@ -150,6 +151,11 @@ class RunPlan:
         """Name of the recipe, or of the given probe."""
         return self.given.name if self.given else self.recipe.name
 
+    @property
+    def probe_heads(self) -> int:
+        """Attention heads of an attentive probe: as its recipe says, or else the encoder."""
+        return self.recipe.num_heads or self.facts.num_heads
+
     def draws(self, split: Literal["train", "test"]) -> int:
         """Clips (times segments) of each video of a split in the cache, each at a position of its own."""
         return self.recipe.train_views if split == "train" else 1
@@ -171,6 +177,7 @@ class RunPlan:
         unusual += [clips.interpolation] if clips.interpolation != usual else []
         unusual += [f"short side {clips.short_side}px"] if clips.short_side not in (None, clips.size) else []
         unusual += ["squashed"] if clips.squash else []
+        unusual += self.task.clip.normalisation
         unusual += [layers_name(self.facts.out_layers)] if self.facts.out_layers else []
         if self.task.media == "image":
             repeated = f" x{clips.frames_per_clip}" if clips.frames_per_clip > 1 else ""
@@ -190,12 +197,11 @@ class RunPlan:
         parts += [f"{clip.fps:g} fps"] if clip.fps else []
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
         parts += [f"{clip.crop} crop"] if clip.crop != "official" else []
+        parts += clip.normalisation
         choices = (choice.layers for choice in (clip, *self.task.clips.values()))
         parts += [layers_name(layers_as_named(self.facts, choices))] if self.facts.out_layers else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        ours, usual = flat(self.recipe), flat(load_recipe(self.options.probe, self.task))
-        changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key)]
-        return " ".join([*parts, *(f"{key}={ours.get(key, getattr(self.recipe, key, None))}" for key in changed)])
+        return " ".join([*parts, *changed_settings(self.recipe, load_recipe(self.options.probe, self.task))])
 
 
 def flat(recipe: ProbeCard) -> dict[str, str]:
@@ -215,6 +221,13 @@ def _flat_value(value: Any) -> str:
     if isinstance(value, dict):
         return "/".join(f"{v:g}" for v in value.values() if v is not None)
     return f"{value:g}"
+
+
+def changed_settings(recipe: ProbeCard, usual: ProbeCard) -> list[str]:
+    """`key=value` of every field of a recipe that decides scores and is not as its card says."""
+    ours, theirs = flat(recipe), flat(usual)
+    changed = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
+    return [f"{key}={ours.get(key, getattr(recipe, key, None))}" for key in changed]
 
 
 def own_recipe_mark(recipe: ProbeCard) -> str:
@@ -258,6 +271,7 @@ def make_plan(
         what = f"recipe {recipe.name} stores no training tokens: it encodes them anew in every epoch"
         raise BenchError(what, where="--token-bits 8", fix="drop it, or give a recipe that reads the cache")
     facts = reading(facts or describe_encoder(options.model), task.clip.layers)
+    facts = facts.normalising(task.clip.mean, task.clip.std)
     cache = cache_folder(options.cache)
     where = ListOptions(options.data, options.train, options.val)
     splits = splits or load_splits(
@@ -292,9 +306,16 @@ def make_plan(
         precision=precision,
         given=given,
     )
+    check_heads(plan, facts.embed_dim)
     check_controls(plan)
     check_labels(plan)
     return plan
+
+
+def check_heads(plan: RunPlan, width: int) -> None:
+    """Raise BenchError where an attentive probe that is to be trained cannot have its heads on tokens of this width."""
+    if plan.recipe.kind == "attentive" and plan.given is None:
+        attentive.check_heads(width, plan.probe_heads)
 
 
 def _given(

@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive
+from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive, without_usual
 
 
 class Setting(CardPart):
@@ -67,7 +67,7 @@ class Optimisation(CardPart):
 
     @model_serializer(mode="wrap")
     def _usual_sweeps_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_usual(self, serialise(self), "sweep")
+        return without_usual(self, serialise(self), "sweep")
 
     @property
     def settings(self) -> list[Setting]:
@@ -101,7 +101,7 @@ class Selection(CardPart):
     def _says_what_it_does(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         if self.chosen_on == "test":
             return {"chosen_on": "test"}
-        return _without_usual(self, serialise(self), "chosen_on")
+        return without_usual(self, serialise(self), "chosen_on")
 
 
 class BoxReading(CardPart):
@@ -130,6 +130,8 @@ class ProbeCard(CardPart):
     kind: Literal["attentive", "linear", "knn"]
     num_blocks: int = Field(default=1, ge=1, strict=True)
     """Attentive probes: transformer blocks, the last of which pools. 1 is V-JEPA's probe, 4 that of V-JEPA 2."""
+    num_heads: AtLeastOne | None = None
+    """Attention heads of attentive probes, a divisor of the width; where empty, what the encoder's facts say."""
     version: int = Field(ge=1)
     """Raised with every change that changes scores; part of the protocol's name."""
     train_views: int = Field(default=1, ge=1)
@@ -153,6 +155,8 @@ class ProbeCard(CardPart):
             raise ValueError("optimisation: give it for attentive and linear, not for knn")
         if self.num_blocks > 1 and self.kind != "attentive":
             raise ValueError("num_blocks: only attentive probes have blocks")
+        if self.num_heads is not None and self.kind != "attentive":
+            raise ValueError("num_heads: only attentive probes have attention heads")
         if bool(self.neighbours) != (self.kind == "knn"):
             raise ValueError("neighbours: give them exactly for knn")
         if self.selection is None and self.num_settings > 1:
@@ -168,8 +172,8 @@ class ProbeCard(CardPart):
         return self
 
     @model_serializer(mode="wrap")
-    def _usual_training_clips_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return _without_usual(self, serialise(self), "augmentation", "streaming", "boxes")
+    def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, serialise(self), "augmentation", "streaming", "boxes", "num_heads")
 
     @property
     def hold_out(self) -> Selection | None:
@@ -185,10 +189,3 @@ class ProbeCard(CardPart):
     def num_settings(self) -> int:
         """How many settings the sweep has."""
         return len(self.optimisation.settings) if self.optimisation else len(self.neighbours)
-
-
-def _without_usual(part: CardPart, content: dict[str, Any], *names: str) -> dict[str, Any]:
-    """The content without these fields where they are as usual: marks, keys and records of cards that do not use a
-    field are those of before there was one."""
-    usual = {name: type(part).model_fields[name].default for name in names}
-    return {key: value for key, value in content.items() if key not in usual or getattr(part, key) != usual[key]}

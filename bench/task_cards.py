@@ -6,11 +6,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     Field,
+    SerializerFunctionWrapHandler,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
-from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive
+from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive, without_usual
 from bench.layers import Layers, parse_layers
 from bench.probe_cards import Optimisation
 
@@ -62,6 +64,10 @@ class ClipProtocol(CardPart):
     official ones, or the full short side."""
     sampling: Sampling = "center"
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
+    mean: tuple[NotNegative, NotNegative, NotNegative] | None = None
+    """Of red, green and blue between 0 and 1: what is taken off them; the encoder's own where empty."""
+    std: tuple[Positive, Positive, Positive] | None = None
+    """What the rest is divided by; the encoder's own where empty."""
     layers: Layers = None
     """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its
     number of layers; the last alone where empty (protocol.md 4.3)."""
@@ -75,12 +81,29 @@ class ClipProtocol(CardPart):
     def _layers_are_numbers(cls, value: Any) -> Any:
         return parse_layers(value)
 
+    @field_validator("mean", "std")
+    @classmethod
+    def _of_values_up_to_1(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value and max(value) > 1:
+            raise ValueError(f"pixel values are divided by 255 first: give three of 0 to 1, not {max(value):g}")
+        return value
+
     @model_validator(mode="after")
     def _one_pace(self) -> ClipProtocol:
         given = [name for name in ("step", "fps", "duration_s") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: leave one, set the others to null")
         return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, serialise(self), "mean", "std")
+
+    @property
+    def normalisation(self) -> list[str]:
+        """How it differs from the encoder's own: `mean 0.5,0.5,0.5`, `std 0.5,0.5,0.5`; empty where it does not."""
+        given = {"mean": self.mean, "std": self.std}
+        return [f"{name} {','.join(f'{value:g}' for value in values)}" for name, values in given.items() if values]
 
 
 class AnnotationFiles(CardPart):

@@ -88,6 +88,21 @@ def test_a_second_run_reads_features_and_probe_from_the_cache(data: Path, result
     assert again.scores == before_start.scores and again.heads == before_start.heads
 
 
+def test_heads_and_blocks_are_those_that_were_asked_for(data: Path, results: Path) -> None:
+    settings = {**ONE_EPOCH, "probe.num_heads": 2, "probe.num_blocks": 2}
+    record = evaluate(data, results, settings=settings)
+    probe = load_action_probe(results / "results" / record.run_id / "probe.safetensors")
+    assert probe.num_heads == 2 and "pooler.blocks.0.attn.qkv.weight" in probe.state_dict()
+    assert " num_blocks=2 num_heads=2 " in record.protocol
+
+
+def test_clips_before_actions_are_normalised_as_the_user_says(data: Path, results: Path) -> None:
+    record = evaluate(data, results, settings={**ONE_EPOCH, "clip.mean": [0, 0, 0], "clip.std": [1, 1, 1]})
+    space = results / "cache" / "features" / record.digests["test_features"] / "space.json"
+    fields = json.loads(space.read_text())
+    assert (fields["mean"], fields["std"]) == ([0, 0, 0], [1, 1, 1]) and " mean 0,0,0 std 1,1,1 " in record.protocol
+
+
 def test_a_broken_video_is_a_counted_failure(tmp_path: Path) -> None:
     data = kitchen(tmp_path / "data", train=6, test=4)
     (data / "P02" / "videos" / "P02_02.MP4").write_bytes(b"no video")
@@ -133,6 +148,7 @@ def test_several_training_views_draw_times(data: Path, results: Path, before_sta
         ({"settings": {"clip.segments": 2}}, "clips before an action"),
         ({"settings": {"clip.anchor": "after"}}, r"clip\.anticipation\.anchor"),
         ({"probe_weights": Path("probe.pt")}, "--probe-weights"),
+        ({"settings": {"probe.num_heads": 7}}, "64 channels cannot have 7 heads"),
     ],
 )
 def test_what_does_not_fit_is_refused(data: Path, results: Path, options: dict[str, Any], what: str) -> None:

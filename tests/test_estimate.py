@@ -206,6 +206,15 @@ def test_a_made_clip_is_as_the_facts_say(tmp_path: Path) -> None:
     assert (info.width, info.height, info.num_frames, round(info.fps)) == (64, 48, 18, 12)
 
 
+def test_a_measurement_of_another_probe_is_of_something_else(bright_and_dark: Path, tmp_path: Path) -> None:
+    subjects = [
+        subject_facts(work_planned(**options_of(bright_and_dark, tmp_path, settings={**BRIEF, **changes}))[0])["recipe"]
+        for changes in ({}, {"probe.num_blocks": 1}, {"probe.num_blocks": 2}, {"probe.num_heads": 8})
+    ]
+    same = "attentive, 2 settings"
+    assert subjects == [same, same, f"{same}, num_blocks 2", f"{same}, num_heads 8"]
+
+
 def test_a_measurement_is_that_of_the_recipe_and_fits_the_run(bright_and_dark: Path, tmp_path: Path) -> None:
     options = options_of(bright_and_dark, tmp_path, settings={**BRIEF, "clip.views": 3})
     with subject_of(make_options(options), None, Silent()) as subject:

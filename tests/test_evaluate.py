@@ -62,6 +62,37 @@ def test_the_trained_probe_is_kept_and_gives_the_predictions(bright_and_dark: Pa
     assert np.allclose(again, np.stack(list(rows["probabilities"])), atol=1e-6)
 
 
+@pytest.mark.parametrize("probe", ["attentive", "vjepa1-paper"])
+def test_heads_and_blocks_are_those_that_were_asked_for(bright_and_dark: Path, tmp_path: Path, probe: str) -> None:
+    from bench.probing import load_probe
+
+    usual = {"probe.lr": 1e-5, "probe.epochs": 2, "probe.min_steps": 1}
+    settings = {**usual, "probe.num_heads": 8, "probe.num_blocks": 2}
+    record = evaluate(bright_and_dark, tmp_path, probe=probe, settings=settings)
+    (head,) = load_probe(tmp_path / "results" / record.run_id / "probe.safetensors").heads
+    assert head.num_heads == 8 and sum(name.endswith("qkv.weight") for name in head.state_dict()) == 1
+    assert {"num_blocks=2", "num_heads=8"} <= set(record.protocol.split())
+    assert (record.resolved["recipe"]["num_heads"], record.resolved["recipe"]["num_blocks"]) == (8, 2)
+    again = evaluate(bright_and_dark, tmp_path, probe=probe, settings={**settings, "probe.num_heads": 4})
+    assert again.cost.cached_clips == (36 if probe == "attentive" else 12) and not again.cost.cached_probe
+    assert again.heads[0].train_loss != record.heads[0].train_loss
+
+
+@pytest.mark.parametrize("probe", ["linear", "vjepa1-paper"])
+def test_another_normalisation_is_recorded_and_has_features_of_its_own(
+    bright_and_dark: Path, tmp_path: Path, probe: str
+) -> None:
+    settings = {"probe.lr": 1e-2, "probe.epochs": 1, "probe.min_steps": 1}
+    usual = evaluate(bright_and_dark, tmp_path, probe=probe, settings=settings)
+    other = evaluate(bright_and_dark, tmp_path, probe=probe, settings={**settings, "clip.std": [0.5, 0.5, 0.5]})
+    for split in ("train", "test"):
+        assert other.digests[f"{split}_features"] != usual.digests[f"{split}_features"]
+    assert other.cost.cached_clips == 0 and other.digests["encoder"] == usual.digests["encoder"]
+    assert other.resolved["encoder"]["input_spec"]["std"] == [0.5, 0.5, 0.5]
+    assert other.resolved["task"]["clip"]["std"] == [0.5, 0.5, 0.5] and "std" not in usual.resolved["task"]["clip"]
+    assert other.input.endswith(", std 0.5,0.5,0.5") and " std 0.5,0.5,0.5 " in f"{other.protocol} "
+
+
 def test_a_second_run_reads_the_cache_and_gives_the_same_answer(bright_and_dark: Path, tmp_path: Path) -> None:
     first, second = evaluate(bright_and_dark, tmp_path), evaluate(bright_and_dark, tmp_path)
     assert (second.cost.encoder_clips, second.cost.cached_clips) == (0, 36)

@@ -89,6 +89,8 @@ def test_several_train_views_are_drawn_at_random(plan_of: Any) -> None:
         {"settings": {"clip.fps": 4}},
         {"settings": {"clip.duration_s": 2.5}},
         {"settings": {"clip.crop": "full"}},
+        {"settings": {"probe.num_heads": 8}},
+        {"settings": {"probe.num_blocks": 2}},
         {"settings": {"clip.sampling": "random"}},
         {"limit": 2},
         {"probe": "linear"},
@@ -101,6 +103,37 @@ def test_every_other_measurement_has_another_name(plan_of: Any, options: dict[st
 @pytest.mark.parametrize("options", [{"workers": 3}, {"batch_size": 2}, {"device": "cpu"}, {"seed": 5}])
 def test_what_does_not_change_the_measurement_does_not_change_its_name(plan_of: Any, options: dict[str, Any]) -> None:
     assert plan_of(**options).protocol == plan_of().protocol
+
+
+def test_clips_are_normalised_as_the_encoder_wants_or_as_the_user_says(plan_of: Any) -> None:
+    own, plan = plan_of(), plan_of(settings={"clip.mean": [0.5, 0.5, 0.5], "clip.std": [0.5, 0.5, 1]})
+    assert own.facts.input_spec.mean == (0.485, 0.456, 0.406)
+    assert (plan.facts.input_spec.mean, plan.facts.input_spec.std) == ((0.5, 0.5, 0.5), (0.5, 0.5, 1))
+    assert plan.protocol == f"{own.protocol} mean 0.5,0.5,0.5 std 0.5,0.5,1"
+    assert plan.input_name == f"{own.input_name}, mean 0.5,0.5,0.5, std 0.5,0.5,1"
+    mean_alone = plan_of(settings={"clip.mean": [0, 0, 0]})
+    assert mean_alone.facts.input_spec.std == own.facts.input_spec.std
+    assert mean_alone.protocol == f"{own.protocol} mean 0,0,0"
+    assert {"mean", "std"} <= set(plan.task.clip.model_dump()) and not {"mean", "std"} & set(own.task.clip.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ({"clip.mean": [123.7, 116.3, 103.5]}, "mean: pixel values are divided by 255 first.*123.7"),
+        ({"clip.std": [58.4, 57.1, 57.4]}, "std: pixel values are divided by 255 first"),
+        ({"clip.std": [0, 0.2, 0.2]}, "std.*greater than 0"),
+        ({"clip.std": [0.2, float("nan"), 0.2]}, "std"),
+        ({"clip.mean": [-0.1, 0.5, 0.5]}, "mean.*greater than or equal to 0"),
+        ({"clip.mean": [0.5, 0.5]}, "mean"),
+        ({"clip.mean": [0.5, 0.5, 0.5, 0.5]}, "mean.*at most 3"),
+        ({"clip.mean": 0.5}, "mean"),
+        ({"clip.mean": [True, 0.5, 0.5]}, "mean"),
+    ],
+)
+def test_a_normalisation_that_cannot_be_meant_is_refused(plan_of: Any, setting: dict[str, Any], words: str) -> None:
+    with pytest.raises(BenchError, match=words):
+        plan_of(settings=setting)
 
 
 def test_steps_by_time_are_named(plan_of: Any) -> None:
@@ -149,7 +182,35 @@ def test_recipes_of_ones_own_keep_their_mark() -> None:
     """Records made earlier share a column with new ones; only probes of several blocks say how many."""
     own = override(load_probe_card("attentive"), "probe", {"lr": [0.5]})
     assert own_recipe_mark(own) == "#73624d"
+    assert not {"num_blocks", "num_heads"} & set(flat(own)) and not {"num_heads"} & set(own.model_dump())
     assert "num_blocks" not in flat(own) and flat(load_probe_card("vjepa2-paper"))["num_blocks"] == "4"
+
+
+def test_the_probe_has_the_heads_of_the_encoders_facts_unless_the_recipe_says_others(plan_of: Any) -> None:
+    assert (plan_of().probe_heads, plan_of(model="random:vit_large").probe_heads) == (4, 16)
+    plan = plan_of(settings={"probe.num_heads": 8, "probe.num_blocks": 2})
+    assert plan.probe_heads == 8 and plan.recipe.num_blocks == 2
+    assert plan.protocol == f"{plan_of().protocol} num_blocks=2 num_heads=8"
+    one = plan_of(probe="vjepa2-paper", settings={"probe.num_blocks": 1})
+    assert one.protocol.endswith(" num_blocks=1") and one.recipe.num_blocks == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"settings": {"probe.num_heads": 5}}, "64 channels cannot have 5 heads.*divisor of the width"),
+        ({"settings": {"probe.num_heads": 128}}, "64 channels cannot have 128 heads"),
+        ({"settings": {"probe.num_heads": 0}}, "num_heads.*greater than or equal to 1"),
+        ({"settings": {"probe.num_heads": 4.0}}, "num_heads.*integer"),
+        ({"settings": {"probe.num_heads": 4}, "probe": "linear"}, "num_heads: only attentive probes"),
+        ({"settings": {"probe.num_heads": 4}, "probe": "knn"}, "num_heads: only attentive probes"),
+        ({"settings": {"probe.num_blocks": 2}, "probe": "linear"}, "num_blocks: only attentive probes"),
+        ({"settings": {"probe.num_blocks": 0}}, "num_blocks"),
+    ],
+)
+def test_heads_and_blocks_that_a_probe_cannot_have_are_refused(plan_of: Any, options: Any, words: str) -> None:
+    with pytest.raises(BenchError, match=words):
+        plan_of(**options)
 
 
 def test_frames_that_do_not_divide_are_refused_before_anything_starts(plan_of: Any) -> None:

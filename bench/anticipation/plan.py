@@ -13,7 +13,7 @@ from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.files import cache_folder
 from bench.layers import reading
-from bench.plan import RunOptions, RunPlan, clip_plan, first_precision
+from bench.plan import RunOptions, RunPlan, check_heads, clip_plan, first_precision
 from bench.probing.actions import ActionClasses
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
@@ -86,7 +86,7 @@ def make_anticipation_plan(
             fix="give --set probe.train_views=1, or --set clip.tokens=encoder",
         )
     device = environment.choose_device(options.device)
-    return AnticipationPlan(
+    plan = AnticipationPlan(
         options=options,
         task=task,
         recipe=recipe,
@@ -99,6 +99,8 @@ def make_anticipation_plan(
         device=device,
         precision=first_precision(options, device),
     )
+    check_heads(plan, facts.embed_dim)
+    return plan
 
 
 def _check_recipe(recipe: ProbeCard) -> None:
@@ -119,7 +121,7 @@ def _check_recipe(recipe: ProbeCard) -> None:
 
 def _facts(options: RunOptions, task: TaskCard) -> EncoderFacts:
     """What is known of the encoder, or of encoder and predictor where the protocol reads both."""
-    facts = reading(describe_encoder(options.model), task.clip.layers)
+    facts = reading(describe_encoder(options.model), task.clip.layers).normalising(task.clip.mean, task.clip.std)
     clips = clip_plan(task.clip, facts, options)
     grid = facts.grid(clips.frames_per_clip, clips.size, clips.size)
     question = anticipation(task)
@@ -129,4 +131,5 @@ def _facts(options: RunOptions, task: TaskCard) -> EncoderFacts:
         what = "the predictor sees the tokens of the last layer, and clip.layers names others"
         raise BenchError(what, where=f"task {task.name}", fix="drop clip.layers, or --set clip.tokens=encoder")
     ahead = steps_ahead(question.seconds, clips.fps or 0.0, facts.tubelet_size)
-    return describe_with_predictor(options.model, grid, ahead)
+    joined = describe_with_predictor(options.model, grid, ahead)
+    return joined.normalising(task.clip.mean, task.clip.std)

@@ -63,16 +63,16 @@ def encode_actions(plan: AnticipationPlan, encoder: Encoder, reporter: Reporter)
 
 
 def load_foreseer(plan: AnticipationPlan) -> Encoder:
-    """The encoder, with its predictor where the protocol reads both, on its device, in its precision, giving the tokens
-    of the layers that the probe reads."""
+    """The encoder, with its predictor where the protocol reads both, on its device, in its precision, as the plan's
+    facts say."""
     question, clips = plan.question, plan.test_clips
     if question.tokens == "encoder":
         encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
-        return encoder.reading(plan.facts.out_layers)
+        return encoder.as_planned(plan.facts)
     grid = plan.facts.grid(clips.frames_per_clip, clips.size, clips.size)
     ahead = steps_ahead(question.seconds, clips.fps or 0.0, plan.facts.tubelet_size)
     joined = load_with_predictor(plan.options.model, grid, ahead, plan.device)
-    return joined.to(plan.device, plan.precision)
+    return joined.to(plan.device, plan.precision).as_planned(plan.facts)
 
 
 def _fit(plan: AnticipationPlan, train: SplitFeatures, reporter: Reporter) -> tuple[FittedProbe, bool]:
@@ -86,7 +86,7 @@ def _fit(plan: AnticipationPlan, train: SplitFeatures, reporter: Reporter) -> tu
         "items": _digest([train.keys, labels, video_numbers.tolist()]),
         "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
         "actions": _digest([plan.classes.sizes, plan.classes.pairs]),
-        "num_heads": plan.facts.num_heads,
+        "num_heads": plan.probe_heads,
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
     }
@@ -97,7 +97,7 @@ def _fit(plan: AnticipationPlan, train: SplitFeatures, reporter: Reporter) -> tu
             train.tokens,
             np.array(labels),
             sum(plan.classes.sizes),
-            plan.facts.num_heads,
+            plan.probe_heads,
             seed=plan.options.seed,
             device=plan.device,
             progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),

@@ -16,7 +16,15 @@ from bench.encoders import EncoderFacts, describe_encoder
 from bench.errors import BenchError
 from bench.features.space import token_bytes
 from bench.files import cache_folder
-from bench.plan import RunOptions, RunPlan, clip_plan, flat, is_measured, own_recipe_mark
+from bench.plan import (
+    RunOptions,
+    RunPlan,
+    changed_settings,
+    check_heads,
+    clip_plan,
+    is_measured,
+    own_recipe_mark,
+)
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
 
@@ -56,6 +64,7 @@ class BoxPlan(RunPlan):
         unusual += ["8-bit tokens"] if self.options.token_bits == 8 else []
         unusual += ["decord"] if clips.decoder == "decord" else []
         unusual += [clips.interpolation] if clips.interpolation != "opencv-bilinear" else []
+        unusual += self.task.clip.normalisation
         shown = "square" if clips.square else "short side"
         size = f"{clips.frames_per_clip}x{clips.short_side}px {shown}"
         return ", ".join([size, pace or f"step {clips.frame_step}", *unusual])
@@ -69,11 +78,11 @@ class BoxPlan(RunPlan):
         parts += [f"step {clip.step}"] if clip.step else []
         parts += [f"{clip.fps:g} fps"] if clip.fps else []
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
+        parts += clip.normalisation
         parts += [f"{len(self.boxes.actions)} actions"] if len(self.boxes.actions) != self.task.num_classes else []
         parts += [f"limit {self.options.limit}"] if self.options.limit else []
-        ours, usual = flat(self.recipe), flat(load_recipe(probe_of(self.options), self.task))
-        changed = [key for key in {**ours, **usual} if ours.get(key) != usual.get(key) and key != "test_boxes"]
-        return " ".join([*parts, *(f"{key}={ours.get(key)}" for key in changed)])
+        changed = changed_settings(self.recipe, load_recipe(probe_of(self.options), self.task))
+        return " ".join([*parts, *(said for said in changed if not said.startswith("test_boxes="))])
 
 
 def probe_of(options: RunOptions) -> str:
@@ -104,7 +113,7 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     precision = environment.choose_precision(options.precision, device)
     recipe = override(load_recipe(probe_of(options), task), "probe", settings)
     reading = box_reading(recipe)
-    facts = describe_encoder(options.model)
+    facts = describe_encoder(options.model).normalising(task.clip.mean, task.clip.std)
     key_frames = _key_frames(task, facts, options)
     where = local_lists(task, ListOptions(options.data, options.train, options.val), options.cache, reporter)
     boxes = _limited(read_box_splits(task, where, reading, task.clip.starts_s), options.limit)
@@ -114,7 +123,7 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
             what = f"key frame {early.sample.id} lies before second {task.clip.starts_s:g}"
             raise BenchError(what, where="--set clip.starts_s", fix="give the second at which the files begin")
     clips = clip_plan(task.clip, facts, options)
-    return BoxPlan(
+    plan = BoxPlan(
         options=options,
         task=task,
         recipe=recipe,
@@ -131,6 +140,8 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
         boxes=boxes,
         key_frames=key_frames,
     )
+    check_heads(plan, plan.box_shape[1])
+    return plan
 
 
 def class_names(boxes: BoxSplits) -> tuple[str, ...]:

@@ -57,7 +57,7 @@ def run_boxes(plan: BoxPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
-    encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
+    encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision).as_planned(plan.facts)
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
     bring_files(paths, reporter=reporter)
     contents = content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))
@@ -135,7 +135,7 @@ def _fit(plan: BoxPlan, train: BoxFeatures, reporter: Reporter) -> tuple[FittedP
         "features": train.space,
         "items": _digest([train.keys, labels.tolist(), videos]),
         "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
-        "num_heads": plan.facts.num_heads,
+        "num_heads": plan.probe_heads,
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
         "boxes": _code_digest(),
@@ -147,7 +147,7 @@ def _fit(plan: BoxPlan, train: BoxFeatures, reporter: Reporter) -> tuple[FittedP
             tokens,
             labels,
             videos,
-            plan.facts.num_heads,
+            plan.probe_heads,
             seed=plan.options.seed,
             device=plan.device,
             progress=lambda phase, done, total: reporter.stage(f"{prefix}: {phase}", done, total),

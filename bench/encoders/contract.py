@@ -90,6 +90,13 @@ class EncoderFacts:
             self.check_layers(layers)
         return replace(self, out_layers=() if tuple(layers) == self.layer_indices[-1:] else tuple(layers))
 
+    def normalising(
+        self, mean: tuple[float, float, float] | None, std: tuple[float, float, float] | None
+    ) -> EncoderFacts:
+        """These facts for clips that are normalised by other numbers than the weights' own, which stay where None."""
+        spec = self.input_spec
+        return replace(self, input_spec=replace(spec, mean=mean or spec.mean, std=std or spec.std))
+
     def check_layers(self, layers: Sequence[int]) -> None:
         """Raise BenchError unless `Encoder.layers` can be asked for these."""
         known = self.layer_indices
@@ -203,6 +210,13 @@ class Encoder:
         """The same weights as an encoder whose call gives the tokens of these layers; see `EncoderFacts.reading`."""
         other = copy(self)
         other.facts = self.facts.reading(layers)
+        return other
+
+    def as_planned(self, facts: EncoderFacts) -> Encoder:
+        """The same weights as an encoder that gives the tokens of the layers, and is shown clips normalised, that these
+        facts say; they are its own, `reading` and `normalising`."""
+        other = self.reading(facts.out_layers)
+        other.facts = other.facts.normalising(facts.input_spec.mean, facts.input_spec.std)
         return other
 
     def compiled(self, batch_size: int) -> Encoder:

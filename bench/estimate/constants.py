@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from bench.cards import load_recipe
 from bench.errors import BenchError
 from bench.estimate.counts import PartName
 from bench.plan import RunPlan
@@ -105,9 +106,18 @@ def subject_facts(plan: RunPlan) -> dict[str, str]:
         "model": plan.facts.name,
         "input": plan.input_name,
         "clips": f"{clips.num_segments}x{clips.views}",
-        "recipe": f"{plan.recipe.name}, {plan.recipe.num_settings} settings",
+        "recipe": ", ".join([plan.recipe.name, f"{plan.recipe.num_settings} settings", *_other_form(plan)]),
         "training clips": f"{plan.draws('train')}, augmentation {plan.recipe.augmentation}",
     }
+
+
+def _other_form(plan: RunPlan) -> list[str]:
+    """Blocks and heads of the probe, where they are not as its card says."""
+    card = load_recipe(plan.options.probe, plan.task)
+    names = ("num_blocks", "num_heads")
+    return [
+        f"{name} {getattr(plan.recipe, name)}" for name in names if getattr(plan.recipe, name) != getattr(card, name)
+    ]
 
 
 def read_measurement(path: Path, plan: RunPlan) -> Constants:

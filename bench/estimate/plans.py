@@ -44,7 +44,7 @@ class Subject:
             model = vjepa.VisionTransformer(config)
             vjepa.init_untrained(model, seed=0)
             encoder = Encoder(vjepa_facts(card.name, config), model)
-        return encoder.to(self.plan.device, self.plan.precision).reading(self.plan.facts.out_layers)
+        return encoder.to(self.plan.device, self.plan.precision).as_planned(self.plan.facts)
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def _train(plan: RunPlan, source: TokenSource, size: int) -> tuple[FittedProbe, 
         source,
         labels,
         C,
-        plan.facts.num_heads,
+        plan.probe_heads,
         seed=plan.options.seed,
         device=plan.device,
         progress=lambda phase, *_: stamps.setdefault(phase, []).append(_now(plan.device)),
@@ -192,7 +192,7 @@ def _score_seconds(plan: RunPlan, source: TokenSource, predicting: Constant) -> 
     sweep = attentive.AttentiveSweep(
         initial,
         plan.recipe.num_settings,
-        plan.facts.num_heads,
+        plan.probe_heads,
         norm_eps=None if normalised(plan) else attentive.NORM_EPS,
     )
     rows = np.arange(source.num_samples)

@@ -152,5 +152,5 @@ def check_heads(embed_dim: int, num_heads: int) -> None:
     if num_heads < 1 or embed_dim % num_heads:
         raise BenchError(
             f"a probe of {embed_dim} channels cannot have {num_heads} heads",
-            fix="give a divisor of the width",
+            fix="give a divisor of the width as num_heads",
         )

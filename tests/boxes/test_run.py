@@ -20,6 +20,7 @@ from bench.boxes import extract
 from bench.errors import BenchError
 from bench.forecast import forecast
 from bench.plan import make_options, make_plan
+from bench.probing import load_probe
 from bench.report.gather import gather
 from bench.report.page import to_page
 from bench.scores.choice import Choice
@@ -156,6 +157,22 @@ def test_the_papers_recipe_runs(films: Path) -> None:
     assert record.scores[0].n == 20 and "limit 20" in record.protocol
 
 
+def test_probes_of_boxes_have_the_heads_that_were_asked_for(films: Path, record: Record) -> None:
+    settings = {**SHORT, "probe.lr": 1e-3, "probe.min_steps": 1, "probe.epochs": 1, "probe.num_heads": 8}
+    eight = evaluate(films, settings=settings)
+    assert " num_heads=8 " in eight.protocol and eight.cost.encoder_clips == 0
+    assert load_probe(films / "results" / eight.run_id / "probe.safetensors").heads[0].num_heads == 8
+    assert load_probe(films / "results" / record.run_id / "probe.safetensors").heads[0].num_heads == 4
+
+
+def test_key_frames_are_normalised_as_the_user_says(films: Path, record: Record) -> None:
+    settings = {**SHORT, "probe.lr": 1e-3, "probe.min_steps": 1, "probe.epochs": 1, "clip.mean": [0, 0, 0]}
+    other = evaluate(films, settings=settings)
+    assert " mean 0,0,0 " in other.protocol and other.input.endswith(", mean 0,0,0")
+    assert other.cost.encoder_clips > 0, "the features of the usual normalisation are not its own"
+    assert other.digests["test_features"] != record.digests["test_features"]
+
+
 def test_key_frames_that_cannot_be_read_are_counted(films: Path, tmp_path: Path) -> None:
     shutil.copytree(films / "data", tmp_path / "data")
     (tmp_path / "data" / "trainval" / "val03.mp4").write_bytes(b"no film")
@@ -177,6 +194,9 @@ def test_key_frames_that_cannot_be_read_are_counted(films: Path, tmp_path: Path)
         ({"labels": "10%"}, "--labels is for tasks of whole clips"),
         ({"settings": {"clip.layers": 1}}, "clip.layers .* means nothing"),
         ({"settings": {"clip.views": 3}}, "clip.views 3 means nothing"),
+        ({"settings": {"probe.num_heads": 5}}, "64 channels cannot have 5 heads"),
+        ({"settings": {"probe.num_heads": 4}, "probe": "ava-paper"}, "num_heads: only attentive"),
+        ({"settings": {"probe.num_blocks": 2}}, "one-block attentive probes"),
         ({"settings": {"clip.starts_s": 903}}, "lies before second 903"),
         ({"settings": {**SHORT, "clip.resolution": 18}}, "do not divide into patches"),
         ({"data": None}, "task ava needs your data"),

@@ -53,6 +53,20 @@ def test_tokens_are_those_of_a_plain_loop(tmp_path: Path, videos: list[VideoItem
     assert (done.encoded_clips, done.cached_clips, done.failures) == (5, 0, {})
 
 
+def test_clips_are_normalised_as_the_plan_says(tmp_path: Path, videos: list[VideoItem]) -> None:
+    own = load_encoder("pixels")
+    mean, std = (0.5, 0.4, 0.3), (0.5, 1.0, 0.25)
+    encoder = own.as_planned(own.facts.normalising(mean, std))
+    store, _ = run(tmp_path, videos[:1], encoder=encoder)
+    clip = views.test_views(read_frames(videos[0].path, range(8)), 16, 1, mean=mean, std=std, short_side=16)
+    found = torch.from_numpy(store.item(item_key(videos[0]))[0].copy()).float()
+    assert torch.allclose(found, own(clip)[0], atol=4e-3)
+    fields = feature_fields(encoder, PLAN)
+    assert (fields["mean"], fields["std"]) == (mean, std) and fields != feature_fields(own, PLAN)
+    same = own.facts.normalising(own.input_spec.mean, None)
+    assert feature_fields(own.as_planned(same), PLAN) == feature_fields(own, PLAN)
+
+
 def test_segments_are_joined_in_order_and_views_kept_apart(tmp_path: Path, videos: list[VideoItem]) -> None:
     """protocol.md 4.3: the tokens of the K clips of a view follow each other."""
     plan = ClipPlan(
