@@ -226,11 +226,12 @@ def _outcome(job: ProbeJob, parent: _Messenger) -> Outcome | _Bug:
 def open_inputs(job: ProbeJob) -> Inputs:
     """What a job's probe is trained and tested on, from the cache."""
     cache, held = job.plan.cache, job.held_out
-    return Inputs(
+    return Inputs.of(
+        job.plan,
         open_features(cache, job.train_space, job.train_items),
         HeldOut(held.rows, held.readable, open_features(cache, held.space, held.items)) if held else None,
         open_features(cache, job.test_space, job.test_items),
-        tuple(open_inputs(part) for part in job.controls),
+        (open_inputs(part) for part in job.controls),
     )
 
 

@@ -59,10 +59,10 @@ def forecast(plan: RunPlan) -> Forecast:
         return _forecast_boxes(plan)
     train, test = plan.splits.train, plan.splits.test
     orders = 1 + len(other_orders(plan))
-    segments = orders * plan.test_clips.num_segments
-    cached, streamed = _train_draws(plan)
-    cached_clips = (cached + len(test) * plan.test_clips.views) * segments
-    clips = cached_clips + streamed * segments
+    cached, held_out, streamed = _train_draws(plan)
+    segments, of_training = plan.test_clips.num_segments, plan.train_clips.num_segments
+    cached_clips = orders * (cached * of_training + (held_out + len(test) * plan.test_clips.views) * segments)
+    clips = cached_clips + orders * streamed * of_training
     num_bytes = cached_clips * plan.clip_tokens * token_bytes(plan.facts.embed_dim, plan.options.token_bits)
     files = look_for_files(plan)
     refuse_missing(plan, files)
@@ -83,7 +83,7 @@ def forecast(plan: RunPlan) -> Forecast:
         tokens=clips * plan.clip_tokens,
         feature_bytes=num_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * orders * (cached + streamed + len(test)) / max(1, workers),
+        decode_s=seconds * orders * (cached + held_out + streamed + len(test)) / max(1, workers),
         encode_s=clips
         * plan.facts.flops(plan.clip_tokens)
         / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),
@@ -121,14 +121,14 @@ def _forecast_boxes(plan: BoxPlan) -> Forecast:
     )
 
 
-def _train_draws(plan: RunPlan) -> tuple[int, int]:
-    """How often training samples are decoded and encoded: for the cache, and while a probe is trained."""
+def _train_draws(plan: RunPlan) -> tuple[int, int, int]:
+    """How often training samples are decoded and encoded: for the cache, to choose on, and while a probe is trained."""
     recipe, count = plan.recipe, len(plan.splits.train)
     held_out = round(recipe.hold_out.held_out * count) if recipe.hold_out and plan.held_out_clips else 0
     if not recipe.streaming or plan.given:
-        return count * plan.draws("train") + held_out, 0
+        return count * plan.draws("train"), held_out, 0
     together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)
-    return held_out, num_streamed(recipe, count, num_passes=math.ceil(recipe.num_settings / together))
+    return 0, held_out, num_streamed(recipe, count, num_passes=math.ceil(recipe.num_settings / together))
 
 
 def _decode_seconds(samples: Sequence[Sample], clips: Plan) -> float:

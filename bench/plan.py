@@ -152,6 +152,11 @@ class RunPlan:
         return self.given.name if self.given else self.recipe.name
 
     @property
+    def clips_apart(self) -> int:
+        """Clips of a test view that a probe classifies one by one; 1 where it reads the tokens of all jointly."""
+        return 1 if self.task.clip.attend_across_segments else self.test_clips.num_segments
+
+    @property
     def probe_heads(self) -> int:
         """Attention heads of an attentive probe: as its recipe says, or else the encoder."""
         return self.recipe.num_heads or self.facts.num_heads
@@ -193,6 +198,7 @@ class RunPlan:
         recipe = f"{self.recipe.name}/{self.recipe.version}{own_recipe_mark(load_probe_card(self.options.probe))}"
         parts = [self.given.name if self.given else recipe]
         parts += ["image"] if self.task.media == "image" else [f"{clip.segments}x{clip.views}", clip.sampling]
+        parts += [] if clip.attend_across_segments else ["clips apart"]
         parts += [f"step {clip.step}"] if clip.step else []
         parts += [f"{clip.fps:g} fps"] if clip.fps else []
         parts += [f"{clip.duration_s:g} s clips"] if clip.duration_s else []
@@ -292,13 +298,14 @@ def make_plan(
     given = _given(options, task, splits, facts, test_clips)
     augmented = recipe.augmentation == "official"
     one_view = clip_plan(task.clip.model_copy(update={"views": 1}), facts, options, task.media)
+    trained_on = one_view if task.clip.attend_across_segments else replace_fields(one_view, num_segments=1)
     plan = RunPlan(
         options=options,
         task=task,
         recipe=recipe,
         facts=facts,
         splits=splits,
-        train_clips=_augmented(task, one_view) if augmented else _still(task, recipe, one_view),
+        train_clips=_augmented(task, trained_on) if augmented else _still(task, recipe, trained_on),
         held_out_clips=one_view if recipe.hold_out and (augmented or recipe.streaming) else None,
         test_clips=test_clips,
         cache=cache,
@@ -333,7 +340,7 @@ def _given(
         clip={
             "frames": facts.shown_frames(clips.frames_per_clip),
             "step": "by time" if clips.fps or clips.duration_s else clips.frame_step,
-            "segments": clips.num_segments,
+            "segments": clips.num_segments if task.clip.attend_across_segments else 1,
             "resolution": clips.size,
         },
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from bench.encoders import Encoder
 from bench.features.split import SplitFeatures
 from bench.plan import RunPlan
-from bench.probing.source import HeldOut, TokenSource
+from bench.probing.source import HeldOut, SingleClips, TokenSource
 from bench.probing.split import Rows
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe
@@ -63,6 +64,20 @@ class Inputs:
     controls: tuple[Inputs, ...] = ()
     """Of the controls, in the order of the job's."""
 
+    @staticmethod
+    def of(
+        plan: RunPlan,
+        train: TokenSource | TokenStream | None,
+        held_out: HeldOut | None,
+        test: TokenSource,
+        controls: Iterable[Inputs] = (),
+    ) -> Inputs:
+        """The tokens of a plan's splits as its probe reads them: all segments of a view jointly, or one by one."""
+        if plan.clips_apart > 1:
+            test = SingleClips(test, plan.clips_apart)
+            held_out = replace(held_out, tokens=SingleClips(held_out.tokens, plan.clips_apart)) if held_out else None
+        return Inputs(train, held_out, test, tuple(controls))
+
 
 @dataclass(frozen=True)
 class HeldOutFeatures:
@@ -92,11 +107,12 @@ class Prepared:
     def inputs(self) -> Inputs:
         """What the probe is trained and tested on."""
         held = self.held_out
-        return Inputs(
+        return Inputs.of(
+            self.plan,
             self.train.tokens if self.train else None,
             HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
             self.test.tokens,
-            tuple(part.inputs for part in self.controls),
+            (part.inputs for part in self.controls),
         )
 
     @property

@@ -53,7 +53,10 @@ class ClipProtocol(CardPart):
     duration_s: Positive | None = None
     """Instead of `step`: seconds that a clip spans."""
     segments: int = Field(default=1, ge=1)
-    """Clips spread over the video; their tokens are attended jointly."""
+    """Clips spread over the video."""
+    attend_across_segments: Annotated[bool, Field(strict=True)] = True
+    """Whether a probe reads the tokens of all segments jointly. Otherwise it is trained on one clip of a video, and
+    classifies each segment at test on its own; their probabilities are averaged (protocol.md 3.2, 4.3)."""
     views: AtLeastOne = 1
     """Spatial crops of each clip at test, spread along the long side; their probabilities are averaged. Training uses
     one."""
@@ -89,15 +92,17 @@ class ClipProtocol(CardPart):
         return value
 
     @model_validator(mode="after")
-    def _one_pace(self) -> ClipProtocol:
+    def _fields_fit_each_other(self) -> ClipProtocol:
         given = [name for name in ("step", "fps", "duration_s") if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(f"{' and '.join(given)} exclude each other: leave one, set the others to null")
+        if not self.attend_across_segments and self.segments == 1:
+            raise ValueError("attend_across_segments: false means nothing for one segment, give clip.segments too")
         return self
 
     @model_serializer(mode="wrap")
     def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, serialise(self), "mean", "std")
+        return without_usual(self, serialise(self), "attend_across_segments", "mean", "std")
 
     @property
     def normalisation(self) -> list[str]:

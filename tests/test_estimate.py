@@ -159,12 +159,22 @@ def work_planned(**options: Any) -> tuple[RunPlan, Work]:
         {},
         {"settings": {**BRIEF, "clip.segments": 2, "clip.views": 3}},
         {"settings": {**BRIEF, "clip.segments": 3, "clip.views": 2}},
+        {"settings": {**BRIEF, "clip.segments": 3, "clip.attend_across_segments": False}},
         {"settings": {**BRIEF, "probe.train_views": 2, "probe.augmentation": "official"}},
         {"controls": "shuffled,static"},
         {"probe": "vjepa1-paper", "settings": {"probe.epochs": 2}},
         {"probe": "linear", "settings": {"probe.min_steps": 20}},
     ],
-    ids=["default", "segments and views", "two views", "cached views", "controls", "streaming", "linear"],
+    ids=[
+        "default",
+        "segments and views",
+        "two views",
+        "clips apart",
+        "cached views",
+        "controls",
+        "streaming",
+        "linear",
+    ],
 )
 def test_clips_and_bytes_are_those_of_the_run(bright_and_dark: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     # The folder's broken file is left out: what cannot be read is not known before.
@@ -198,6 +208,15 @@ def test_without_data_and_weights_the_cards_tell_the_counts(tmp_path: Path) -> N
     assert (sweep.settings, sweep.samples, sweep.steps) == (20, 168_913 - 33_783, 20 * 528)
     assert (refit.settings, refit.samples, refit.steps) == (1, 168_913, 20 * 660)
     assert len(plan.splits.class_names) == 174
+
+
+def test_clips_apart_are_read_one_by_one(tmp_path: Path) -> None:
+    options = {"task": "ssv2", "model": "vjepa-vitl16", "cache": tmp_path, "device": "cpu"}
+    plan, jointly = work_planned(**options)
+    apart_plan, apart = work_planned(**options, settings={"clip.attend_across_segments": False})
+    assert (apart.predicted, apart.sample_tokens) == (2 * jointly.predicted, jointly.sample_tokens // 2)
+    assert [part.clips_per_video for part in apart.parts] == [1, 6]
+    assert subject_facts(apart_plan)["clips"] == f"{subject_facts(plan)['clips']} apart" == "2x3 apart"
 
 
 def test_a_made_clip_is_as_the_facts_say(tmp_path: Path) -> None:

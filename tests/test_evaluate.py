@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 import bench
 from bench import BenchError
+from bench.features.contents import content_ids
 from bench.scores.records import read_record
 
 SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
@@ -51,8 +53,6 @@ def test_the_trained_probe_is_kept_and_gives_the_predictions(bright_and_dark: Pa
     probe = load_probe(tmp_path / "results" / record.run_id / "probe.safetensors")
     space = tmp_path / "cache" / "features" / record.digests["test_features"]
     store = Store(tmp_path / "cache", json.loads((space / "space.json").read_text()))
-    from bench.features.contents import content_ids
-
     rows = pd.read_parquet(tmp_path / "results" / record.run_id / "predictions.parquet")
     paths = [str(bright_and_dark / sample) for sample in rows["sample"]]
     ids = content_ids(tmp_path / "cache", paths)
@@ -138,6 +138,56 @@ def test_any_number_of_views_is_encoded_and_named(bright_and_dark: Path, tmp_pat
     record = evaluate(bright_and_dark, tmp_path, settings={**SHORT, "clip.views": views})
     assert record.cost.encoder_clips == 24 + 12 * views and f" 1x{views} " in record.protocol
     assert record.scores[0].value == 100
+
+
+APART = {"clip.segments": 2, "clip.views": 3, "clip.frames": 4, "clip.attend_across_segments": False}
+
+
+@pytest.mark.parametrize(
+    ("probe", "settings", "clips"),
+    [
+        ("attentive", {}, 24),
+        ("attentive", {"probe.augmentation": "official", "probe.train_views": 2}, 24 * 2 + 5 * 2),
+        ("linear", {}, 24),
+        ("vjepa1-paper", {"probe.epochs": 2, "probe.min_steps": 1}, 24 * 2),
+    ],
+    ids=["cached", "chosen on other clips", "linear", "streamed"],
+)
+def test_segments_can_be_classified_one_by_one(
+    bright_and_dark: Path, tmp_path: Path, probe: str, settings: dict[str, Any], clips: int
+) -> None:
+    """protocol.md 3.2, 4.3: trained on one clip of a video; at test the softmax is averaged over clips and views."""
+    from bench.crew import open_features
+    from bench.probing import load_probe
+
+    settings = {"probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01, "probe.min_steps": 20, **settings}
+    settings |= {"probe.lr": 1e-3} if probe == "vjepa1-paper" else {}
+    record = evaluate(bright_and_dark, tmp_path, probe=probe, settings={**settings, **APART})
+    assert record.cost.encoder_clips == clips + 12 * 2 * 3 and " 2x3 center clips apart" in record.protocol
+    train, test = record.resolved["train_clips"], record.resolved["test_clips"]
+    assert (train["num_segments"], test["num_segments"]) == (1, 2)
+
+    folder = tmp_path / "results" / record.run_id
+    space, cache = record.digests["test_features"], tmp_path / "cache"
+    rows = pd.read_parquet(folder / "predictions.parquet")
+    ids = content_ids(cache, [str(bright_and_dark / sample) for sample in rows["sample"]])
+    tokens = open_features(cache, space, [[f"{ids[str(bright_and_dark / sample)]}/0"] for sample in rows["sample"]])
+    (head,) = load_probe(folder / "probe.safetensors").heads
+    each = [
+        head(clip.float()).softmax(dim=-1)
+        for view in range(3)
+        for clip in tokens.read(np.arange(12), view).chunk(2, dim=1)
+    ]
+    np.testing.assert_allclose(np.stack(rows["probabilities"]), torch.stack(each).mean(0).numpy(), atol=1e-5)
+
+    if probe == "linear":
+        given = evaluate(bright_and_dark, tmp_path, probe_weights=folder / "probe.safetensors", settings=APART)
+        again = pd.read_parquet(tmp_path / "results" / given.run_id / "predictions.parquet")
+        pd.testing.assert_frame_equal(rows, again)
+        jointly = {**settings, **APART, "clip.attend_across_segments": True}
+        record = evaluate(bright_and_dark, tmp_path, probe=probe, settings=jointly)
+        assert record.cost.cached_clips == 12 * 2 * 3, "the encoder sees the same test clips"
+        assert "apart" not in record.protocol and "attend_across_segments" not in record.resolved["task"]["clip"]
 
 
 def test_unreadable_samples_are_listed_and_never_replaced(bright_and_dark: Path, tmp_path: Path) -> None:

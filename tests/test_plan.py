@@ -85,6 +85,7 @@ def test_several_train_views_are_drawn_at_random(plan_of: Any) -> None:
         {"settings": {"probe.lr": 1e-3}},
         {"settings": {"clip.segments": 2}},
         {"settings": {"clip.views": 3}},
+        {"settings": {"clip.segments": 2, "clip.attend_across_segments": False}},
         {"settings": {"clip.step": 2}},
         {"settings": {"clip.fps": 4}},
         {"settings": {"clip.duration_s": 2.5}},
@@ -134,6 +135,24 @@ def test_clips_are_normalised_as_the_encoder_wants_or_as_the_user_says(plan_of: 
 def test_a_normalisation_that_cannot_be_meant_is_refused(plan_of: Any, setting: dict[str, Any], words: str) -> None:
     with pytest.raises(BenchError, match=words):
         plan_of(settings=setting)
+
+
+def test_segments_that_are_classified_one_by_one_are_trained_on_as_one_clip(plan_of: Any) -> None:
+    settings = {"clip.segments": 4, "clip.views": 2, "clip.attend_across_segments": False}
+    plan = plan_of(settings=settings)
+    assert (plan.train_clips.num_segments, plan.test_clips.num_segments, plan.clips_apart) == (1, 4, 4)
+    assert plan.held_out_clips is None and plan.protocol.endswith(" 4x2 center clips apart")
+    streamed = plan_of(probe="vjepa2-paper", settings=settings)
+    assert (streamed.train_clips.num_segments, streamed.held_out_clips.num_segments) == (1, 4)
+    jointly = plan_of(settings={**settings, "clip.attend_across_segments": True})
+    assert (jointly.train_clips.num_segments, jointly.clips_apart) == (4, 1)
+    assert jointly.protocol == plan_of(settings={"clip.segments": 4, "clip.views": 2}).protocol
+
+
+@pytest.mark.parametrize("value", [{"clip.attend_across_segments": wrong} for wrong in (False, 0)])
+def test_one_segment_has_nothing_to_be_apart_from(plan_of: Any, value: dict[str, Any]) -> None:
+    with pytest.raises(BenchError, match="attend_across_segments"):
+        plan_of(settings=value)
 
 
 def test_steps_by_time_are_named(plan_of: Any) -> None:

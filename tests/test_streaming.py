@@ -237,6 +237,15 @@ def test_a_forecast_counts_every_epoch_and_no_training_cache(plan_of: Any) -> No
     assert forecast(plan_of(probe="attentive", settings=views)).clips == 4 * 24 + 5 + 12
 
 
+def test_a_forecast_of_clips_apart_counts_one_training_clip(plan_of: Any) -> None:
+    apart = {"clip.segments": 2, "clip.attend_across_segments": False}
+    clip = plan_of(settings=apart).clip_tokens
+    cached = forecast(plan_of(probe="attentive", settings=apart))
+    assert cached.clips == 24 + 12 * 2 and cached.feature_bytes == cached.clips * clip * 64 * 2
+    streamed = forecast(plan_of(probe="vjepa2-paper", settings=apart))
+    assert streamed.clips == 20 * 22 + (2 + 12) * 2 and streamed.feature_bytes == (2 + 12) * 2 * clip * 64 * 2
+
+
 def test_protocols_say_how_training_clips_come_about(plan_of: Any) -> None:
     assert plan_of(settings={}).protocol == "vjepa1-paper/3 1x1 center"
     cached = plan_of(settings={"probe.streaming": False, "probe.train_views": 8})

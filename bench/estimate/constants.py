@@ -105,7 +105,7 @@ def subject_facts(plan: RunPlan) -> dict[str, str]:
         "task": plan.task.name,
         "model": plan.facts.name,
         "input": plan.input_name,
-        "clips": f"{clips.num_segments}x{clips.views}",
+        "clips": f"{clips.num_segments}x{clips.views}{'' if plan.task.clip.attend_across_segments else ' apart'}",
         "recipe": ", ".join([plan.recipe.name, f"{plan.recipe.num_settings} settings", *_other_form(plan)]),
         "training clips": f"{plan.draws('train')}, augmentation {plan.recipe.augmentation}",
     }

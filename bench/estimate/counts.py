@@ -59,7 +59,7 @@ class Work:
     parts: tuple[Part, ...]
     trainings: tuple[Training, ...]
     predicted: int
-    """Test samples, times their views, that a trained probe looks at."""
+    """Test samples, times their views, or clips where these are classified apart, that a trained probe looks at."""
     pooled: int
     """Samples, times their views, whose tokens are read once before a training on their means or normalised."""
     clip_tokens: int
@@ -111,7 +111,7 @@ def work_of(plan: RunPlan) -> Work:
         for draw in range(DRAWS)
     ]
     trainings = [training for job in jobs for training in _trainings(plan, job)]
-    test_views = len(plan.splits.test) * plan.test_clips.views
+    test_views = len(plan.splits.test) * plan.test_clips.views * plan.clips_apart
     samples = (*plan.splits.train, *plan.splits.test)
     whole = plan.recipe.kind != "attentive" or normalised(plan)
     return Work(
@@ -121,7 +121,7 @@ def work_of(plan: RunPlan) -> Work:
         predicted=test_views * (len(jobs) + orders - 1),
         pooled=sum(len(job) for job in jobs) * plan.draws("train") if whole else 0,
         clip_tokens=plan.clip_tokens,
-        segments=plan.test_clips.num_segments,
+        segments=plan.train_clips.num_segments,
         embed_dim=plan.facts.embed_dim,
         files=len({sample.path for sample in samples}) if plan.options.data else len(samples),
     )
@@ -131,7 +131,7 @@ def normalised(plan: RunPlan) -> bool:
     """Whether the training tokens are normalised beforehand and kept in memory."""
     from bench.probing.train import normalised_beforehand
 
-    values = plan.draws("train") * len(plan.splits.train) * plan.clip_tokens * plan.test_clips.num_segments
+    values = plan.draws("train") * len(plan.splits.train) * plan.clip_tokens * plan.train_clips.num_segments
     return not plan.recipe.streaming and normalised_beforehand(
         plan.recipe, len(plan.splits.train), values * plan.facts.embed_dim, plan.device
     )
@@ -164,10 +164,10 @@ def _trainings(plan: RunPlan, labels: Rows) -> list[Training]:
     if recipe.selection is None:
         return [training(1, len(labels), 0)]
     if recipe.hold_out is None:
-        rest, scored = labels, len(plan.splits.test) * plan.test_clips.views
+        rest, scored = labels, len(plan.splits.test) * plan.test_clips.views * plan.clips_apart
     else:
         rest, held_out = stratified_split(labels, recipe.hold_out.held_out, seed=plan.options.seed)
-        scored = len(held_out) * (1 if plan.held_out_clips else plan.draws("train"))
+        scored = len(held_out) * (plan.clips_apart if plan.held_out_clips else plan.draws("train"))
     together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)
     sizes = [min(together, recipe.num_settings - first) for first in range(0, recipe.num_settings, together)]
     refit = [training(1, len(labels), 0)] if recipe.hold_out and recipe.hold_out.refit else []

@@ -54,6 +54,30 @@ class TestSamples:
     labels: Rows
 
 
+class SingleClips:
+    """K clips of every view as K views of one clip each: views [V, b, K * N, D] become [V * K, b, N, D].
+
+    A TokenSource. Probabilities are averaged over views, so each clip is classified on its own (protocol.md 4.3).
+    """
+
+    def __init__(self, source: TokenSource, num_clips: int) -> None:
+        self._source, self._num_clips = source, num_clips
+        self.num_samples, self.embed_dim = source.num_samples, source.embed_dim
+        self.num_views, self.num_tokens = source.num_views * num_clips, source.num_tokens // num_clips
+        self._rows: Rows | None = None
+        self._view = -1
+        self._tokens: Tensor | None = None
+
+    def read(self, rows: Rows, view: int) -> Tensor:
+        """Tokens [b, N, D] of one clip of these samples."""
+        whole, clip = divmod(view, self._num_clips)
+        # The clips of the same samples are asked for one after another, and lie in the same place: it is read once.
+        if self._tokens is None or self._view != whole or self._rows is not rows:
+            self._tokens, self._view, self._rows = self._source.read(rows, whole), whole, rows
+        # A copy of their own: matrix products may round by how their operands lie in memory.
+        return self._tokens[:, clip * self.num_tokens : (clip + 1) * self.num_tokens].contiguous()
+
+
 class NormalisedTokens:
     """The tokens of a small split with zero mean and unit variance, read once and kept: [views, samples, N, D] float32.
 

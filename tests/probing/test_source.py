@@ -1,4 +1,4 @@
-"""Tokens that are normalised beforehand change nothing but the time that a training takes."""
+"""Sources that stand between the cache and a probe change nothing but how, and how fast, tokens are read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from probing.sources import ArraySource, learnable
 from bench.cards import load_probe_card, override
 from bench.probing import kernels, train
 from bench.probing.attentive import NORM_EPS
-from bench.probing.source import NormalisedTokens
+from bench.probing.source import NormalisedTokens, SingleClips
 
 
 def test_tokens_are_normalised_as_in_a_batch() -> None:
@@ -40,3 +40,15 @@ def test_a_training_is_the_same_bit_by_bit(monkeypatch: pytest.MonkeyPatch, chun
     assert kept.heads == read.heads
     for name, weight in kept.probe.state_dict().items():
         assert torch.equal(weight, read.probe.state_dict()[name])
+
+
+def test_single_clips_are_the_parts_of_a_view_and_each_view_is_read_once() -> None:
+    source = ArraySource(torch.arange(2 * 5 * 6 * 3, dtype=torch.float32).view(2, 5, 6, 3))
+    apart, rows = SingleClips(source, 3), np.array([4, 1])
+    assert (apart.num_samples, apart.num_views, apart.num_tokens, apart.embed_dim) == (5, 6, 2, 3)
+    read = [apart.read(rows, view) for view in range(6)]
+    expected = [clip for view in range(2) for clip in source.tokens[view, [4, 1]].chunk(3, dim=1)]
+    assert all(torch.equal(*pair) for pair in zip(read, expected, strict=True))
+    assert source.seen == [(0, 4, 1), (1, 4, 1)]
+    other = np.array([0])
+    assert torch.equal(apart.read(other, 5), source.tokens[1, :1, 4:])
