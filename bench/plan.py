@@ -322,7 +322,7 @@ def make_plan(
 def check_heads(plan: RunPlan, width: int) -> None:
     """Raise BenchError where an attentive probe that is to be trained cannot have its heads on tokens of this width."""
     if plan.recipe.kind == "attentive" and plan.given is None:
-        attentive.check_heads(width, plan.probe_heads)
+        attentive.check_heads(width, plan.probe_heads, where=f"model {plan.facts.name}")
 
 
 def _given(

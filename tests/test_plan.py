@@ -142,7 +142,7 @@ def test_segments_that_are_classified_one_by_one_are_trained_on_as_one_clip(plan
     plan = plan_of(settings=settings)
     assert (plan.train_clips.num_segments, plan.test_clips.num_segments, plan.clips_apart) == (1, 4, 4)
     assert plan.held_out_clips is None and plan.protocol.endswith(" 4x2 center clips apart")
-    streamed = plan_of(probe="vjepa2-paper", settings=settings)
+    streamed = plan_of(probe="vjepa2", settings=settings)
     assert (streamed.train_clips.num_segments, streamed.held_out_clips.num_segments) == (1, 4)
     jointly = plan_of(settings={**settings, "clip.attend_across_segments": True})
     assert (jointly.train_clips.num_segments, jointly.clips_apart) == (4, 1)
@@ -217,7 +217,10 @@ def test_the_probe_has_the_heads_of_the_encoders_facts_unless_the_recipe_says_ot
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"settings": {"probe.num_heads": 5}}, "64 channels cannot have 5 heads.*divisor of the width"),
+        (
+            {"settings": {"probe.num_heads": 5}},
+            "^model random: a probe of 64 channels cannot have 5 heads.*divisor of the width",
+        ),
         ({"settings": {"probe.num_heads": 128}}, "64 channels cannot have 128 heads"),
         ({"settings": {"probe.num_heads": 0}}, "num_heads.*greater than or equal to 1"),
         ({"settings": {"probe.num_heads": 4.0}}, "num_heads.*integer"),

@@ -242,7 +242,7 @@ def test_a_forecast_of_clips_apart_counts_one_training_clip(plan_of: Any) -> Non
     clip = plan_of(settings=apart).clip_tokens
     cached = forecast(plan_of(probe="attentive", settings=apart))
     assert cached.clips == 24 + 12 * 2 and cached.feature_bytes == cached.clips * clip * 64 * 2
-    streamed = forecast(plan_of(probe="vjepa2-paper", settings=apart))
+    streamed = forecast(plan_of(probe="vjepa2", settings=apart))
     assert streamed.clips == 20 * 22 + (2 + 12) * 2 and streamed.feature_bytes == (2 + 12) * 2 * clip * 64 * 2
 
 

@@ -147,10 +147,11 @@ class AttentiveProbe(nn.Module):
         return attentive_logits(weights, tokens, self.num_heads)[0]
 
 
-def check_heads(embed_dim: int, num_heads: int) -> None:
+def check_heads(embed_dim: int, num_heads: int, *, where: str | None = None) -> None:
     """Raise BenchError where the width does not divide into this many heads."""
     if num_heads < 1 or embed_dim % num_heads:
         raise BenchError(
             f"a probe of {embed_dim} channels cannot have {num_heads} heads",
+            where=where,
             fix="give a divisor of the width as num_heads",
         )
