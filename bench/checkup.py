@@ -7,7 +7,7 @@ from torch import Tensor
 
 from bench.doctor import Check
 from bench.encoders import Encoder, known_clips
-from bench.encoders.contract import weights_digest
+from bench.encoders.contract import describe_weights, weights_digest
 from bench.encoders.known_input import known_digest
 from bench.errors import BenchError
 
@@ -23,7 +23,7 @@ def examine_encoder(encoder: Encoder) -> list[Check]:
     Nothing raises: what the encoder does not keep is a check that is not ok.
     """
     clips = known_clips(encoder.input_spec)
-    checks = [_weights(encoder), _eval_mode(encoder), _gradients(encoder)]
+    checks = [_weights(encoder), *_file(encoder), _eval_mode(encoder), _gradients(encoder)]
     try:
         tokens = encoder(clips)
     except BenchError as error:
@@ -51,6 +51,14 @@ def _weights(encoder: Encoder) -> Check:
         divides,
         f"{encoder.name}: {parameters:,} parameters, width {facts.embed_dim}, weights digest {encoder.digest[:16]}",
         "" if divides else f"num_heads {facts.num_heads} must divide the width: probes get as many heads",
+    )
+
+
+def _file(encoder: Encoder) -> list[Check]:
+    """What was read of a file of weights, a line for each thing that a reader of its scores must know."""
+    read = encoder.facts.weights
+    return (
+        [Check("file", True, describe_weights(read)), *(Check("note", True, n) for n in read["notes"])] if read else []
     )
 
 

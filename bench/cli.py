@@ -28,6 +28,7 @@ from bench.options import (
     Data,
     Decoder,
     Device,
+    EncoderSettings,
     Json,
     Labels,
     Limit,
@@ -272,20 +273,24 @@ def probes(as_json: Json = False) -> None:
 @app.command(epilog="Example: bench doctor --model timm:convnext_tiny+untrained")
 def doctor(
     model: Annotated[str | None, typer.Option(help="Check this encoder instead: does it keep the contract?")] = None,
+    settings: EncoderSettings = None,
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
     """Say what is installed, what works, and what to do about what does not; or the same of one encoder."""
     if model is None:
+        if settings:
+            raise BenchError("--set is for --model", where="bench doctor", fix="add --model FILE, or drop it")
         from bench.doctor import examine
 
         checks = examine(cache)
         broken = BenchError("something that a run needs does not work", fix="see the last column")
     else:
         from bench.checkup import examine_encoder
-        from bench.encoders import load_encoder
+        from bench.encoders import Choice
+        from bench.encoders.stated import stated_settings
 
-        checks = examine_encoder(load_encoder(model))
+        checks = examine_encoder(Choice(model, stated_settings(parse_settings(settings), only=True)).load())
         broken = BenchError("the encoder does not keep the contract", where=f"model {model}", fix="see the last column")
     rows = [{"check": c.name, "": "ok" if c.ok else "BROKEN", "found": c.found, "to do": c.fix} for c in checks]
     print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)

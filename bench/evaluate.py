@@ -24,7 +24,7 @@ from bench.anticipation.run import encode_actions, load_foreseer, run_anticipati
 from bench.boxes.plan import BoxPlan
 from bench.boxes.run import run_boxes
 from bench.controls import other_orders, with_order
-from bench.encoders import Encoder, load_encoder
+from bench.encoders import Encoder
 from bench.errors import BenchError
 from bench.fastest import fastest
 from bench.features.shared import content_ids_shared
@@ -181,11 +181,7 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
 
 def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
     """The encoder on its device, in its precision or the fastest, as the plan's facts say."""
-    if isinstance(plan, AnticipationPlan):
-        encoder = load_foreseer(plan)
-    else:
-        encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
-        encoder = encoder.as_planned(plan.facts)
+    encoder = load_foreseer(plan) if isinstance(plan, AnticipationPlan) else plan.load_encoder()
     return fastest(plan, encoder, reporter or Silent())
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -50,6 +51,8 @@ class Forecast:
     free_bytes: int
     decode_s: float
     encode_s: float
+    weights: Mapping[str, Any]
+    """What is read of a file of weights (`EncoderFacts.weights`); empty for other encoders."""
 
 
 def forecast(plan: RunPlan) -> Forecast:
@@ -87,6 +90,7 @@ def forecast(plan: RunPlan) -> Forecast:
         encode_s=clips
         * plan.facts.flops(plan.clip_tokens)
         / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),
+        weights=plan.facts.weights,
     )
 
 
@@ -118,6 +122,7 @@ def _forecast_boxes(plan: BoxPlan) -> Forecast:
         free_bytes=shutil.disk_usage(plan.cache).free,
         decode_s=seconds * len(looked_at) / max(1, workers),
         encode_s=len(looked_at) * plan.facts.flops(num_tokens) / rate,
+        weights=plan.facts.weights,
     )
 
 

@@ -80,7 +80,20 @@ Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights a
 Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]
 MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samples before the run is refused.")]
 Settings = Annotated[
-    list[str] | None, typer.Option("--set", help="Change a card: probe.lr=1e-3, clip.segments=2. Repeatable.")
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Change a card: probe.lr=1e-3, clip.segments=2. Or say what the encoder's file leaves open: "
+        "encoder.num_heads=3, encoder.family=vjepa2, encoder.key=target_encoder. Repeatable.",
+    ),
+]
+EncoderSettings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        help="Say what the encoder's file leaves open: encoder.num_heads=3, encoder.family=vjepa2, "
+        "encoder.key=target_encoder. Repeatable.",
+    ),
 ]
 Controls = Annotated[
     str | None,

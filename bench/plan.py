@@ -30,7 +30,8 @@ from bench.cards import (
 )
 from bench.controls import check_controls, read_orders
 from bench.distributed import World
-from bench.encoders import EncoderFacts, Precision, describe_encoder
+from bench.encoders import Choice, Encoder, EncoderFacts, Precision
+from bench.encoders.stated import stated_settings
 from bench.errors import BenchError, nearest
 from bench.fewer_labels import check_labels, read_shares
 from bench.files import cache_folder
@@ -88,7 +89,7 @@ class RunOptions:
     max_failed: float = 0.01
     """Largest share of unreadable samples of a split, 0 to 1."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """`probe.KEY` and `clip.KEY` overrides of the cards."""
+    """`probe.KEY` and `clip.KEY` overrides of the cards; `encoder.KEY` says what a file of weights leaves open."""
     controls: Annotated[tuple[FrameOrder, ...], BeforeValidator(read_orders)] = ()
     """Orders of a clip's frames that probes are scored on besides the clips as they are."""
     labels: Annotated[tuple[float, ...], BeforeValidator(read_shares)] = ()
@@ -145,6 +146,11 @@ class RunPlan:
     def data_folder(self) -> Path | None:
         """The folder of the data; the local one that stands for it, where it is remote."""
         return local_folder(self.options.data, self.cache)
+
+    def load_encoder(self) -> Encoder:
+        """The plan's encoder on its device, in its precision, as the plan's facts say."""
+        encoder = chosen_encoder(self.options, self.task).load(self.device)
+        return encoder.to(self.device, self.precision).as_planned(self.facts)
 
     @property
     def probe_name(self) -> str:
@@ -269,14 +275,15 @@ def make_plan(
         from bench.anticipation.plan import make_anticipation_plan  # it builds on this module
 
         return make_anticipation_plan(options, task, _section(options.settings, "probe"), reporter)
-    recipe = override(load_recipe(options.probe, task), "probe", _section(options.settings, "probe"))
+    changes = {} if options.probe_weights else _section(options.settings, "probe")
+    recipe = override(load_recipe(options.probe, task), "probe", changes)
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
         raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
     if options.token_bits == 8 and recipe.streaming and options.probe_weights is None:
         what = f"recipe {recipe.name} stores no training tokens: it encodes them anew in every epoch"
         raise BenchError(what, where="--token-bits 8", fix="drop it, or give a recipe that reads the cache")
-    facts = reading(facts or describe_encoder(options.model), task.clip.layers)
+    facts = reading(facts or chosen_encoder(options, task).facts(), task.clip.layers)
     facts = facts.normalising(task.clip.mean, task.clip.std)
     cache = cache_folder(options.cache)
     where = ListOptions(options.data, options.train, options.val)
@@ -325,6 +332,11 @@ def check_heads(plan: RunPlan, width: int) -> None:
         attentive.check_heads(width, plan.probe_heads, where=f"model {plan.facts.name}")
 
 
+def chosen_encoder(options: RunOptions, task: TaskCard) -> Choice:
+    """The encoder of a run: its file read as the user states, built for the resolution of the clips."""
+    return Choice(options.model, stated_settings(options.settings), task.clip.resolution)
+
+
 def _given(
     options: RunOptions, task: TaskCard, splits: Splits, facts: EncoderFacts, clips: ClipPlan
 ) -> GivenProbe | None:
@@ -336,6 +348,8 @@ def _given(
         task=task.name,
         class_names=splits.class_names,
         embed_dim=facts.embed_dim,
+        num_heads=_section(options.settings, "probe").get("num_heads"),
+        encoder_heads=facts.num_heads,
         layers=facts.out_layers,
         clip={
             "frames": facts.shown_frames(clips.frames_per_clip),
@@ -427,9 +441,11 @@ def first_precision(options: RunOptions, device: str) -> Precision:
 
 def _task(options: RunOptions) -> TaskCard:
     task = override(with_clip(load_task(options.task), options.clip), "clip", _section(options.settings, "clip"))
-    unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip")]
+    unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip", "encoder")]
     if unknown:
-        raise BenchError(f"unknown setting '{unknown[0]}'", where="--set", fix="settings begin with probe. or clip.")
+        raise BenchError(
+            f"unknown setting '{unknown[0]}'", where="--set", fix="settings begin with probe., clip. or encoder."
+        )
     if options.task != "custom":
         if options.axis or options.name:
             raise BenchError(f"--axis and --name are for --task custom; card {task.name} has its own")
@@ -450,7 +466,9 @@ def _check_given(options: RunOptions) -> None:
         return
     useless = [f"--probe {options.probe}"] if options.probe != RunOptions.probe else []
     useless += ["--train"] if options.train else []
-    useless += [f"--set {key}" for key in options.settings if key.partition(".")[0] == "probe"]
+    useless += [
+        f"--set {key}" for key in options.settings if key.partition(".")[0] == "probe" and key != "probe.num_heads"
+    ]
     if useless:
         raise BenchError(f"{useless[0]} means nothing with --probe-weights: nothing is trained", fix="drop one of them")
 

@@ -40,6 +40,10 @@ def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
         for item in forecasts
     ]
     show(table(rows))
+    from bench.encoders.contract import describe_weights
+
+    for model, weights in {item.model: item.weights for item in forecasts if item.weights}.items():
+        show("; ".join([f"{model}: {describe_weights(weights)}", *weights["notes"]]))
 
 
 def print_extracted(summary: list[dict[str, Any]], as_json: bool) -> None:

@@ -81,7 +81,7 @@ def check_weights(card: ModelCard, file: Path) -> None:
             damaged = archive.testzip()
         if damaged:
             raise BenchError(f"damaged: '{damaged}' in it does not have its checksum")
-    config, _ = describe_checkpoint(file, card)
+    config = describe_checkpoint(file, card).config
     tensors = read_checkpoint(file, key=card.key).tensors
     millions = sum(tensor.numel() for name, tensor in tensors.items() if name != "pos_embed") / 1e6
     same_size = abs(millions - card.parameters_m) <= _PARAMETERS_TOLERANCE * card.parameters_m

@@ -9,11 +9,11 @@ from bench.annotations.actions import ActionSplits, load_actions
 from bench.annotations.splits import ListOptions, subset
 from bench.anticipation.tokens import describe_with_predictor, steps_ahead
 from bench.cards import Anticipation, ProbeCard, TaskCard, load_recipe, override
-from bench.encoders import EncoderFacts, describe_encoder
+from bench.encoders import EncoderFacts
 from bench.errors import BenchError
 from bench.files import cache_folder
 from bench.layers import reading
-from bench.plan import RunOptions, RunPlan, check_heads, clip_plan, first_precision
+from bench.plan import RunOptions, RunPlan, check_heads, chosen_encoder, clip_plan, first_precision
 from bench.probing.actions import ActionClasses
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
@@ -121,7 +121,8 @@ def _check_recipe(recipe: ProbeCard) -> None:
 
 def _facts(options: RunOptions, task: TaskCard) -> EncoderFacts:
     """What is known of the encoder, or of encoder and predictor where the protocol reads both."""
-    facts = reading(describe_encoder(options.model), task.clip.layers).normalising(task.clip.mean, task.clip.std)
+    choice = chosen_encoder(options, task)
+    facts = reading(choice.facts(), task.clip.layers).normalising(task.clip.mean, task.clip.std)
     clips = clip_plan(task.clip, facts, options)
     grid = facts.grid(clips.frames_per_clip, clips.size, clips.size)
     question = anticipation(task)
@@ -131,5 +132,4 @@ def _facts(options: RunOptions, task: TaskCard) -> EncoderFacts:
         what = "the predictor sees the tokens of the last layer, and clip.layers names others"
         raise BenchError(what, where=f"task {task.name}", fix="drop clip.layers, or --set clip.tokens=encoder")
     ahead = steps_ahead(question.seconds, clips.fps or 0.0, facts.tubelet_size)
-    joined = describe_with_predictor(options.model, grid, ahead)
-    return joined.normalising(task.clip.mean, task.clip.std)
+    return describe_with_predictor(choice, grid, ahead).normalising(task.clip.mean, task.clip.std)

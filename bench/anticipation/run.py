@@ -14,11 +14,12 @@ import torch
 from bench.anticipation.plan import AnticipationPlan
 from bench.anticipation.recording import Foreseen, write_anticipation_record
 from bench.anticipation.tokens import load_with_predictor, steps_ahead
-from bench.encoders import Encoder, load_encoder
+from bench.encoders import Encoder
 from bench.fastest import fastest
 from bench.features.contents import content_ids
 from bench.features.split import SplitFeatures, account, extract_split
 from bench.files import writable_folder
+from bench.plan import chosen_encoder
 from bench.probing.actions import Foreseeing, action_scores, load_action_probe
 from bench.probing.memory import memory_path, remember
 from bench.probing.train import FittedProbe, fit
@@ -67,11 +68,10 @@ def load_foreseer(plan: AnticipationPlan) -> Encoder:
     facts say."""
     question, clips = plan.question, plan.test_clips
     if question.tokens == "encoder":
-        encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision)
-        return encoder.as_planned(plan.facts)
+        return plan.load_encoder()
     grid = plan.facts.grid(clips.frames_per_clip, clips.size, clips.size)
     ahead = steps_ahead(question.seconds, clips.fps or 0.0, plan.facts.tubelet_size)
-    joined = load_with_predictor(plan.options.model, grid, ahead, plan.device)
+    joined = load_with_predictor(chosen_encoder(plan.options, plan.task), grid, ahead, plan.device)
     return joined.to(plan.device, plan.precision).as_planned(plan.facts)
 
 

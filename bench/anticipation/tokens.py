@@ -8,16 +8,17 @@ Shapes: B clips, N = t*h*w tokens of a clip, D channels.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from bench.encoders import Encoder, EncoderFacts, describe_encoder, load_encoder
-from bench.encoders.checkpoints import read_checkpoint
-from bench.encoders.layouts import Checkpoint, check_shapes
-from bench.encoders.specs import FILE, resolve
+from bench.encoders import Choice, Encoder, EncoderFacts
+from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint
+from bench.encoders.specs import FILE
 from bench.encoders.vjepa import VisionTransformer
 from bench.errors import BenchError
 from bench.pretrain.predictor import Predictor, PredictorConfig
@@ -61,24 +62,24 @@ def steps_ahead(seconds: float, fps: float, tubelet_size: int) -> int:
     return int(seconds * fps / tubelet_size)
 
 
-def describe_with_predictor(spec: str, grid: tuple[int, int, int], steps: int) -> EncoderFacts:
-    """What is known of the encoder that `spec` names together with its predictor, asked `steps` after clips of a (t, h,
-    w) `grid` of tokens. Raises BenchError where there is no predictor that can tell."""
-    facts = describe_encoder(spec)
-    checkpoint, config = _predictor_of(spec, facts, Ahead(grid, steps))
+def describe_with_predictor(choice: Choice, grid: tuple[int, int, int], steps: int) -> EncoderFacts:
+    """What is known of an encoder together with its predictor, asked `steps` after clips of a (t, h, w) `grid` of
+    tokens. Raises BenchError where there is no predictor that can tell."""
+    facts = choice.facts()
+    checkpoint, config = _predictor_of(choice, facts, Ahead(grid, steps))
     _empty(checkpoint, config)
     return _joined_facts(facts, config, steps)
 
 
-def load_with_predictor(spec: str, grid: tuple[int, int, int], steps: int, device: str) -> Encoder:
+def load_with_predictor(choice: Choice, grid: tuple[int, int, int], steps: int, device: str) -> Encoder:
     """The frozen encoder and predictor that `describe_with_predictor` describes. Raises BenchError as it."""
-    encoder, ahead = load_encoder(spec), Ahead(grid, steps)
-    checkpoint, config = _predictor_of(spec, encoder.facts, ahead)
+    encoder, ahead = choice.load(), Ahead(grid, steps)
+    checkpoint, config = _predictor_of(choice, encoder.facts, ahead)
     predictor = _empty(checkpoint, config)
     weights = {name: tensor for name, tensor in checkpoint.predictor.items() if name in predictor.state_dict()}
     predictor.load_state_dict({name: tensor.to(torch.float32) for name, tensor in weights.items()}, assign=True)
     if not isinstance(encoder.module, VisionTransformer):
-        raise ValueError(f"{spec} is no V-JEPA encoder")
+        raise ValueError(f"{choice.spec} is no V-JEPA encoder")
     module = EncoderWithPredictor(encoder.module, predictor, ahead)
     return Encoder(_joined_facts(encoder.facts, config, steps), module, report=encoder.report).to(device)
 
@@ -88,13 +89,13 @@ def _joined_facts(facts: EncoderFacts, config: PredictorConfig, steps: int) -> E
     return replace(facts, architecture=architecture, predicted_steps=1, layer_indices=())
 
 
-def _predictor_of(spec: str, facts: EncoderFacts, ahead: Ahead) -> tuple[Checkpoint, PredictorConfig]:
+def _predictor_of(choice: Choice, facts: EncoderFacts, ahead: Ahead) -> tuple[Checkpoint, PredictorConfig]:
     """The checkpoint, and the shape of its predictor. Raises BenchError where it cannot be asked."""
-    kind, resolved = resolve(spec)
+    (kind, resolved), spec = choice.resolve(), choice.spec
     family = {"vjepa1": "V-JEPA", "vjepa2": "V-JEPA 2"}.get(str(facts.architecture.get("kind")))
     if kind is not FILE or family is None:
         raise _no_predictor(spec, "only checkpoint files of V-JEPA 1 and 2 have a predictor that can be asked")
-    key = resolved.card.key if resolved.card else None
+    key = choice.stated.key or (resolved.card.key if resolved.card else None)
     checkpoint = read_checkpoint(Path(resolved.argument).expanduser(), key=key)
     tensors = checkpoint.predictor
     if checkpoint.is_action_conditioned:
@@ -116,7 +117,7 @@ def _predictor_of(spec: str, facts: EncoderFacts, ahead: Ahead) -> tuple[Checkpo
     if config.out_dim != facts.embed_dim:
         raise _no_predictor(spec, f"its predictor gives {config.out_dim} channels, not the encoder's {facts.embed_dim}")
     if not config.use_rope:
-        config = replace(config, grid=_stored_grid(spec, facts, config.grid))
+        config = replace(config, grid=_stored_grid(spec, facts, tensors, config.grid))
     return checkpoint, config
 
 
@@ -129,9 +130,15 @@ def _num_heads(checkpoint: Checkpoint, facts: EncoderFacts, family: str) -> int:
     return _OFFICIAL_HEADS if family == "V-JEPA 2" else int(facts.architecture["num_heads"])
 
 
-def _stored_grid(spec: str, facts: EncoderFacts, needed: tuple[int, int, int]) -> tuple[int, int, int]:
+def _stored_grid(
+    spec: str, facts: EncoderFacts, predictor: Mapping[str, Tensor], needed: tuple[int, int, int]
+) -> tuple[int, int, int]:
     """The grid of the stored positions of a V-JEPA 1 predictor, which end with the frames that it was trained on."""
     native = facts.grid(facts.input_spec.num_frames, facts.input_spec.resolution, facts.input_spec.resolution)
+    stored = predictor.get("predictor_pos_embed")
+    if stored is not None and stored.ndim == 3 and stored.shape[1] != math.prod(native):
+        why = f"its stored positions are {stored.shape[1]}, and a grid of {native} has {math.prod(native)}"
+        raise _no_predictor(spec, f"{why}: it was trained at another resolution")
     if native[1:] != needed[1:] or needed[0] > native[0]:
         raise _no_predictor(
             spec, f"its stored positions are a grid of {native}, and what is asked lies outside: {needed}"

@@ -12,7 +12,7 @@ from bench.boxes.frames import KeyFramePlan
 from bench.boxes.roi import box_shape
 from bench.boxes.splits import BoxSample, BoxSplits, read_box_splits
 from bench.cards import BoxReading, ProbeCard, TaskCard, load_probe_card, load_recipe, override
-from bench.encoders import EncoderFacts, describe_encoder
+from bench.encoders import EncoderFacts
 from bench.errors import BenchError
 from bench.features.space import token_bytes
 from bench.files import cache_folder
@@ -21,6 +21,7 @@ from bench.plan import (
     RunPlan,
     changed_settings,
     check_heads,
+    chosen_encoder,
     clip_plan,
     is_measured,
     own_recipe_mark,
@@ -113,7 +114,7 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     precision = environment.choose_precision(options.precision, device)
     recipe = override(load_recipe(probe_of(options), task), "probe", settings)
     reading = box_reading(recipe)
-    facts = describe_encoder(options.model).normalising(task.clip.mean, task.clip.std)
+    facts = chosen_encoder(options, task).facts().normalising(task.clip.mean, task.clip.std)
     key_frames = _key_frames(task, facts, options)
     where = local_lists(task, ListOptions(options.data, options.train, options.val), options.cache, reporter)
     boxes = _limited(read_box_splits(task, where, reading, task.clip.starts_s), options.limit)

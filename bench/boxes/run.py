@@ -22,7 +22,7 @@ from bench.boxes.recording import BoxOutcome, write_box_record
 from bench.boxes.scoring import Detections, score_detections
 from bench.boxes.shown import draw_key_frames
 from bench.boxes.splits import BoxSample
-from bench.encoders import Encoder, load_encoder
+from bench.encoders import Encoder
 from bench.errors import BenchError
 from bench.features.contents import content_ids
 from bench.features.split import refuse_too_many
@@ -57,7 +57,7 @@ def run_boxes(plan: BoxPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
-    encoder = load_encoder(plan.options.model, plan.device).to(plan.device, plan.precision).as_planned(plan.facts)
+    encoder = plan.load_encoder()
     paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
     bring_files(paths, reporter=reporter)
     contents = content_ids(plan.cache, paths, lambda done, total: reporter.stage("hashing files", done, total))

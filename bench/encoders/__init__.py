@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, Precision
     from bench.encoders.known import check_known_answer, known_answer, known_clips
-    from bench.encoders.loading import describe_encoder, load_encoder
+    from bench.encoders.loading import Choice, describe_encoder, load_encoder
 
 __all__ = [
+    "Choice",
     "Encoder",
     "EncoderFacts",
     "InputSpec",
@@ -25,7 +26,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Encoder", "EncoderFacts", "InputSpec", "Precision"), "contract"),
     **dict.fromkeys(("check_known_answer", "known_answer", "known_clips"), "known"),
-    **dict.fromkeys(("describe_encoder", "load_encoder"), "loading"),
+    **dict.fromkeys(("Choice", "describe_encoder", "load_encoder"), "loading"),
 }
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +18,20 @@ import torch
 
 from bench.encoders import vjepa
 from bench.encoders.catalog import ModelCard, card_of_file
-from bench.encoders.contract import default_num_heads
 from bench.encoders.families import (
     card_config,
     family_of,
+    heads_of,
     identify_positions,
     is_sincos,
-    num_heads_of,
+    open_question,
     rotary_input,
 )
 from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint, shape_of, tensor_sizes
 from bench.encoders.own_facts import OWN_KEY, bad_own_facts
-from bench.encoders.reading import plain_names, read_tensors
+from bench.encoders.reading import plain_names, read_tensors, word
 from bench.encoders.rotary import rotary_channels
+from bench.encoders.stated import NOTHING, Stated, title
 from bench.errors import BenchError
 
 __all__ = [
@@ -46,30 +48,60 @@ __all__ = [
 ]
 
 
+WEIGHTS_FACTS = ("family", "key", "prefix", "num_heads", "notes")
+"""What is said of an encoder that was read from a file."""
+
+
+@dataclass(frozen=True)
+class Described:
+    """What the header of a V-JEPA file tells of its encoder."""
+
+    config: vjepa.VitConfig
+    frame_step: int
+    weights: dict[str, Any]
+    """What was read and how: WEIGHTS_FACTS."""
+
+
 def load_vjepa(
-    path: str | Path, *, key: str | None = None, card: ModelCard | None = None
+    path: str | Path, *, stated: Stated = NOTHING, card: ModelCard | None = None
 ) -> tuple[vjepa.VisionTransformer, dict[str, Any]]:
     """Build the encoder that a V-JEPA file holds, and report what was read.
 
-    `key` picks the encoder among the file's (default: the card's, or the first of ENCODER_KEYS present). With `card`
-    the file must be what the card says. Raises BenchError for anything that is not a complete V-JEPA encoder.
+    `stated` says what the file leaves open (its key: default the card's, or the first of ENCODER_KEYS present). With
+    `card` the file must be what the card says. Raises BenchError for anything that is not a complete V-JEPA encoder,
+    and where more than one reading fits.
     """
-    checkpoint = read_checkpoint(Path(path), key=key or (card.key if card else None))
-    config, notes = checked_config(checkpoint, card)
+    checkpoint = _read(path, stated, card)
+    config, notes = checked_config(checkpoint, card, stated)
     return build_encoder(checkpoint, config, notes)
 
 
-def describe_vjepa(path: str | Path) -> vjepa.VitConfig:
+def describe_vjepa(path: str | Path, *, stated: Stated = NOTHING) -> vjepa.VitConfig:
     """The architecture that a V-JEPA file holds, from its header and positions alone."""
-    return describe_checkpoint(path)[0]
+    return describe_checkpoint(path, stated=stated).config
 
 
-def describe_checkpoint(path: str | Path, card: ModelCard | None = None) -> tuple[vjepa.VitConfig, int]:
-    """The architecture that a V-JEPA file holds and the frame step it was trained at, as `describe_vjepa`."""
-    checkpoint = read_checkpoint(Path(path), key=card.key if card else None)
-    config, _ = checked_config(checkpoint, card)
+def describe_checkpoint(path: str | Path, card: ModelCard | None = None, *, stated: Stated = NOTHING) -> Described:
+    """What a V-JEPA file holds, from its header and positions alone. Raises BenchError as `load_vjepa`."""
+    checkpoint = _read(path, stated, card)
+    config, notes = checked_config(checkpoint, card, stated)
     empty_encoder(checkpoint, config)
-    return config, checkpoint.frame_step
+    return Described(config, checkpoint.frame_step, weights_facts(checkpoint, config, notes))
+
+
+def weights_facts(checkpoint: Checkpoint, config: vjepa.VitConfig, notes: Sequence[str]) -> dict[str, Any]:
+    """What was read and how, for a reader: WEIGHTS_FACTS."""
+    return {
+        "family": title(config.family),
+        "key": word(checkpoint.key) or "(bare state dict)",
+        "prefix": checkpoint.prefix,
+        "num_heads": config.num_heads,
+        "notes": list(notes),
+    }
+
+
+def _read(path: str | Path, stated: Stated, card: ModelCard | None) -> Checkpoint:
+    return read_checkpoint(Path(path), key=stated.key or (card.key if card else None))
 
 
 def build_encoder(
@@ -84,13 +116,12 @@ def build_encoder(
     model.load_state_dict(weights, strict=True, assign=True)
     report = {
         "file": checkpoint.path.name,
-        "key": checkpoint.key or "(bare state dict)",
+        **weights_facts(checkpoint, config, notes),
         **checkpoint.facts,
         **({"objective": checkpoint.own.objective, "preset": checkpoint.own.preset} if checkpoint.own else {}),
         "frame_step": checkpoint.frame_step,
         "tensors": len(weights),
         "parameters": sum(t.numel() for name, t in weights.items() if name != "pos_embed"),
-        "notes": notes,
     }
     return model, report
 
@@ -103,39 +134,46 @@ def empty_encoder(checkpoint: Checkpoint, config: vjepa.VitConfig) -> vjepa.Visi
     # Official V-JEPA 2 files carry stored positions that their encoder does not use (protocol.md 1.3).
     unused = {"pos_embed"} if config.family == "V-JEPA 2" and not checkpoint.own else set()
     shapes = {name: shape for name, shape in checkpoint.shapes.items() if name not in unused}
-    check_shapes(shapes, expected, f"{checkpoint.path} [{checkpoint.key}]")
+    check_shapes(shapes, expected, f"{checkpoint.path} [{checkpoint.key}]", checkpoint.names)
     return model
 
 
-def checked_config(checkpoint: Checkpoint, card: ModelCard | None = None) -> tuple[vjepa.VitConfig, list[str]]:
+def checked_config(
+    checkpoint: Checkpoint, card: ModelCard | None = None, stated: Stated = NOTHING
+) -> tuple[vjepa.VitConfig, list[str]]:
     """As `infer_config`, held against the card and against the predictor that the file states or the card names."""
-    config, notes = infer_config(checkpoint, card)
+    config, notes = infer_config(checkpoint, card, stated)
     if card:
         _check_card(checkpoint, config, card)
-    stated, found = checkpoint.own.predictor_depth if checkpoint.own else None, checkpoint.predictor_depth
-    if stated is not None and found and stated != found:
-        raise bad_own_facts(checkpoint.path, f"{OWN_KEY}.head: depth is {stated} but the predictor has {found} blocks")
+    own, found = checkpoint.own.predictor_depth if checkpoint.own else None, checkpoint.predictor_depth
+    if own is not None and found and own != found:
+        raise bad_own_facts(checkpoint.path, f"{OWN_KEY}.head: depth is {own} but the predictor has {found} blocks")
     return config, notes
 
 
-def infer_config(checkpoint: Checkpoint, card: ModelCard | None = None) -> tuple[vjepa.VitConfig, list[str]]:
-    """The architecture and notes on what had to be assumed: as the file states it, or else from its tensors
-    (protocol.md 2.2). What they do not tell is taken from `card`, or from the card of an official file of that name.
+def infer_config(
+    checkpoint: Checkpoint, card: ModelCard | None = None, stated: Stated = NOTHING
+) -> tuple[vjepa.VitConfig, list[str]]:
+    """The architecture, and notes on what a reader must know of it: as the file states it, or else from its tensors
+    (protocol.md 2.2). What they do not tell is as `stated`, or from `card`. Frames and resolution, which change no
+    token of an encoder with rotary positions, may also be those of an official file of that name.
+
+    Raises BenchError that says how to state it where more than one reading fits.
     """
     notes = []
-    if checkpoint.key == "encoder" and not checkpoint.is_action_conditioned:
+    if checkpoint.key.rpartition(".")[2] == "encoder" and not checkpoint.is_action_conditioned:
         notes.append("weights under the key 'encoder': not the moving average that the papers evaluate")
     if checkpoint.own:
-        return _check_stated(checkpoint, checkpoint.own.config), notes
+        return _as_the_file_says(checkpoint, checkpoint.own.config, stated), notes
     sizes = tensor_sizes(checkpoint.shapes, str(checkpoint.path))
-    card = card or card_of_file(checkpoint.path.name)
-    family, assumed = family_of(checkpoint, card)
-    num_heads = num_heads_of(family, sizes)
-    if num_heads is None:
-        num_heads = default_num_heads(sizes["embed_dim"])
-        assumed.append(
-            f"num_heads {num_heads} assumed: no named size has width {sizes['embed_dim']} and depth {sizes['depth']}"
-        )
+    family, said = family_of(checkpoint, card, stated.family)
+    num_heads, more = heads_of(family, sizes, card, stated.num_heads)
+    notes += said + more
+    if family is None or num_heads is None:
+        raise open_question(checkpoint, family, sizes, heads_are_open=num_heads is None)
+    if sizes["embed_dim"] % num_heads:
+        what = f"{sizes['embed_dim']} channels do not divide into {num_heads} attention heads"
+        raise BenchError(what, where=str(checkpoint.path), fix="state others: --set encoder.num_heads=N")
     config = vjepa.VitConfig(**sizes, num_heads=num_heads)
     if family == "V-JEPA":
         shape_of(checkpoint.shapes, "pos_embed", 3, str(checkpoint.path))
@@ -143,11 +181,30 @@ def infer_config(checkpoint: Checkpoint, card: ModelCard | None = None) -> tuple
         num_frames, resolution = grid[0] * config.tubelet_size, grid[1] * config.patch_size
         config = dataclasses.replace(config, uniform_power=uniform_power)
     else:
-        num_frames, resolution, said = rotary_input(checkpoint, family, sizes, card)
-        assumed += said
+        named = card or card_of_file(checkpoint.path.name)
+        num_frames, resolution, said = rotary_input(checkpoint, family, sizes, named)
+        notes += said
         config = dataclasses.replace(config, use_rope=True, multilevel=family == "V-JEPA 2.1")
         _check_rotary(config, str(checkpoint.path))
-    return dataclasses.replace(config, num_frames=num_frames, resolution=resolution), notes + assumed
+    return dataclasses.replace(config, num_frames=num_frames, resolution=resolution), notes
+
+
+def _as_the_file_says(checkpoint: Checkpoint, config: vjepa.VitConfig, stated: Stated) -> vjepa.VitConfig:
+    """The architecture of a file that leaves nothing open. Raises BenchError where something else is stated."""
+    config = _check_stated(checkpoint, config)
+    contradiction = contradicted(config, stated)
+    if contradiction:
+        raise BenchError(contradiction, where=str(checkpoint.path), fix="drop the setting: the file says it itself")
+    return config
+
+
+def contradicted(config: vjepa.VitConfig, stated: Stated) -> str:
+    """What is stated against the architecture that a file says itself, in words; empty where nothing is."""
+    if stated.family is not None and stated.family != config.family:
+        return f"{title(stated.family)} is stated, and the file says {title(config.family)}"
+    if stated.num_heads not in (None, config.num_heads):
+        return f"{stated.num_heads} attention heads are stated, and the file says {config.num_heads}"
+    return ""
 
 
 def _check_stated(checkpoint: Checkpoint, config: vjepa.VitConfig) -> vjepa.VitConfig:

@@ -9,7 +9,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal, Protocol, cast
 
 import torch
@@ -24,6 +24,8 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Precision = Literal["fp32", "bf16", "fp16"]
+_MOST_TOKENS = 1 << 20
+"""Of a clip. Released encoders see 18,432; what states more is damaged, and would ask for memory without end."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -75,6 +77,18 @@ class EncoderFacts:
     """Whether clips must have the resolution of `input_spec`."""
     flops_per_token: float | None = None
     """Floating-point operations of a forward pass for each token; None for a transformer that `architecture` tells."""
+    weights: Mapping[str, Any] = field(default_factory=dict)
+    """Of a file of weights: which family, key, prefix of names and heads were read, and notes; empty for others."""
+
+    def __post_init__(self) -> None:
+        spec = self.input_spec
+        tokens = spec.num_frames * spec.resolution**2 // (self.tubelet_size * self.patch_size**2)
+        if tokens > _MOST_TOKENS:
+            raise BenchError(
+                f"is made for clips of {spec.num_frames} frames of {spec.resolution} px, {tokens:,} tokens",
+                where=f"model {self.name}",
+                fix="correct the frames and the resolution that its configuration states",
+            )
 
     @property
     def depth(self) -> int:
@@ -301,6 +315,12 @@ class _Called(Protocol):
     def __call__(self, clips: Tensor) -> Tensor: ...
 
     def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]: ...
+
+
+def describe_weights(read: Mapping[str, Any]) -> str:
+    """What was read of a file (`EncoderFacts.weights`), in words; its notes apart."""
+    prefix = f", prefix {read['prefix']}" if read["prefix"] else ""
+    return f"{read['family']}, key {read['key']}{prefix}, {read['num_heads']} attention heads"
 
 
 def transformer_flops(depth: int, embed_dim: int, mlp_dim: int, num_tokens: int) -> float:

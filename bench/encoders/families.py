@@ -1,7 +1,7 @@
 """Which V-JEPA an encoder's tensors are, and what follows for heads, frames and resolution (protocol.md 2.2).
 
-The evidence in the order of its strength: names that only one family has, the predictor beside the encoder, the card of
-the catalog. What is assumed for lack of evidence is said in a note.
+The evidence: names that only one family has, the predictor beside the encoder, the catalog name that was asked for.
+Where more than one reading fits, the user is asked, and nothing is read.
 
 Shapes: N tokens of the stored positions, D channels.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from torch import Tensor
 from bench.encoders import vjepa
 from bench.encoders.catalog import ModelCard
 from bench.encoders.layouts import Checkpoint
+from bench.encoders.stated import FAMILY_WORDS, title
 from bench.encoders.vjepa import Family, VitConfig
 from bench.errors import BenchError
 
@@ -26,35 +28,107 @@ _RELEASED_INPUT: dict[Family, tuple[int, int]] = {"V-JEPA 2": (64, 256), "V-JEPA
 """Frames and pixels that most released files of a family were trained on (protocol.md 1.3, 1.4)."""
 _RELEASED_MASK_TOKENS = 10
 """Of the released V-JEPA 2 predictors."""
+_MASK_TOKENS_OF_1 = 2
+"""Of a V-JEPA 1 predictor at most."""
 
 
-def family_of(checkpoint: Checkpoint, card: ModelCard | None = None) -> tuple[Family, list[str]]:
-    """The family of an encoder, and notes on what had to be assumed; `card` decides only where the file cannot.
+def family_of(
+    checkpoint: Checkpoint, card: ModelCard | None = None, stated: Family | None = None
+) -> tuple[Family | None, list[str]]:
+    """The family of an encoder, and notes on what a reader must know of it; None where more than one fits.
 
-    Raises BenchError for an encoder that is no V-JEPA.
+    `card` is that of the catalog name which the file was asked for by. What is stated goes before the evidence of a
+    predictor, which a note then tells. Raises BenchError for an encoder that is no V-JEPA, and where the encoder's own
+    tensors contradict what is stated.
     """
-    names, predictor = checkpoint.tensors, checkpoint.predictor
+    notes: list[str] = []
+    told = _told_by_names(checkpoint)
+    if told is None:
+        told, notes = _told_by_predictor(checkpoint)
+    if told is None and card is not None and card.family in FAMILY_WORDS.values():
+        told = cast("Family", card.family)
+    if stated is None or stated == told:
+        return told, [] if stated else notes
+    if "V-JEPA 2.1" in (told, stated):
+        what = f"{title(stated)} is stated, and the {checkpoint.title} has {'' if told == 'V-JEPA 2.1' else 'not '}"
+        raise BenchError(
+            f"{what}the tensors that only V-JEPA 2.1 has ({', '.join(_MULTILEVEL_NAMES)})",
+            where=str(checkpoint.path),
+            fix="drop encoder.family, or state another",
+        )
+    return stated, [f"read as {title(stated)}, as stated; by its predictor it is {title(told)}"] if told else []
+
+
+def _told_by_names(checkpoint: Checkpoint) -> Family | None:
+    names = checkpoint.tensors
     if any(name.startswith(_MULTILEVEL_NAMES) for name in names):
-        return "V-JEPA 2.1", []
+        return "V-JEPA 2.1"
     if "cls_token" in names:
         raise BenchError(
             "this is an image encoder's checkpoint (class token), not V-JEPA",
             where=str(checkpoint.path),
             fix="give a V-JEPA video encoder checkpoint",
         )
+    return None
+
+
+def _told_by_predictor(checkpoint: Checkpoint) -> tuple[Family | None, list[str]]:
+    """What the predictor beside the encoder tells, if it is one of V-JEPA; and how, where that is weak."""
+    predictor, has_positions = checkpoint.predictor, "pos_embed" in checkpoint.tensors
+    if checkpoint.has_empty_predictor:
+        # Training code writes what the model holds. The released V-JEPA 2 files, which hold positions without a use,
+        # hold their predictor too.
+        family: Family = "V-JEPA" if has_positions else "V-JEPA 2"
+        what = f"holds {'' if has_positions else 'no '}positions"
+        return family, [f"read as {title(family)}: a training run whose encoder {what}, its predictor is empty"]
+    if checkpoint.predictor_depth == 0:
+        return None, []
     mask_tokens = sum(name.startswith("mask_tokens.") for name in predictor)
-    if predictor and ("predictor_pos_embed" not in predictor or mask_tokens > 2):
-        told = "pos_embed" not in names or checkpoint.is_action_conditioned or mask_tokens == _RELEASED_MASK_TOKENS
-        return "V-JEPA 2", [] if told else ["stored positions passed over, rotary ones assumed as V-JEPA 2 has"]
-    if predictor:
+    if "predictor_pos_embed" not in predictor or mask_tokens == _RELEASED_MASK_TOKENS:
+        return "V-JEPA 2", []
+    if mask_tokens <= _MASK_TOKENS_OF_1:
         return "V-JEPA", []
-    if "pos_embed" not in names:
-        told = card is not None and card.family == "V-JEPA 2"
-        return "V-JEPA 2", [] if told else ["no stored positions in the file: rotary ones assumed as V-JEPA 2 has"]
-    if card and card.family in ("V-JEPA", "V-JEPA 2"):
-        family: Family = "V-JEPA" if card.family == "V-JEPA" else "V-JEPA 2"
-        return family, [f"no predictor in the file to tell V-JEPA 1 from 2: read as {family}, as {card.name} is"]
-    return "V-JEPA", ["no predictor in the file to tell V-JEPA 1 from 2: read as 1"]
+    return (None if has_positions else "V-JEPA 2"), []
+
+
+def open_question(
+    checkpoint: Checkpoint, family: Family | None, sizes: Mapping[str, int], *, heads_are_open: bool
+) -> BenchError:
+    """What the file leaves open, in one line, and how to state it."""
+    what, fix = [], []
+    if family is None:
+        fits = (
+            "fits V-JEPA 1, which reads its stored positions, and V-JEPA 2, which passes them over"
+            if "pos_embed" in checkpoint.tensors
+            else "holds no positions: V-JEPA 2 has none, nor has a V-JEPA 1 that lost them, nor have other transformers"
+        )
+        what.append(fits)
+        fix.append("--set encoder.family=vjepa2 (or vjepa1)")
+    if heads_are_open and not (family is None and num_heads_of("V-JEPA 2", sizes)):  # else the family settles them
+        read_as = f"is a {title(family)} encoder and " if family else ""
+        width, depth = sizes["embed_dim"], sizes["depth"]
+        what.append(
+            f"{read_as}has {width} channels and {depth} blocks, which is no size with a name: no file says into how"
+            " many attention heads they divide"
+        )
+        fix.append("--set encoder.num_heads=N")
+    return BenchError(
+        f"the encoder ({checkpoint.title}) {'; it '.join(what)}",
+        where=str(checkpoint.path),
+        fix=f"state it: {' '.join(fix)}",
+    )
+
+
+def heads_of(
+    family: Family | None, sizes: Mapping[str, int], card: ModelCard | None, stated: int | None
+) -> tuple[int | None, list[str]]:
+    """Attention heads: as stated, or those of the size with a name; None where neither tells. And what to note."""
+    usual = num_heads_of(family, sizes) if family else None
+    config = card_config(card) if card else None
+    usual = usual or (config.num_heads if config else None)
+    if stated is None or stated == usual:
+        return usual, []
+    return stated, [f"{stated} attention heads, as stated; others of its size have {usual}"] if usual else []
 
 
 def num_heads_of(family: Family, sizes: Mapping[str, int]) -> int | None:

@@ -9,6 +9,7 @@ Only safetensors are read and no code of a repository is run. B clips, T frames,
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -22,6 +23,7 @@ from torch import Tensor, nn
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hub_access import hub_access
+from bench.encoders.huggingface import refuse_other_types, tensor_files, tensor_headers
 from bench.errors import BenchError
 
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -95,7 +97,10 @@ def hf_facts(argument: str) -> EncoderFacts:
             where=f"model hf:{argument}",
             fix=f"known: {', '.join(FAMILIES)}; for another, write a function (docs/extending.md)",
         )
-    return _facts(argument, config, family)
+    facts = _facts(argument, config, family)
+    if isinstance(source, Path):
+        _check_headers(source, facts)
+    return facts
 
 
 def load_hf(argument: str) -> Encoder:
@@ -115,6 +120,9 @@ def load_hf(argument: str) -> Encoder:
             )
     except Exception as error:  # whatever the libraries say of a damaged file
         raise _unreachable(argument, error) from error
+    source = _source(argument)
+    if not isinstance(source, Path):  # its files have come meanwhile
+        _check_headers(_snapshot(source), facts)
     revision = getattr(model.config, "_commit_hash", None)
     # Names, or with newer versions names with both shapes.
     misshapen = [entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]]
@@ -134,6 +142,30 @@ def load_hf(argument: str) -> Encoder:
         module,
         report={"weights": argument, "revision": revision or "local files", "parameters": parameters},
     )
+
+
+def _check_headers(folder: Path, facts: EncoderFacts) -> None:
+    """Raise BenchError where the files hold other values than floating-point numbers, or far fewer of them than the
+    configuration asks for: transformers would convert the first, and make room for the second."""
+    headers = [header for file in set(tensor_files(folder).values()) for header in tensor_headers(file).items()]
+    refuse_other_types({name: kind for name, (_, kind) in headers if re.search(r"\.(weight|bias)$", name)}, folder)
+    D, architecture = facts.embed_dim, facts.architecture
+    asked = architecture["depth"] * (4 * D * D + 2 * D * architecture["mlp_dim"])
+    held = sum(math.prod(shape) for _, (shape, _) in headers)
+    if asked > held:
+        raise BenchError(
+            f"config.json asks for {asked:,} weights, and the files hold {held:,}",
+            where=str(folder),
+            fix="put the config and the weights of one model into the folder",
+        )
+
+
+def _snapshot(repository: str) -> Path:
+    """The folder of the local cache that holds the files of a repository."""
+    from huggingface_hub import snapshot_download
+
+    with hub_access():
+        return Path(snapshot_download(repository, local_files_only=True))
 
 
 class VideoTokens(nn.Module):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -20,10 +20,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from bench.encoders import vjepa
-from bench.encoders.checkpoints import build_encoder, disagreements, empty_encoder
+from bench.encoders.checkpoints import (
+    Described,
+    build_encoder,
+    contradicted,
+    disagreements,
+    empty_encoder,
+    weights_facts,
+)
 from bench.encoders.layouts import Checkpoint, count_blocks, tensor_sizes
+from bench.encoders.places import PATCHES
 from bench.encoders.reading import first_line, listing
 from bench.encoders.rotary import rotary_channels
+from bench.encoders.stated import NOTHING, Stated
 from bench.errors import BenchError
 
 CONFIG = "config.json"
@@ -70,6 +79,8 @@ class HfFolder:
     files: dict[str, Path]
     """Each tensor, under its name in the file, and the file that holds it."""
     shapes: dict[str, tuple[int, ...]]
+    types: dict[str, str]
+    """The type of each tensor's values, as safetensors calls it."""
 
     def read(self, names: Sequence[str]) -> Tensor:
         """A tensor, memory-mapped; several are joined along their rows, in memory of their own.
@@ -108,17 +119,20 @@ ENCODER_NAMES = (
 )
 
 
-def load_folder(path: str | Path) -> tuple[vjepa.VisionTransformer, dict[str, Any]]:
+def load_folder(path: str | Path, *, stated: Stated = NOTHING) -> tuple[vjepa.VisionTransformer, dict[str, Any]]:
     """Build the encoder of a Hugging Face folder, and report what was read, as `checkpoints.load_vjepa`."""
     folder = open_folder(Path(path))
-    names, config = _checked(folder)
+    names, config = _checked(folder, stated)
     tensors = {official: folder.read(pieces) for official, pieces in names.items()}
     return build_encoder(_checkpoint(folder, tensors), config, [])
 
 
-def describe_folder(path: str | Path) -> vjepa.VitConfig:
-    """The architecture that a Hugging Face folder holds, from its config and the headers of its files."""
-    return _checked(open_folder(Path(path)))[1]
+def describe_folder(path: str | Path, *, stated: Stated = NOTHING) -> Described:
+    """What a Hugging Face folder holds, from its config and the headers of its files."""
+    folder = open_folder(Path(path))
+    _, config = _checked(folder, stated)
+    checkpoint = _checkpoint(folder, {})
+    return Described(config, checkpoint.frame_step, weights_facts(checkpoint, config, []))
 
 
 def open_folder(path: Path) -> HfFolder:
@@ -138,9 +152,11 @@ def open_folder(path: Path) -> HfFolder:
         first = error.errors()[0]
         field = ".".join(str(part)[:40] for part in first["loc"])
         raise BenchError(f"{field}: {first['msg']}", where=str(config_file), fix="give a V-JEPA 2 folder") from error
-    files = _tensor_files(path)
-    shapes = {name: shape for file in set(files.values()) for name, shape in _header(file).items()}
-    return HfFolder(path, config, files, shapes)
+    files = tensor_files(path)
+    headers = [tensor_headers(file) for file in set(files.values())]
+    shapes = {name: shape for header in headers for name, (shape, _) in header.items()}
+    types = {name: kind for header in headers for name, (_, kind) in header.items()}
+    return HfFolder(path, config, files, shapes, types)
 
 
 def official_names(names: Iterable[str], renames: Sequence[Rename], where: str) -> dict[str, list[str]]:
@@ -167,10 +183,14 @@ def official_names(names: Iterable[str], renames: Sequence[Rename], where: str) 
     return {official: [found[part] for part in parts[official]] for official, found in pieces.items()}
 
 
-def _checked(folder: HfFolder) -> tuple[dict[str, list[str]], vjepa.VitConfig]:
+def _checked(folder: HfFolder, stated: Stated) -> tuple[dict[str, list[str]], vjepa.VitConfig]:
     """The encoder's official tensors with what they are made of, and the architecture, of which they all are."""
     names = _encoder_names(folder)
     config = _vit_config(folder, names)
+    wrong = contradicted(config, stated) or ("a folder has no keys, and one is stated" if stated.key else "")
+    if wrong:
+        raise BenchError(wrong, where=str(folder.path / CONFIG), fix="drop the setting: the folder says it itself")
+    refuse_other_types({piece: folder.types[piece] for pieces in names.values() for piece in pieces}, folder.path)
     empty = {official: _joined([folder.shapes[piece] for piece in pieces]) for official, pieces in names.items()}
     empty_encoder(_checkpoint(folder, empty), config)
     return names, config
@@ -184,7 +204,8 @@ def _joined(shapes: Sequence[tuple[int, ...]]) -> Tensor:
 
 
 def _checkpoint(folder: HfFolder, tensors: dict[str, Tensor]) -> Checkpoint:
-    return Checkpoint(path=folder.path, key="Hugging Face", tensors=tensors, facts={}, predictor={})
+    names = {PATCHES: f"{_prefix(folder)}{PATCHES}"}
+    return Checkpoint(path=folder.path, key="Hugging Face", tensors=tensors, facts={}, predictor={}, names=names)
 
 
 def _encoder_names(folder: HfFolder) -> dict[str, list[str]]:
@@ -254,7 +275,7 @@ def _predictor_problems(folder: HfFolder) -> list[str]:
     return disagreements(vars(config), found)
 
 
-def _tensor_files(folder: Path) -> dict[str, Path]:
+def tensor_files(folder: Path) -> dict[str, Path]:
     """Which file holds each tensor. Raises BenchError where a file or a tensor of the index is missing."""
     index = folder / _INDEX
     if not index.is_file():
@@ -264,7 +285,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
                 where=str(folder),
                 fix="download it; weights in pickle files are not read: save them with safe_serialization=True",
             )
-        return dict.fromkeys(_header(folder / _WEIGHTS), folder / _WEIGHTS)
+        return dict.fromkeys(tensor_headers(folder / _WEIGHTS), folder / _WEIGHTS)
     stated = _read_json(index).get("weight_map")
     if not isinstance(stated, dict) or not all(isinstance(name, str) for name in stated.values()):
         raise BenchError("has no weight_map of names", where=str(index), fix="download the folder again")
@@ -274,7 +295,7 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
             raise BenchError(f"names a file outside its folder ('{shard}')", where=str(index))
         if not (folder / shard).is_file():
             raise BenchError("this part of the weights is missing", where=str(folder / shard), fix="download it again")
-    held = {name: folder / shard for shard in shards for name in _header(folder / shard)}
+    held = {name: folder / shard for shard in shards for name in tensor_headers(folder / shard)}
     lost = [name for name, shard in stated.items() if held.get(name) != folder / shard]
     if lost:
         raise BenchError(
@@ -283,17 +304,29 @@ def _tensor_files(folder: Path) -> dict[str, Path]:
     return held
 
 
-def _header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of the tensors of a safetensors file."""
+def tensor_headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    """Names, shapes and types of the tensors of a safetensors file."""
     try:
         with safe_open(file, framework="pt") as content:
-            return {name: tuple(content.get_slice(name).get_shape()) for name in content.keys()}  # noqa: SIM118 - no dict
+            slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - no dict
+            return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
     except (SafetensorError, OSError) as error:
         raise BenchError(
             f"not a readable file of weights, or cut off ({first_line(error)})",
             where=str(file),
             fix="download it again",
         ) from error
+
+
+def refuse_other_types(types: Mapping[str, str], folder: Path) -> None:
+    """Raise BenchError that names the first tensor whose values are no floating-point numbers."""
+    other = next((name for name, kind in types.items() if not re.fullmatch(r"B?F\d+(_.*)?", kind)), None)
+    if other is not None:
+        raise BenchError(
+            f"'{other}' holds values of the type {types[other]}, not floating-point weights",
+            where=str(folder),
+            fix="give the folder of the weights as they were trained",
+        )
 
 
 def _read_json(file: Path) -> dict[str, Any]:

@@ -6,8 +6,8 @@ Layouts: protocol.md 2.1 and 2.2. Whatever is missing, unexpected or misshapen i
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +15,11 @@ from torch import Tensor
 
 from bench.encoders.contract import InputSpec
 from bench.encoders.own_facts import OwnFacts, read_own_facts
-from bench.encoders.reading import listing, plain_names, read_tensors
+from bench.encoders.places import ENCODER_KEYS, PATCHES, Entry, Home, entries_of, find_home
+from bench.encoders.reading import listing, read_tensors, weights, word
 from bench.errors import BenchError
 
-ENCODER_KEYS = ("ema_encoder", "target_encoder", "encoder")
-"""Where the weights are in an official file; the first that is present is read: the moving average of the encoder. In
-the distilled V-JEPA 2.1 files that is `ema_encoder`, in all others `target_encoder` (protocol.md 1.4, 2.2)."""
-
-_HUGGING_FACE_NAME = "encoder.embeddings.patch_embeddings.proj.weight"
+_ROLES = frozenset({*ENCODER_KEYS, "predictor"})
 
 
 @dataclass(frozen=True)
@@ -31,13 +28,29 @@ class Checkpoint:
 
     path: Path
     key: str
-    """Top-level key that was read; empty where the file is a bare state dict."""
+    """Where the encoder was, keys and parts of names joined by dots; empty where the file is a bare state dict."""
     tensors: dict[str, Tensor]
     facts: dict[str, Any]
     """Epoch, batch size and the like, as far as the file holds them."""
     predictor: dict[str, Tensor]
     own: OwnFacts | None = None
     """What a file of this project's pretraining says of itself."""
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of tensors that are called otherwise in the file: how."""
+    has_empty_predictor: bool = False
+    """Whether this is the whole state of a training run, encoder and average, whose predictor was emptied."""
+
+    @property
+    def prefix(self) -> str:
+        """What stands before the names of the encoder's tensors in the file."""
+        name = self.names.get(PATCHES, PATCHES)
+        return word(name[: name.rfind("patch_embed")])
+
+    @property
+    def title(self) -> str:
+        """The encoder's place in the file, for a reader."""
+        prefix = f", prefix '{self.prefix}'" if self.prefix else ""
+        return f"state_dict under '{word(self.key)}'{prefix}" if self.key else f"bare state_dict{prefix}"
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -61,32 +74,61 @@ class Checkpoint:
 
 
 def read_checkpoint(path: Path, *, key: str | None = None) -> Checkpoint:
-    """Read a `.pth.tar`, `.pt` or `.safetensors` file and pick the encoder's tensors."""
+    """Read a `.pth.tar`, `.pt` or `.safetensors` file and pick the encoder's tensors.
+
+    Raises BenchError where there is no encoder, or several and neither `key` nor their names tell which to read.
+    """
     content = read_tensors(path)
     own = read_own_facts(path, content)
-    nested = {name: value for name, value in content.items() if isinstance(value, Mapping)}
-    wanted = (key,) if key else ENCODER_KEYS
-    found = next((name for name in wanted if name in nested), None)
-    if found is None and (key or not any(isinstance(value, Tensor) for value in content.values())):
-        raise BenchError(
-            f"no encoder under the key {' or '.join(wanted)} (the file's keys: {listing(content)})",
-            where=str(path),
-            fix="give a V-JEPA pretraining checkpoint, not a probe or an optimiser file",
-        )
+    entries = entries_of(content, path)
+    home = find_home(entries, content, key, path)
+    tensors, names = _under(home, entries, path)
+    predictor, _ = _under((*home[:-1], "predictor"), entries, path)
     facts = {k: content[k] for k in ("epoch", "loss", "batch_size", "world_size", "lr") if _is_number(content.get(k))}
     return Checkpoint(
         path=path,
-        key=found or "",
-        tensors=plain_names(nested[found] if found else content, path),
+        key=".".join(home),
+        tensors=tensors,
         facts=facts,
-        predictor=plain_names(nested.get("predictor", {}), path),
+        predictor=predictor,
         own=own,
+        names=names,
+        has_empty_predictor=_has_empty_predictor(content),
     )
+
+
+def _under(home: Home, entries: Sequence[Entry], path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of one place in a file by their plain names, and the names that the file gives them.
+
+    Entries with a role of their own beside an encoder without a place are not its tensors.
+    """
+    depth = len(home)
+    tensors: dict[str, Tensor] = {}
+    names: dict[str, str] = {}
+    for entry in entries:
+        if entry.parts[:depth] != home or len(entry.parts) == depth or entry.parts[depth] in _ROLES:
+            continue
+        tensor = weights(entry.name, entry.value, path)
+        short = ".".join(entry.parts[depth:])
+        if short in tensors:
+            known = names.get(short, short)
+            raise BenchError(f"two tensors are called '{short}': '{known}' and '{entry.name}'", where=str(path))
+        tensors[short] = tensor
+        if short != entry.name:
+            names[short] = entry.name
+    return tensors, names
+
+
+def _has_empty_predictor(content: Mapping[str, Any]) -> bool:
+    encoder, average = content.get("encoder"), content.get("target_encoder")
+    if not isinstance(encoder, Mapping) or not isinstance(average, Mapping) or content.get("predictor") != {}:
+        return False
+    return encoder.keys() == average.keys()
 
 
 def tensor_sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
     """The fields of VitConfig that the shapes of the tensors tell (protocol.md 2.2)."""
-    patches = shape_of(shapes, "patch_embed.proj.weight", 5, where)
+    patches = shape_of(shapes, PATCHES, 5, where)
     return {
         "embed_dim": patches[0],
         "tubelet_size": patches[2],
@@ -107,12 +149,6 @@ def count_blocks(names: Iterable[str], prefix: str) -> int:
 def shape_of(shapes: Mapping[str, tuple[int, ...]], name: str, ndim: int, where: str) -> tuple[int, ...]:
     """The shape of a tensor that every encoder has. Raises BenchError where it is missing or of other dimensions."""
     shape = shapes.get(name)
-    if shape is None and any(other.endswith(_HUGGING_FACE_NAME) for other in shapes):
-        raise BenchError(
-            "the tensors have Hugging Face names",
-            where=where,
-            fix="give the folder that holds the file and its config.json",
-        )
     if shape is None or len(shape) != ndim:
         raise BenchError(
             f"tensor '{name}' is missing (present: {listing(shapes)})"
@@ -124,10 +160,16 @@ def shape_of(shapes: Mapping[str, tuple[int, ...]], name: str, ndim: int, where:
     return shape
 
 
-def check_shapes(shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
-    """Raise BenchError naming every tensor that is missing, unexpected or of another shape."""
+def check_shapes(
+    shapes: Mapping[str, tuple[int, ...]],
+    expected: Mapping[str, tuple[int, ...]],
+    where: str,
+    names: Mapping[str, str] | None = None,
+) -> None:
+    """Raise BenchError naming every tensor that is missing, unexpected or of another shape, as `names` call them."""
+    called = names or {}
     problems = [f"'{n}' is missing" for n in sorted(set(expected) - set(shapes))]
-    problems += [f"'{n}' is unexpected" for n in sorted(set(shapes) - set(expected))]
+    problems += [f"'{called.get(n, n)}' is unexpected" for n in sorted(set(shapes) - set(expected))]
     problems += [
         f"'{n}' has shape {list(shape)} instead of {list(expected[n])}"
         for n, shape in sorted(shapes.items())

@@ -3,6 +3,7 @@ needed: tensors stay in the file, memory-mapped, until they are used."""
 
 from __future__ import annotations
 
+import itertools
 import pickle
 import re
 import warnings
@@ -17,6 +18,14 @@ from bench.errors import BenchError
 
 _ZIP, _PICKLE = b"PK", b"\x80"
 """How the files of torch begin, since version 1.6 and before."""
+WRAPPERS = frozenset(
+    {"module", "backbone", "_orig_mod", "_forward_module", "_fsdp_wrapped_module", "_fpw_module"}
+    | {"_checkpoint_wrapped_module"}
+)
+"""Parts of names that training adds: data parallelism, the official mask wrappers, torch.compile, Lightning Fabric,
+FSDP of today and of before, and activation checkpointing."""
+_OTHER_WEIGHTS = "give a file whose weights are floats, as they were trained"
+_LONGEST_NAME = 200
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -49,23 +58,60 @@ def read_tensors(path: Path) -> dict[str, Any]:
     return content
 
 
-def plain_names(tensors: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
-    """Tensors without the wrappers' `module.` and `backbone.` in their names (protocol.md 2.2)."""
+def plain_name(name: str) -> str:
+    """A tensor's name without the parts that wrappers added to it, wherever they stand (protocol.md 2.2)."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def plain_names(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
+    """The tensors of a state dict under their plain names.
+
+    Raises BenchError for whatever is no tensor of floating-point weights, and where wrappers alone tell names apart.
+    """
     plain: dict[str, Tensor] = {}
-    for name, tensor in tensors.items():
-        if not isinstance(tensor, Tensor):
-            raise BenchError(f"'{name}' is a {type(tensor).__name__}, not a tensor", where=str(path))
-        short = name.replace("module.", "").replace("backbone.", "")
+    for name, value in tensors.items():
+        tensor = weights(name, value, path)
+        short = plain_name(name)
         if short in plain:
             raise BenchError(f"two tensors are called '{short}'", where=str(path))
         plain[short] = tensor
     return plain
 
 
+def weights(name: Any, value: Any, path: Path) -> Tensor:
+    """`value` if it is a tensor of floating-point weights under a name. Raises BenchError that names it otherwise."""
+    if not isinstance(name, str):
+        raise BenchError(f"a tensor is called {word(name)}, which is no name", where=str(path), fix=_OTHER_WEIGHTS)
+    name = word(name)
+    if not isinstance(value, Tensor):
+        raise BenchError(f"'{name}' is a {type(value).__name__}, not a tensor", where=str(path))
+    kind = str(value.dtype).removeprefix("torch.")
+    if value.is_quantized:
+        kind = f"quantised ({kind})"
+    elif value.is_nested or value.layout is not torch.strided:
+        kind = f"a {str(value.layout).removeprefix('torch.')} tensor"
+    elif value.is_meta:
+        kind = "without values (on the device 'meta')"
+    elif value.is_floating_point():
+        return value
+    raise BenchError(f"'{name}' is {kind}, not floating-point weights", where=str(path), fix=_OTHER_WEIGHTS)
+
+
 def listing(names: Mapping[str, Any], limit: int = 6) -> str:
     """The first of some names, for an error message."""
-    shown = [str(name) for name in names][:limit]
+    shown = [word(name) for name in itertools.islice(names, limit)]
     return ", ".join(shown) + (", ..." if len(names) > limit else "")
+
+
+def word(key: Any) -> str:
+    """A key of a file's dictionary, for an error message: not all are names, and some numbers are endless."""
+    if isinstance(key, str):
+        return "".join(letter if letter.isprintable() else "?" for letter in key[:_LONGEST_NAME])
+    return (
+        str(key)
+        if isinstance(key, bool | float) or (isinstance(key, int) and abs(key) < 10**9)
+        else f"a {type(key).__name__}"
+    )
 
 
 def first_line(error: Exception) -> str:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.encoders import hf_video, huggingface, own, timm_images, untrained
 from bench.encoders.catalog import ModelCard, model_cards
-from bench.encoders.checkpoints import describe_checkpoint, load_vjepa
+from bench.encoders.checkpoints import WEIGHTS_FACTS, describe_checkpoint, load_vjepa
 from bench.encoders.contract import Encoder, EncoderFacts
 from bench.encoders.registered import registered_encoders
+from bench.encoders.stated import NOTHING, Stated
 from bench.errors import BenchError, nearest
 
 _SUFFIXES = (".pth.tar", ".pth", ".pt", ".safetensors")
@@ -30,6 +31,8 @@ class Spec:
     """What stands behind the colon, or the path."""
     card: ModelCard | None = None
     """The card of the catalog, where the spec is its name."""
+    stated: Stated = NOTHING
+    """What the user says of a file of weights."""
 
 
 @dataclass(frozen=True)
@@ -41,23 +44,27 @@ class SpecKind:
 
 
 def _file_facts(spec: Spec) -> EncoderFacts:
-    config, frame_step = describe_checkpoint(spec.argument, spec.card)
-    return untrained.vjepa_facts(_name(spec), config, frame_step=frame_step)
+    known = describe_checkpoint(spec.argument, spec.card, stated=spec.stated)
+    return untrained.vjepa_facts(_name(spec), known.config, frame_step=known.frame_step, weights=known.weights)
 
 
 def _load_file(spec: Spec) -> Encoder:
-    model, report = load_vjepa(spec.argument, card=spec.card)
-    facts = untrained.vjepa_facts(_name(spec), model.config, frame_step=report["frame_step"])
+    model, report = load_vjepa(spec.argument, stated=spec.stated, card=spec.card)
+    weights = {name: report[name] for name in WEIGHTS_FACTS}
+    facts = untrained.vjepa_facts(_name(spec), model.config, frame_step=report["frame_step"], weights=weights)
     return Encoder(facts, model, report=report)
 
 
 def _folder_facts(spec: Spec) -> EncoderFacts:
-    return untrained.vjepa_facts(Path(spec.argument).resolve().name, huggingface.describe_folder(spec.argument))
+    known = huggingface.describe_folder(spec.argument, stated=spec.stated)
+    return untrained.vjepa_facts(Path(spec.argument).resolve().name, known.config, weights=known.weights)
 
 
 def _load_folder(spec: Spec) -> Encoder:
-    model, report = huggingface.load_folder(spec.argument)
-    return Encoder(untrained.vjepa_facts(Path(spec.argument).resolve().name, model.config), model, report=report)
+    model, report = huggingface.load_folder(spec.argument, stated=spec.stated)
+    weights = {name: report[name] for name in WEIGHTS_FACTS}
+    facts = untrained.vjepa_facts(Path(spec.argument).resolve().name, model.config, weights=weights)
+    return Encoder(facts, model, report=report)
 
 
 KINDS: dict[str, SpecKind] = {
@@ -86,12 +93,24 @@ OWN = SpecKind(lambda spec: own.own_facts(spec.argument), lambda spec: own.load_
 """A user's own encoders: `package.module:function`, and entry points."""
 
 
-def resolve(text: str) -> tuple[SpecKind, Spec]:
-    """The kind of a model spec, and the spec as that kind takes it.
+def resolve(text: str, stated: Stated = NOTHING) -> tuple[SpecKind, Spec]:
+    """The kind of a model spec, and the spec as that kind takes it, with what is stated of its file.
 
     A name of the catalog goes before a file of the same name. Raises BenchError with the nearest names where nothing
-    matches, and where the weights of a catalog name are not on this machine.
+    matches, where the weights of a catalog name are not on this machine, and where something is stated of an encoder
+    that leaves nothing open.
     """
+    kind, spec = _resolve(text)
+    if stated.names and kind not in (FILE, FOLDER):
+        raise BenchError(
+            f"{stated.names[0]} is for files of weights, and says nothing of this encoder",
+            where=f"model {text}",
+            fix="drop it, or give this encoder a run of its own",
+        )
+    return kind, replace(spec, stated=stated)
+
+
+def _resolve(text: str) -> tuple[SpecKind, Spec]:
     cards = {card.name: card for card in model_cards()}
     card = cards.get(text)
     prefix, _, argument = text.partition(":")

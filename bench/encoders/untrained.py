@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -37,8 +39,10 @@ def random_encoder(size: str = "vit_nano") -> Encoder:
     return Encoder(facts, model, report={"weights": f"untrained, seed {SEED}, std {std}, patch gain {patch_gain}"})
 
 
-def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> EncoderFacts:
-    """What is known of a V-JEPA transformer from its configuration."""
+def vjepa_facts(
+    name: str, config: vjepa.VitConfig, *, frame_step: int = 4, weights: Mapping[str, Any] | None = None
+) -> EncoderFacts:
+    """What is known of a V-JEPA transformer from its configuration; `weights` as the facts'."""
     return EncoderFacts(
         name=name,
         embed_dim=config.embed_dim,
@@ -49,6 +53,7 @@ def vjepa_facts(name: str, config: vjepa.VitConfig, *, frame_step: int = 4) -> E
         architecture=vjepa.architecture(config),
         layer_indices=config.layer_indices,
         still_frames=config.still_frames,
+        weights=weights or {},
     )
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 from bench.annotations import Sample
 from bench.annotations.splits import Splits
 from bench.cards import TaskCard, VideoFacts, load_task
-from bench.encoders import Encoder, load_encoder, vjepa
+from bench.encoders import Encoder, vjepa
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.families import card_config
+from bench.encoders.resolution import encoder_at
 from bench.encoders.untrained import vjepa_facts
 from bench.errors import BenchError
 from bench.estimate.clips import describe, make_clip
@@ -39,11 +40,10 @@ class Subject:
         card = self.card_without_weights
         config = card_config(card) if card else None
         if card is None or config is None:
-            encoder = load_encoder(self.plan.options.model, self.plan.device)
-        else:
-            model = vjepa.VisionTransformer(config)
-            vjepa.init_untrained(model, seed=0)
-            encoder = Encoder(vjepa_facts(card.name, config), model)
+            return self.plan.load_encoder()
+        model = vjepa.VisionTransformer(config)
+        vjepa.init_untrained(model, seed=0)
+        encoder = encoder_at(Encoder(vjepa_facts(card.name, config), model), self.plan.task.clip.resolution)
         return encoder.to(self.plan.device, self.plan.precision).as_planned(self.plan.facts)
 
 

@@ -15,8 +15,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.encoders.checkpoints import plain_names, read_tensors
-from bench.encoders.contract import default_num_heads
+from bench.encoders.reading import listing, plain_names, read_tensors
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.probing import attentive, blocks, huggingface, linear
@@ -64,9 +63,15 @@ def load_probe(path: str | Path, *, num_heads: int | None = None) -> LoadedProbe
     `path` is a V-JEPA 1 checkpoint (`classifier`), a V-JEPA 2 one (`classifiers`, of which `probe(tokens)` is the
     first, and `probe(tokens, all_heads=True)` all of them, [heads, B, C]), a Hugging Face folder of an encoder with
     its classifier, or a file that bench saved. Official files do not say their number of attention heads: it is 16 for
-    the official widths, and for others the default of the width, unless `num_heads` is given. Raises BenchError for
-    whatever is not a complete probe.
+    the official widths, and for others `num_heads` has to. Raises BenchError for whatever is not a complete probe, and
+    where nothing tells its heads.
     """
+    return read_probe(path, num_heads=num_heads)
+
+
+def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads: int | None = None) -> LoadedProbe:
+    """As `load_probe`, with the heads that the encoder gives its probes where nothing else tells: official V-JEPA 1
+    probes have as many as their encoder (protocol.md 4.1)."""
     path = Path(path).expanduser()
     if path.is_dir():
         return huggingface.load_folder(path, num_heads=num_heads)
@@ -82,7 +87,7 @@ def load_probe(path: str | Path, *, num_heads: int | None = None) -> LoadedProbe
         # a probe that was read answers as the one that was trained, bit for bit.
         tensors = {name: tensor.float().clone() for name, tensor in plain_names(state, path).items()}
         _refuse_other_probes(tensors, layout, where)
-        head, note = _build(tensors, layout, metadata, num_heads, where)
+        head, note = _build(tensors, layout, metadata, (num_heads, encoder_heads), where)
         heads.append(head)
         notes += [note] if note and note not in notes else []
     loaded = LoadedProbe(heads, layout=layout, class_names=_class_names(metadata, path), metadata=metadata, notes=notes)
@@ -108,9 +113,8 @@ def _state_dicts(content: Mapping[str, Any], path: Path, *, own: bool) -> tuple[
     if _is_state_dict(content.get("classifier")):
         return "V-JEPA 1", [content["classifier"]]
     if not any(isinstance(value, Tensor) for value in content.values()):
-        keys = ", ".join(str(key) for key in list(content)[:6])
         raise BenchError(
-            f"no probe under the keys classifier or classifiers (the file's keys: {keys})",
+            f"no probe under the keys classifier or classifiers (the file's keys: {listing(content)})",
             where=str(path),
             fix="give an official probe checkpoint, a Hugging Face classifier folder, or a probe that bench saved",
         )
@@ -143,9 +147,13 @@ def _refuse_other_probes(tensors: Mapping[str, Tensor], layout: str, where: str)
 
 
 def _build(
-    tensors: dict[str, Tensor], layout: str, metadata: Mapping[str, str], num_heads: int | None, where: str
+    tensors: dict[str, Tensor],
+    layout: str,
+    metadata: Mapping[str, str],
+    num_heads: tuple[int | None, int | None],
+    where: str,
 ) -> tuple[AttentiveProbe | LinearProbe, str]:
-    """One head, and what a reader of its scores must know of it."""
+    """One head, and what a reader of its scores must know of it; `num_heads` as `_heads`."""
     if set(tensors) == _LINEAR_NAMES:
         classes, width = matrix_shape(tensors, linear.WEIGHT, where)
         shapes: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
@@ -158,15 +166,31 @@ def _build(
     joined = [name for name in tensors if name.startswith(f"{blocks.BLOCKS}.") and name.endswith(".attn.qkv.weight")]
     num_blocks = 1 + len(joined)
     check_shapes(tensors, blocks.tensor_shapes(width, classes, num_blocks), where)
-    stated = metadata.get("num_heads", "")
-    heads = num_heads or (int(stated) if re.fullmatch("[1-9][0-9]{,3}", stated) else None)
-    heads = heads or attentive.OFFICIAL_NUM_HEADS.get(width)
-    note = "" if heads else f"{default_num_heads(width)} attention heads of the probe assumed: its file does not say"
-    heads = heads or default_num_heads(width)
+    heads, note = _heads(metadata, width, *num_heads, where)
     attentive.check_heads(width, heads)
     if num_blocks == 1:
         return AttentiveProbe(tensors, heads), note
     return BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where)), note
+
+
+def _heads(
+    metadata: Mapping[str, str], width: int, given: int | None, of_encoder: int | None, where: str
+) -> tuple[int, str]:
+    """Attention heads as given, as the file says, of the official width or as the encoder gives its probes; and what to
+    note."""
+    stated = metadata.get("num_heads", "")
+    heads = given or (int(stated) if re.fullmatch("[1-9][0-9]{,3}", stated) else None)
+    heads = heads or attentive.OFFICIAL_NUM_HEADS.get(width)
+    if heads:
+        return heads, ""
+    if of_encoder:
+        return of_encoder, f"{of_encoder} attention heads of the probe, as its encoder has: its file does not say"
+    raise BenchError(
+        f"a probe of {width} channels, which is no official width: no file says into how many attention heads they"
+        " divide",
+        where=where,
+        fix="state them: load_probe(FILE, num_heads=N)",
+    )
 
 
 def _norm_eps(metadata: Mapping[str, str], where: str) -> float:

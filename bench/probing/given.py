@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from bench.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
-from bench.probing.files import load_probe
+from bench.probing.files import load_probe, read_probe
 from bench.probing.loaded import LoadedProbe
 from bench.probing.released import ReleasedProbe, clip_differences, find_released, refuse_other_layers
 from bench.probing.train import FittedProbe
@@ -40,6 +40,8 @@ class GivenProbe:
     """Of every class of the task: its number among the probe's outputs."""
     class_order_source: str
     notes: tuple[str, ...]
+    num_heads: int | None
+    """Attention heads as given, or as its file, its width or the encoder says; None where it has none."""
     encoder: str | None
     """Digest of the encoder that the probe was trained on, where its file says so."""
     input_name: str | None
@@ -47,7 +49,7 @@ class GivenProbe:
 
     def load(self) -> FittedProbe:
         """The head that is scored, on the CPU, in the place of a trained probe."""
-        head = load_probe(self.path).heads[self.head]
+        head = load_probe(self.path, num_heads=self.num_heads).heads[self.head]
         return FittedProbe(heads=[], chosen=0, steps=0, epochs=0, batch_size=0, num_held_out=0, seconds=0.0, probe=head)
 
     def in_task_order(self, probabilities: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -62,16 +64,19 @@ def describe_given(
     task: str,
     class_names: Sequence[str],
     embed_dim: int,
+    num_heads: int | None = None,
+    encoder_heads: int | None = None,
     clip: Mapping[str, int | str],
     layers: tuple[int, ...] = (),
 ) -> GivenProbe:
     """The probe of a file, for this task. `classes` is the user's file of its class names; `clip` is what the encoder
-    sees: frames, step, segments, resolution; `layers` are those that the run reads, the last alone where empty.
+    sees: frames, step, segments, resolution; `num_heads` is what the user says of the probe, `encoder_heads` what the
+    encoder gives its probes; `layers` are those that the run reads, the last alone where empty.
 
     Raises BenchError where the widths or the numbers of classes differ, the order of the classes is not known, or a
     released probe reads other layers.
     """
-    probe = load_probe(path)
+    probe = read_probe(path, num_heads=num_heads, encoder_heads=encoder_heads)
     if probe.embed_dim != embed_dim:
         raise BenchError(
             f"the probe reads tokens of {probe.embed_dim} channels, and the encoder gives {embed_dim}",
@@ -100,6 +105,7 @@ def describe_given(
         class_order=order,
         class_order_source=source,
         notes=tuple(_notes(path, probe, task, source, clip_differences(released, clip) if released else [])),
+        num_heads=getattr(probe.heads[0], "num_heads", None),
         encoder=probe.metadata.get("encoder"),
         input_name=probe.metadata.get("input"),
     )

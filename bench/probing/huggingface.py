@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.encoders.reading import weights
 from bench.errors import BenchError
 from bench.probing import attentive, blocks
 from bench.probing.blocks import BlockProbe
@@ -140,7 +141,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
             with safe_open(path, framework="pt") as content:
                 for name in names if names is not None else content.keys():
                     if not name.startswith("vjepa2."):
-                        tensors[name] = content.get_tensor(name)
+                        tensors[name] = weights(name, content.get_tensor(name), path)
         except (SafetensorError, OSError) as error:
             fix = "download the folder again"
             raise BenchError("missing, cut off or not safetensors", where=str(path), fix=fix) from error
