@@ -158,7 +158,8 @@ def test_what_does_not_fit_is_refused(data: Path, results: Path, options: dict[s
 
 
 def test_predicted_tokens_are_of_one_time_ahead(data: Path, results: Path) -> None:
-    settings = {"probe.train_views": 2, "clip.tokens": "encoder+predictor", "clip.fps": 2, "clip.frames": 4}
+    clip = {"clip.tokens": "encoder+predictor", "clip.fps": 2, "clip.frames": 4}
+    settings = {"probe.train_views": 2, **clip, "encoder.num_heads": 2}
     with pytest.raises(BenchError, match="several training views draw it"):
         evaluate(data, results, model=str(GOLDEN / "vjepa1_pretrain.pth.tar"), settings={**ONE_EPOCH, **settings})
 

@@ -175,10 +175,15 @@ def test_a_dry_run_of_a_checkpoint_does_not_read_its_weights(bench_command: Run,
         bright_and_dark,
         "--model",
         GOLDEN / "vjepa1.pth.tar",
+        "--set",
+        "encoder.num_heads=2",
         "--dry-run",
         "--json",
     )
-    assert json.loads(done.stdout)[0]["tokens"] == 36 * 64, done.stderr
+    (forecast,) = json.loads(done.stdout)
+    assert forecast["tokens"] == 36 * 64, done.stderr
+    read = {name: forecast["weights"][name] for name in ("family", "key", "prefix", "num_heads")}
+    assert read == {"family": "V-JEPA 1", "key": "target_encoder", "prefix": "module.backbone.", "num_heads": 2}
 
 
 def test_doctor_finds_a_working_machine(bench_command: Run) -> None:

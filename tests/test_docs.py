@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from made_results import made_results
 from support import GOLDEN, ROOT, Run
 
 from bench.cards import load_task
+from bench.encoders.vjepa import VitConfig
 from bench.probing.attentive import initial_weights
 
 BRIEF = [
@@ -33,11 +35,21 @@ def commands() -> Iterator[str]:
                     yield line
 
 
+SMALL = VitConfig(embed_dim=48, depth=2, num_heads=2, mlp_dim=192, num_frames=8, resolution=64)
+
+
+def state_size(path: Path, config: VitConfig) -> None:
+    """Let a small checkpoint say its size as those of `bench pretrain` do: that of the official one has a name."""
+    stated = {"version": 1, "encoder": asdict(config), "input": {"frame_step": 4}, "objective": "features"}
+    torch.save({**torch.load(path, weights_only=True), "bench": stated}, path)
+
+
 @pytest.fixture
 def users_folder(bright_and_dark: Path) -> Path:
     """What the documents assume: a checkpoint, videos with their lists, a card."""
     folder = bright_and_dark
     shutil.copy(GOLDEN / "vjepa1.pth.tar", folder / "vitl16.pth.tar")
+    state_size(folder / "vitl16.pth.tar", SMALL)
     torch.save({"classifier": initial_weights(48, 174, seed=0)}, folder / "ssv2-probe.pth.tar")
     (folder / "ssv2-classes.txt").write_text("\n".join(load_task("ssv2").classes))  # type: ignore[arg-type]
     (folder / "my-videos").symlink_to(folder, target_is_directory=True)
@@ -95,6 +107,7 @@ def test_documented_commands_work(
     if "ek100" in command:
         small["/data/epic-kitchens-100"] = str(kitchen(users_folder / "epic", train=3, test=2))
         with_predictor(users_folder / "vitl.pt")
+        state_size(users_folder / "vitl.pt", replace(SMALL, use_rope=True))
     for shown, replaced in small.items():
         command = command.replace(shown, replaced)
     arguments = shlex.split(command)[1:]

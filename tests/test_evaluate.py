@@ -271,10 +271,21 @@ def test_the_test_split_does_not_enter_the_choice(bright_and_dark: Path, tmp_pat
 def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> None:
     from support import GOLDEN
 
-    record = evaluate(bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"))
+    record = evaluate(
+        bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"), settings={"encoder.num_heads": 2}
+    )
     assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px step 4", 100)
-    assert any("num_heads 2 assumed" in note for note in record.notes)
+    assert any("read as V-JEPA 1" in note for note in record.notes)
     assert record.resolved["encoder"]["report"]["key"] == "target_encoder"
+
+
+def test_a_run_at_another_resolution_builds_the_encoder_for_it(bright_and_dark: Path, tmp_path: Path) -> None:
+    from support import GOLDEN
+
+    spec, settings = str(GOLDEN / "vjepa1.pth.tar"), {"encoder.num_heads": 2, "clip.resolution": 32}
+    record = evaluate(bright_and_dark, tmp_path, model=spec, settings=settings)
+    assert record.digests["encoder"] == bench.load_encoder(spec, num_heads=2, resolution=32).digest
+    assert any("positions made anew for 32 px" in note for note in record.notes)
 
 
 def test_unknown_options_get_the_nearest() -> None:

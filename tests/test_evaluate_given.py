@@ -20,6 +20,7 @@ from bench.scores.records import Record
 
 SHORT = {"probe.min_steps": 30, "probe.epochs": 2, "probe.lr": [1e-2], "probe.weight_decay": 0.01}
 V1, V2 = GOLDEN / "vjepa1.pth.tar", GOLDEN / "vjepa2_probe.pt"
+TWO_HEADS = {"encoder.num_heads": 2}
 
 
 def evaluate(data: Path, folder: Path, **options: Any) -> Record:
@@ -55,7 +56,9 @@ def test_the_probe_of_a_run_gives_the_score_of_its_record(bright_and_dark: Path,
 
 
 def test_the_record_says_what_was_scored(bright_and_dark: Path, tmp_path: Path) -> None:
-    record = evaluate(bright_and_dark, tmp_path, task=card(tmp_path, 7), model=str(V1), probe_weights=V2)
+    record = evaluate(
+        bright_and_dark, tmp_path, task=card(tmp_path, 7), model=str(V1), probe_weights=V2, settings=TWO_HEADS
+    )
     assert (record.num_train, record.num_classes, record.heads) == (0, 7, [])
     assert record.cost.encoder_clips == 12 and record.cost.probe_s == 0
     assert record.digests["probe"] == load_probe(V2).digest
@@ -69,7 +72,9 @@ def test_the_record_says_what_was_scored(bright_and_dark: Path, tmp_path: Path) 
 
 
 def test_the_score_is_that_of_the_official_probe_on_the_tokens(bright_and_dark: Path, tmp_path: Path) -> None:
-    record = evaluate(bright_and_dark, tmp_path, task=card(tmp_path, 7), model=str(V1), probe_weights=V2)
+    record = evaluate(
+        bright_and_dark, tmp_path, task=card(tmp_path, 7), model=str(V1), probe_weights=V2, settings=TWO_HEADS
+    )
     paths = [str(bright_and_dark / "clips" / f"val_{i}.mp4") for i in range(12)]
     ids = content_ids(tmp_path / "cache", paths)
     tokens = open_features(tmp_path / "cache", record.digests["test_features"], [[f"{ids[path]}/0"] for path in paths])
@@ -118,11 +123,23 @@ def test_what_does_not_fit_is_refused_before_anything_is_encoded(
     bright_and_dark: Path, tmp_path: Path, options: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(BenchError, match=words):
-        evaluate(bright_and_dark, tmp_path, **({"model": str(V1)} | options))
+        evaluate(bright_and_dark, tmp_path, **({"model": str(V1), "settings": TWO_HEADS} | options))
     assert not (tmp_path / "cache" / "features").exists()
 
 
 def test_the_command_line_refuses_in_one_line(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
     named = card(tmp_path, [f"class {i}" for i in range(7)])
-    arguments = ["run", "--task", named, "--data", bright_and_dark, "--model", V1, "--probe-weights", V2]
+    arguments = [
+        "run",
+        "--task",
+        named,
+        "--data",
+        bright_and_dark,
+        "--model",
+        V1,
+        "--set",
+        "encoder.num_heads=2",
+        "--probe-weights",
+        V2,
+    ]
     assert_refused(bench_command(*arguments), "vjepa2_probe.pt", "no names", "--probe-classes FILE")

@@ -13,6 +13,7 @@ from support import GOLDEN
 import bench
 from bench.cards import Optimisation
 from bench.encoders.checkpoints import load_vjepa
+from bench.encoders.stated import Stated
 from bench.plan import RunPlan, make_options, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan
@@ -29,7 +30,7 @@ def golden_heads(make_heads: type[ModuleHeads] | type[FusedHeads], learning_rate
         {"epochs": 12, "batch_size": 4, "lr": learning_rates, "weight_decay": [0.01], "final_weight_decay": 1e-6}
         | {"start_lr_ratio": 0.2, "warmup_epochs": 3, "final_lr": 1e-6, "clip_norm": 1.0}
     )
-    initial = load_probe(GOLDEN / "vjepa1_probe.pth.tar").heads[0].state_dict()
+    initial = load_probe(GOLDEN / "vjepa1_probe.pth.tar", num_heads=2).heads[0].state_dict()
     return make_heads(initial, 2, recipe, Plan(batch_size=4, steps_per_epoch=1, epochs=12))
 
 
@@ -46,7 +47,7 @@ def test_each_head_trains_as_the_official_code_does(make_heads: Any) -> None:
 @HEADS
 def test_views_are_averaged_as_the_official_code_does(make_heads: Any) -> None:
     golden = np.load(GOLDEN / "vjepa1_probe.npz")
-    encoder, _ = load_vjepa(GOLDEN / "vjepa1.pth.tar")
+    encoder, _ = load_vjepa(GOLDEN / "vjepa1.pth.tar", stated=Stated(num_heads=2))
     clips = torch.from_numpy(golden["clips_i8"]).float() / 32.0  # [segments, views, B, 3, T, H, W]
     with torch.no_grad():
         views = [torch.cat([encoder(segment) for segment in clips[:, view]], dim=1) for view in range(clips.shape[1])]

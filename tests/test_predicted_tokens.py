@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ from torch import Tensor
 import bench
 from bench import BenchError
 from bench.anticipation.tokens import describe_with_predictor, load_with_predictor, steps_ahead
-from bench.encoders import load_encoder
+from bench.encoders import Choice, load_encoder
+from bench.encoders.stated import Stated
 from bench.pretrain.predictor import Predictor
 
+TWO_HEADS = partial(Choice, stated=Stated(num_heads=2))
 CLIPS = torch.randn(2, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0))
 
 
@@ -35,8 +38,8 @@ def test_one_second_at_eight_frames_is_four_steps() -> None:
 
 def test_the_predictor_is_asked_for_the_step_so_far_after_the_clip(vjepa2: tuple[str, Predictor]) -> None:
     spec, predictor = vjepa2
-    joined = load_with_predictor(spec, (4, 4, 4), 4, "cpu")
-    tokens, alone = joined(CLIPS), load_encoder(spec)(CLIPS)
+    joined = load_with_predictor(TWO_HEADS(spec), (4, 4, 4), 4, "cpu")
+    tokens, alone = joined(CLIPS), load_encoder(spec, num_heads=2)(CLIPS)
     assert joined.facts.num_tokens(8, 64, 64) == tokens.shape[1] == 64 + 16
     assert torch.equal(tokens[:, :64], alone)
     with torch.no_grad():
@@ -72,7 +75,7 @@ def predicted_by_the_first_family(weights: dict[str, Tensor], tokens: Tensor, as
 def test_a_golden_checkpoint_with_stored_positions_predicts_within_them() -> None:
     spec = str(GOLDEN / "vjepa1_pretrain.pth.tar")
     clips = CLIPS[:, :, :4]  # two of the four steps that the positions cover; the last is asked for
-    tokens = load_with_predictor(spec, (2, 4, 4), 1, "cpu")(clips)
+    tokens = load_with_predictor(TWO_HEADS(spec), (2, 4, 4), 1, "cpu")(clips)
     weights = torch.load(spec, weights_only=True)["predictor"]
     expected = predicted_by_the_first_family(weights, tokens[1, :32], list(range(48, 64)))
     torch.testing.assert_close(tokens[1, 32:], expected, atol=1e-5, rtol=1e-4)
@@ -80,8 +83,8 @@ def test_a_golden_checkpoint_with_stored_positions_predicts_within_them() -> Non
 
 def test_other_questions_are_other_encoders(vjepa2: tuple[str, Predictor]) -> None:
     spec, _ = vjepa2
-    digests = {load_with_predictor(spec, (4, 4, 4), steps, "cpu").digest for steps in (1, 4)}
-    assert len(digests | {load_encoder(spec).digest}) == 3
+    digests = {load_with_predictor(TWO_HEADS(spec), (4, 4, 4), steps, "cpu").digest for steps in (1, 4)}
+    assert len(digests | {load_encoder(spec, num_heads=2).digest}) == 3
 
 
 @pytest.mark.parametrize(
@@ -95,7 +98,7 @@ def test_other_questions_are_other_encoders(vjepa2: tuple[str, Predictor]) -> No
 )
 def test_who_cannot_be_asked_is_told_so(file: str, steps: int, what: str) -> None:
     with pytest.raises(BenchError, match=what) as caught:
-        describe_with_predictor(str(GOLDEN / file), (4, 4, 4), steps)
+        describe_with_predictor(TWO_HEADS(str(GOLDEN / file)), (4, 4, 4), steps)
     assert "clip.tokens=encoder" in str(caught.value)
 
 
@@ -104,7 +107,7 @@ def test_a_damaged_predictor_is_named(vjepa2: tuple[str, Predictor], tmp_path: P
     del content["predictor"]["module.backbone.predictor_norm.bias"]
     torch.save(content, tmp_path / "damaged.pt")
     with pytest.raises(BenchError, match=r"'predictor_norm\.bias' is missing"):
-        describe_with_predictor(str(tmp_path / "damaged.pt"), (4, 4, 4), 4)
+        describe_with_predictor(TWO_HEADS(str(tmp_path / "damaged.pt")), (4, 4, 4), 4)
 
 
 def test_a_run_reads_both_kinds_of_tokens(vjepa2: tuple[str, Predictor], tmp_path: Path) -> None:
@@ -115,7 +118,7 @@ def test_a_run_reads_both_kinds_of_tokens(vjepa2: tuple[str, Predictor], tmp_pat
         data=data,
         model=vjepa2[0],
         clip="official",
-        settings={**small, "clip.frames": 8, "clip.resolution": 32},
+        settings={**small, "clip.frames": 8, "clip.resolution": 32, "encoder.num_heads": 2},
         workers=0,
         device="cpu",
         cache=tmp_path / "cache",

@@ -81,9 +81,9 @@ def _told_by_predictor(checkpoint: Checkpoint) -> tuple[Family | None, list[str]
         family: Family = "V-JEPA" if has_positions else "V-JEPA 2"
         what = f"holds {'' if has_positions else 'no '}positions"
         return family, [f"read as {title(family)}: a training run whose encoder {what}, its predictor is empty"]
-    if checkpoint.predictor_depth == 0:
-        return None, []
     mask_tokens = sum(name.startswith("mask_tokens.") for name in predictor)
+    if not mask_tokens and not checkpoint.predictor_depth:  # another architecture's, or none
+        return None, []
     if "predictor_pos_embed" not in predictor or mask_tokens == _RELEASED_MASK_TOKENS:
         return "V-JEPA 2", []
     if mask_tokens <= _MASK_TOKENS_OF_1:

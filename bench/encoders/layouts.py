@@ -168,17 +168,20 @@ def check_shapes(
 ) -> None:
     """Raise BenchError naming every tensor that is missing, unexpected or of another shape, as `names` call them."""
     called = names or {}
-    problems = [f"'{n}' is missing" for n in sorted(set(expected) - set(shapes))]
-    problems += [f"'{called.get(n, n)}' is unexpected" for n in sorted(set(shapes) - set(expected))]
-    problems += [
+    missing = [f"'{n}' is missing" for n in sorted(set(expected) - set(shapes))]
+    unexpected = [f"'{called.get(n, n)}' is unexpected" for n in sorted(set(shapes) - set(expected))]
+    misshapen = [
         f"'{n}' has shape {list(shape)} instead of {list(expected[n])}"
         for n, shape in sorted(shapes.items())
         if n in expected and shape != expected[n]
     ]
+    # Some of each: a wrapper that is not known makes all names both missing and unexpected.
+    problems = [*missing[:2], *unexpected[:2], *misshapen[:2]]
     if problems:
-        more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+        num_more = len(missing) + len(unexpected) + len(misshapen) - len(problems)
+        more = f" and {num_more} more" if num_more else ""
         raise BenchError(
-            f"the tensors do not make a V-JEPA encoder: {', '.join(problems[:5])}{more}",
+            f"the tensors do not make a V-JEPA encoder: {', '.join(problems)}{more}",
             where=where,
             fix="the file is of another architecture or damaged",
         )

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from bench.encoders.checkpoints import infer_config as infer_encoder
 from bench.encoders.checkpoints import plain_names, read_checkpoint, read_tensors
+from bench.encoders.stated import read_stated
 from bench.encoders.vjepa import VisionTransformer, VitConfig
 from bench.errors import BenchError
 from bench.files import atomic_write
@@ -60,10 +61,11 @@ def shapes(state: TrainState) -> dict[str, Any]:
     }
 
 
-def load_state(path: str | Path) -> TrainState:
+def load_state(path: str | Path, *, num_heads: int | None = None) -> TrainState:
     """The networks of a pretraining checkpoint, ours or an official V-JEPA 1 file, strictly, on the CPU.
 
-    Raises BenchError for a file that is no complete pretraining checkpoint.
+    `num_heads` says the encoder's attention heads where an official file is of no size with a name; its predictor has
+    as many. Raises BenchError for a file that is no complete pretraining checkpoint, and where nothing tells the heads.
     """
     path = Path(path)
     content = read_tensors(path)
@@ -71,7 +73,7 @@ def load_state(path: str | Path) -> TrainState:
         if not isinstance(content.get(key), Mapping):
             raise BenchError(f"no '{key}' in the file", where=str(path), fix="give a pretraining checkpoint")
     checkpoint = read_checkpoint(path)
-    config, _ = infer_encoder(checkpoint)
+    config, _ = infer_encoder(checkpoint, stated=read_stated({"num_heads": num_heads}))
     if not checkpoint.own and config.family != "V-JEPA":
         raise BenchError(
             f"this is a {config.family} checkpoint; pretraining goes on from V-JEPA 1 files and its own",
@@ -194,6 +196,9 @@ def _head_config(
         out_dim, width = tensors["predictor_proj.weight"].shape
     except KeyError as error:
         raise BenchError("its predictor has no 'predictor_proj.weight'", where=str(path)) from error
+    if width % encoder.num_heads:
+        what = f"its predictor of {width} channels does not divide into the encoder's {encoder.num_heads} heads"
+        raise BenchError(what, where=str(path), fix="check num_heads")
     blocks = {match.group(1) for name in tensors if (match := re.match(r"predictor_blocks\.(\d+)\.", name))}
     return PredictorConfig(
         encoder_dim=encoder.embed_dim,

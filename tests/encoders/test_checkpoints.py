@@ -17,8 +17,11 @@ from support import GOLDEN
 from bench import BenchError
 from bench.encoders import describe_encoder, load_encoder, vjepa
 from bench.encoders.checkpoints import describe_vjepa, identify_positions, load_vjepa, plain_names
+from bench.encoders.stated import Stated
 
 OFFICIAL = GOLDEN / "vjepa1.pth.tar"
+TWO_HEADS = Stated(num_heads=2)
+V_JEPA_1 = Stated(num_heads=2, family="V-JEPA")
 
 
 def official() -> dict[str, Any]:
@@ -31,12 +34,12 @@ def plain() -> dict[str, torch.Tensor]:
 
 
 def test_the_report_says_what_was_read() -> None:
-    model, report = load_vjepa(OFFICIAL)
+    model, report = load_vjepa(OFFICIAL, stated=TWO_HEADS)
     assert report["key"] == "target_encoder" and report["epoch"] == 300
     assert report["parameters"] == sum(p.numel() for p in model.parameters() if p.requires_grad)
-    assert any("num_heads 2 assumed" in note for note in report["notes"])
+    assert (report["family"], report["prefix"], report["num_heads"]) == ("V-JEPA 1", "module.backbone.", 2)
     assert not any("moving average" in note for note in report["notes"])
-    _, online = load_vjepa(OFFICIAL, key="encoder")
+    _, online = load_vjepa(OFFICIAL, stated=Stated(num_heads=2, key="encoder"))
     assert any("not the moving average" in note for note in online["notes"])
     assert (model.config.num_frames, model.config.resolution) == (8, 64)
 
@@ -50,7 +53,7 @@ def test_every_layout_gives_the_same_weights(tmp_path: Path, prefix: str, layout
         save_file(tensors, path)
     else:
         torch.save(tensors if layout == "bare" else {layout: tensors, "epoch": 1}, path)
-    model, _ = load_vjepa(path)
+    model, _ = load_vjepa(path, stated=V_JEPA_1)
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, plain()[name])
 
@@ -58,7 +61,7 @@ def test_every_layout_gives_the_same_weights(tmp_path: Path, prefix: str, layout
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_of_any_precision_are_read_as_float32(tmp_path: Path, dtype: torch.dtype) -> None:
     torch.save({"target_encoder": {n: t.to(dtype) for n, t in plain().items()}}, tmp_path / "half.pt")
-    model, _ = load_vjepa(tmp_path / "half.pt")
+    model, _ = load_vjepa(tmp_path / "half.pt", stated=V_JEPA_1)
     assert {p.dtype for p in model.parameters()} == {torch.float32}
 
 
@@ -96,7 +99,7 @@ def test_another_architecture_is_refused_by_name(
     torch.save({"target_encoder": tensors}, tmp_path / "model.pt")
     for use in (load_vjepa, describe_vjepa):  # a plan is to fail before the first clip is decoded
         with pytest.raises(BenchError) as refusal:
-            use(tmp_path / "model.pt")
+            use(tmp_path / "model.pt", stated=TWO_HEADS if "2.1" in words else V_JEPA_1)
         assert words in str(refusal.value) and "model.pt" in str(refusal.value)
 
 
@@ -203,11 +206,11 @@ def test_the_frame_step_of_training_is_that_of_evaluation(tmp_path: Path, name: 
     encoder = load_encoder(spec)
     assert encoder.input_spec.frame_step == 2
     assert describe_encoder(spec) == encoder.facts
-    assert load_encoder(str(OFFICIAL)).input_spec.frame_step == 4
+    assert load_encoder(str(OFFICIAL), num_heads=2).input_spec.frame_step == 4
 
 
 def test_the_trained_encoder_of_our_own_file_is_noted(tmp_path: Path) -> None:
-    _, report = load_vjepa(saved(tmp_path / "own.pth.tar", own()), key="encoder")
+    _, report = load_vjepa(saved(tmp_path / "own.pth.tar", own()), stated=Stated(key="encoder"))
     assert len(report["notes"]) == 1 and "not the moving average" in report["notes"][0]
 
 
@@ -254,7 +257,7 @@ def _entry(name: str, value: Any) -> Callable[[dict[str, Any]], None]:
         (_stating(num_frames=16, resolution=8), "is not the sin-cos code of the grid [8, 2, 2]"),
         (_stating(uniform_power=False), "is not the sin-cos code"),
         (_stating(use_rope=True, num_heads=16), "no room for rotary positions"),
-        (_stating(use_rope=True), "'pos_embed' is unexpected"),
+        (_stating(use_rope=True), "pos_embed' is unexpected"),
     ],
 )
 def test_what_our_own_file_states_is_checked(
@@ -285,4 +288,4 @@ def test_an_entry_of_another_form_is_refused(tmp_path: Path, text: str) -> None:
 def test_one_made_up_name_does_not_ask_for_a_billion_blocks(tmp_path: Path) -> None:
     torch.save({"target_encoder": {**plain(), "blocks.999999999.x": torch.zeros(1)}}, tmp_path / "model.pt")
     with pytest.raises(BenchError, match="do not make a V-JEPA encoder"):
-        load_vjepa(tmp_path / "model.pt")
+        load_vjepa(tmp_path / "model.pt", stated=Stated(num_heads=2, family="V-JEPA 2"))

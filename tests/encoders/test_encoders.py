@@ -11,7 +11,7 @@ from bench.encoders import describe_encoder, known_clips, load_encoder
 from bench.encoders.catalog import model_cards
 
 BUILT_IN = [card.name for card in model_cards() if card.file is None]
-SPECS = [*BUILT_IN, "random:vit_tiny", "pixels:8", str(GOLDEN / "vjepa1.pth.tar")]
+SPECS = [*BUILT_IN, "random:vit_tiny", "pixels:8", str(GOLDEN / "hf-vjepa2")]
 
 
 @pytest.mark.parametrize("spec", SPECS)

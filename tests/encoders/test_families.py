@@ -15,6 +15,7 @@ from bench import BenchError
 from bench.encoders import catalog, describe_encoder, load_encoder, vjepa
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.families import num_heads_of
+from bench.encoders.stated import Stated
 
 TINY = vjepa.VitConfig(embed_dim=48, depth=4, num_heads=2, mlp_dim=96, num_frames=8, resolution=64)
 CONFIGS = {
@@ -44,59 +45,134 @@ def saved(path: Path, **content: Any) -> Path:
 
 
 POSITIONS = {"predictor_pos_embed": torch.zeros(1, 64, 24)}
+TWO_HEADS = Stated(num_heads=2)
 
 
-@pytest.mark.parametrize(
-    ("family", "carried", "beside"),
-    [
-        ("V-JEPA", {}, predictor(2, **POSITIONS)),
-        ("V-JEPA 2", {}, predictor(10)),
-        ("V-JEPA 2", {}, {}),
-        ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(10)),
-        ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(10, **POSITIONS)),
-        ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(2)),
-        ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(0, **{"action_encoder.weight": torch.zeros(24, 7)})),
-        ("V-JEPA 2.1", {}, predictor(8)),
-        ("V-JEPA 2.1", {}, {}),
-    ],
-)
+TOLD = [
+    ("V-JEPA", {}, predictor(2, **POSITIONS)),
+    ("V-JEPA 2", {}, predictor(10)),
+    ("V-JEPA 2", {}, predictor(4, **POSITIONS)),
+    ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(10)),
+    ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(10, **POSITIONS)),
+    ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(2)),
+    ("V-JEPA 2", {"pos_embed": SINCOS}, predictor(0, **{"action_encoder.weight": torch.zeros(24, 7)})),
+    ("V-JEPA 2.1", {}, predictor(8)),
+    ("V-JEPA 2.1", {}, {}),
+]
+
+
+@pytest.mark.parametrize(("family", "carried", "beside"), TOLD)
 def test_the_family_is_told_by_the_file(tmp_path: Path, family: str, carried: Tensors, beside: Tensors) -> None:
     tensors = weights(family)
     path = saved(tmp_path / "a.pt", target_encoder={**tensors, **carried}, predictor=beside)
-    model, _ = load_vjepa(path)
+    model, _ = load_vjepa(path, stated=TWO_HEADS)
     assert model.config.family == family
     for name, tensor in model.state_dict().items():
         assert torch.equal(tensor, tensors[f"module.backbone.{name}"])
 
 
-def notes(path: Path) -> list[str]:
-    found: list[str] = load_vjepa(path)[1]["notes"]
-    return [note for note in found if "num_heads" not in note]
+OPEN = {
+    "V-JEPA 1, bare": (weights("V-JEPA"), {}),
+    "V-JEPA 2 with stored positions, bare": ({**weights("V-JEPA 2"), "module.backbone.pos_embed": SINCOS}, {}),
+    "V-JEPA 2, bare": (weights("V-JEPA 2"), {}),
+    "under a key": ({"target_encoder": weights("V-JEPA")}, {}),
+    "under two keys": ({"encoder": weights("V-JEPA"), "target_encoder": weights("V-JEPA")}, {}),
+    "four mask tokens": ({"target_encoder": weights("V-JEPA"), "predictor": predictor(4, **POSITIONS)}, {}),
+    "another predictor": ({"target_encoder": weights("V-JEPA 2"), "predictor": {"head.weight": torch.zeros(2)}}, {}),
+    "encoder and average differ": (
+        {
+            "encoder": weights("V-JEPA 2"),
+            "target_encoder": {**weights("V-JEPA 2"), "module.backbone.pos_embed": SINCOS},
+            "predictor": {},
+        },
+        {},
+    ),
+}
 
 
-def test_what_had_to_be_assumed_is_said(tmp_path: Path) -> None:
-    one = weights("V-JEPA")
-    two = weights("V-JEPA 2")
-    bare = saved(tmp_path / "bare.pt", **one)
-    assert notes(bare) == ["no predictor in the file to tell V-JEPA 1 from 2: read as 1"]
-    rotary = saved(tmp_path / "rotary.pt", target_encoder=two)
-    assert notes(rotary) == [
-        "no stored positions in the file: rotary ones assumed as V-JEPA 2 has",
-        "the file does not say its input: 64 frames of 256 px assumed",
-    ]
-    four = saved(tmp_path / "four.pt", target_encoder=one, predictor=predictor(4, **POSITIONS))
-    assert notes(four) == ["stored positions passed over, rotary ones assumed as V-JEPA 2 has"]
-    released = saved(tmp_path / "ten.pt", target_encoder=one, predictor=predictor(10, **POSITIONS))
-    assert notes(released) == []
+@pytest.mark.parametrize("name", OPEN)
+def test_where_both_families_fit_the_user_is_asked(tmp_path: Path, name: str) -> None:
+    path = saved(tmp_path / "a.pt", **OPEN[name][0])
+    for use in (load_encoder, describe_encoder):
+        with pytest.raises(BenchError) as asked:
+            use(str(path), num_heads=2)
+        assert "--set encoder.family=vjepa2 (or vjepa1)" in str(asked.value)
+        assert "num_heads" not in str(asked.value) and "\n" not in str(asked.value)
+    assert load_encoder(str(path), num_heads=2, family="vjepa2").facts.weights["family"] == "V-JEPA 2"
+
+
+def test_both_readings_of_one_file_are_those_of_the_families(tmp_path: Path) -> None:
+    """The same tensors with the positions in use and without: other tokens."""
+    path = saved(tmp_path / "a.pt", **weights("V-JEPA"))
+    one, two = (load_encoder(str(path), num_heads=2, family=word) for word in ("vjepa1", "vjepa2"))
+    clips = torch.randn(1, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0))
+    assert (one(clips) - two(clips)).abs().max() > 0.01 and one.digest != two.digest
+
+
+def test_the_state_of_a_training_run_tells_by_its_positions_where_its_predictor_is_empty(tmp_path: Path) -> None:
+    for family in ("V-JEPA", "V-JEPA 2"):
+        content = {"encoder": weights(family, 1), "target_encoder": weights(family), "predictor": {}}
+        model, report = load_vjepa(saved(tmp_path / "a.pt", **content), stated=TWO_HEADS)
+        assert model.config.family == family and "its predictor is empty" in report["notes"][0]
+
+
+def test_heads_of_a_size_without_a_name_are_asked_for(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.pt", target_encoder=weights("V-JEPA"), predictor=predictor(2, **POSITIONS))
+    with pytest.raises(BenchError, match=r"V-JEPA 1 encoder .*48 channels and 4 blocks.*--set encoder\.num_heads=N"):
+        load_encoder(str(path))
+    encoders = {heads: load_encoder(str(path), num_heads=heads) for heads in (2, 3)}
+    assert encoders[2].digest != encoders[3].digest and encoders[3].facts.weights["num_heads"] == 3
+
+
+def test_all_that_is_open_is_asked_at_once(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"family=vjepa2 \(or vjepa1\) --set encoder\.num_heads=N$"):
+        load_encoder(str(saved(tmp_path / "a.pt", **weights("V-JEPA"))))
+
+
+def test_a_size_with_a_name_has_its_heads(tmp_path: Path) -> None:
+    nano = vjepa.VisionTransformer(vjepa.SIZES["vit_nano"])
+    path = str(saved(tmp_path / "a.pt", **nano.state_dict()))
+    assert load_encoder(path, family="vjepa1").facts.weights["num_heads"] == 4
+    other = load_encoder(path, family="vjepa1", num_heads=8)
+    assert other.report["notes"] == ["8 attention heads, as stated; others of its size have 4"]
+
+
+@pytest.mark.parametrize(
+    ("stated", "words"),
+    [
+        ({"num_heads": 5}, "48 channels do not divide into 5 attention heads"),
+        ({"num_heads": 0}, "encoder.num_heads cannot be 0"),
+        ({"num_heads": 2.5}, "encoder.num_heads cannot be 2.5"),
+        ({"num_heads": True}, "encoder.num_heads cannot be True"),
+        ({"family": "vjepa3"}, "encoder.family cannot be 'vjepa3' - did you mean"),
+        ({"family": ["vjepa1"]}, "encoder.family cannot be ['vjepa1']"),
+        ({"family": "vjepa2.1", "num_heads": 2}, "not the tensors that only V-JEPA 2.1 has"),
+        ({"key": "student"}, "no encoder under the key student (the file's keys: target_encoder, predictor)"),
+        ({"key": ""}, "encoder.key cannot be ''"),
+    ],
+)
+def test_statements_that_cannot_be_are_refused(tmp_path: Path, stated: dict[str, Any], words: str) -> None:
+    path = saved(tmp_path / "a.pt", target_encoder=weights("V-JEPA"), predictor=predictor(2, **POSITIONS))
+    with pytest.raises(BenchError) as refusal:
+        load_encoder(str(path), **stated)
+    assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("spec", ["random", "pixels:8", "timm:test_vit+untrained"])
+def test_encoders_that_leave_nothing_open_take_no_statement(spec: str) -> None:
+    with pytest.raises(BenchError, match=r"encoder\.num_heads is for files of weights"):
+        load_encoder(spec, num_heads=2)
 
 
 def test_positions_without_a_use_tell_frames_and_resolution(tmp_path: Path) -> None:
     one = weights("V-JEPA")
     path = saved(tmp_path / "a.pt", target_encoder=one, predictor=predictor(10))
-    spec = describe_encoder(str(path)).input_spec
+    spec = describe_encoder(str(path), num_heads=2).input_spec
     assert (spec.num_frames, spec.resolution) == (8, 64)
     one["module.backbone.pos_embed"] = torch.randn(1, 64, 48)
-    spec = describe_encoder(str(saved(tmp_path / "b.pt", target_encoder=one, predictor=predictor(10)))).input_spec
+    spec = describe_encoder(
+        str(saved(tmp_path / "b.pt", target_encoder=one, predictor=predictor(10))), num_heads=2
+    ).input_spec
     assert (spec.num_frames, spec.resolution) == (64, 256)
 
 
@@ -104,7 +180,7 @@ def test_v_jepa_1_without_its_positions_is_not_taken_for_v_jepa_2(tmp_path: Path
     tensors = weights("V-JEPA 2")
     path = saved(tmp_path / "a.pt", target_encoder=tensors, predictor=predictor(2, **POSITIONS))
     with pytest.raises(BenchError, match=r"a\.pt: tensor 'pos_embed' is missing"):
-        load_vjepa(path)
+        load_vjepa(path, stated=TWO_HEADS)
 
 
 def test_distilled_files_are_read_from_their_average(tmp_path: Path) -> None:
@@ -115,7 +191,7 @@ def test_distilled_files_are_read_from_their_average(tmp_path: Path) -> None:
         target_encoder=weights("V-JEPA 2.1", 2),
         ema_encoder=weights("V-JEPA 2.1", 3),
     )
-    model, report = load_vjepa(path)
+    model, report = load_vjepa(path, stated=TWO_HEADS)
     expected = weights("V-JEPA 2.1", 3)["module.backbone.patch_embed_img.proj.weight"]
     assert report["key"] == "ema_encoder" and torch.equal(model.patch_embed_img.proj.weight, expected)
 
@@ -123,7 +199,7 @@ def test_distilled_files_are_read_from_their_average(tmp_path: Path) -> None:
 def test_the_frozen_encoder_of_the_action_conditioned_file(tmp_path: Path) -> None:
     beside = predictor(0, depth=24, **{"action_encoder.weight": torch.zeros(24, 7)})
     path = saved(tmp_path / "vjepa2-ac-vitg.pt", encoder=weights("V-JEPA 2"), predictor=beside)
-    model, report = load_vjepa(path)
+    model, report = load_vjepa(path, stated=TWO_HEADS)
     assert model.config.family == "V-JEPA 2" and report["key"] == "encoder"
     assert not any("moving average" in note for note in report["notes"])
 
@@ -191,11 +267,14 @@ def test_a_catalog_name_tells_what_its_file_does_not(far: Callable[..., Path], b
     assert encoder.report["notes"] == [] and describe_encoder("far") == encoder.facts
 
 
-def test_an_official_file_elsewhere_is_known_by_its_name(far: Callable[..., Path]) -> None:
+def test_the_name_of_an_official_file_tells_its_input_and_no_more(far: Callable[..., Path]) -> None:
+    """Frames and resolution change no token; which family it is does."""
     path = far(target_encoder={**weights("V-JEPA 2"), "pos_embed": SINCOS})
-    encoder = load_encoder(str(path))
+    with pytest.raises(BenchError, match=r"encoder\.family=vjepa2 \(or vjepa1\)"):
+        load_encoder(str(path))
+    encoder = load_encoder(str(path), family="vjepa2")
     assert (encoder.input_spec.num_frames, encoder.input_spec.resolution) == (32, 48)
-    assert encoder.report["notes"] == ["no predictor in the file to tell V-JEPA 1 from 2: read as V-JEPA 2, as far is"]
+    assert encoder.report["notes"] == []
     assert load_encoder("far").digest == encoder.digest
 
 

@@ -91,7 +91,7 @@ def test_key_frames_are_halved_too_and_keep_their_boxes(tmp_path: Path, monkeypa
     options |= {"batch_size": 8, "results": tmp_path / "results"}
     alone = run.run(make_plan(make_options({**options, "cache": tmp_path / "alone"})), Silent())
     scarce = Scarce()
-    monkeypatch.setattr(box_run, "load_encoder", lambda model, device: SimpleNamespace(to=lambda *place: scarce))
+    monkeypatch.setattr(RunPlan, "load_encoder", lambda plan: scarce)
     halved = run.run(make_plan(make_options({**options, "cache": tmp_path / "halved"})), Silent())
     assert scarce.sizes == [8, 4] + [2] * 8 + [8, 4] + [2] * 4
     assert halved.resolved["clips_at_once_after_out_of_memory"] == {"train": 2, "test": 2}

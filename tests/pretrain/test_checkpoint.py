@@ -50,7 +50,7 @@ def test_a_saved_state_comes_back_whole(objective: str, use_rope: bool, tmp_path
 
 
 def test_an_official_file_is_read() -> None:
-    state = bench.pretrain.load_state(GOLDEN / "vjepa1_pretrain.pth.tar")
+    state = bench.pretrain.load_state(GOLDEN / "vjepa1_pretrain.pth.tar", num_heads=2)
     assert (state.encoder.config.embed_dim, state.predictor.config.embed_dim) == (48, 24)
     assert state.predictor.config.num_mask_tokens == 2
     assert not any(parameter.requires_grad for parameter in state.target_encoder.parameters())
@@ -60,7 +60,7 @@ def test_training_does_not_go_on_from_another_family(tmp_path: Path) -> None:
     content = torch.load(GOLDEN / "vjepa2.pt", weights_only=True)
     torch.save({**content, "predictor": {"mask_tokens.0": torch.zeros(1, 1, 24)}}, tmp_path / "a.pt")
     with pytest.raises(BenchError, match="this is a V-JEPA 2 checkpoint; pretraining goes on from V-JEPA 1 files"):
-        bench.pretrain.load_state(tmp_path / "a.pt")
+        bench.pretrain.load_state(tmp_path / "a.pt", num_heads=2)
 
 
 def test_a_file_without_a_predictor_is_no_pretraining_checkpoint(tmp_path: Path) -> None:

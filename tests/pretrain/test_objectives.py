@@ -72,7 +72,7 @@ def test_features_is_the_official_loss() -> None:
     contexts, targets = (
         [torch.from_numpy(golden[f"{kind}_mask_{i}"]) for i in range(2)] for kind in ("context", "target")
     )
-    state = load_state(GOLDEN / "vjepa1_pretrain.pth.tar")
+    state = load_state(GOLDEN / "vjepa1_pretrain.pth.tar", num_heads=2)
     with torch.no_grad():
         ours = features(state, torch.from_numpy(golden["clips_i8"].astype(np.float32) / 32), contexts, targets)
     for i in range(2):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from probing.reference import ReferenceProbe
 
 from bench.encoders.checkpoints import load_vjepa
+from bench.encoders.stated import Stated
 from bench.errors import BenchError
 from bench.probing import kernels, load_probe
 from bench.probing.attentive import AttentiveSweep, check_heads, initial_weights
@@ -23,8 +24,8 @@ GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 
 def test_golden_logits_and_probabilities() -> None:
     golden = np.load(GOLDEN / "vjepa1_probe.npz")
-    encoder, _ = load_vjepa(GOLDEN / "vjepa1.pth.tar")
-    probe = load_probe(GOLDEN / "vjepa1_probe.pth.tar")
+    encoder, _ = load_vjepa(GOLDEN / "vjepa1.pth.tar", stated=Stated(num_heads=2))
+    probe = load_probe(GOLDEN / "vjepa1_probe.pth.tar", num_heads=2)
     clips = torch.from_numpy(golden["clips_i8"]).float() / 32.0  # [segments, views, B, 3, T, H, W]
     with torch.no_grad():
         tokens = [torch.cat([encoder(segment) for segment in view], dim=1) for view in clips.transpose(0, 1)]

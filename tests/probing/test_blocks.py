@@ -24,7 +24,7 @@ from bench.probing.optim import SweepOptimiser, learning_rate
 
 def test_golden_logits_of_every_head() -> None:
     golden = np.load(GOLDEN / "vjepa2_probe.npz")
-    probe, tokens = load_probe(GOLDEN / "vjepa2_probe.pt"), torch.from_numpy(golden["tokens"])
+    probe, tokens = load_probe(GOLDEN / "vjepa2_probe.pt", num_heads=2), torch.from_numpy(golden["tokens"])
     logits = probe(tokens, all_heads=True)
     assert logits.shape == (2, 2, 7)
     assert np.abs(logits.numpy() - golden["logits_per_head"]).max() < 1e-5

@@ -25,23 +25,24 @@ NAMED = tuple(f"class {i}" for i in range(7))
 def describe(
     path: Path, classes: Path | None = None, *, task: str = "mine", names: tuple[str, ...] = NUMBERS
 ) -> GivenProbe:
-    return describe_given(path, classes, task=task, class_names=names, embed_dim=48, clip=CLIP)
+    return describe_given(path, classes, task=task, class_names=names, embed_dim=48, encoder_heads=2, clip=CLIP)
 
 
 def test_the_first_head_is_scored_and_the_notes_say_so() -> None:
     given = describe(V2)
-    assert (given.head, given.heads_in_file, given.digest) == (0, 2, load_probe(V2).digest)
+    assert (given.head, given.heads_in_file, given.digest) == (0, 2, load_probe(V2, num_heads=2).digest)
     assert given.name == f"weights#{given.digest[:6]}"
+    assert any("2 attention heads of the probe, as its encoder has" in note for note in given.notes)
     assert any("first of 2 heads" in note for note in given.notes)
     tokens = torch.randn(2, 5, 48)
-    assert torch.equal(given.load().probe(tokens), load_probe(V2)(tokens))
+    assert torch.equal(given.load().probe(tokens), load_probe(V2, num_heads=2)(tokens))
 
 
 def test_widths_and_numbers_of_classes_must_agree() -> None:
     with pytest.raises(BenchError, match=r"vjepa2_probe\.pt: .* tells 7 classes apart, and task mine has 6"):
         describe(V2, names=NUMBERS[:6])
     with pytest.raises(BenchError, match="reads tokens of 48 channels, and the encoder gives 96"):
-        describe_given(V2, None, task="mine", class_names=NUMBERS, embed_dim=96, clip=CLIP)
+        describe_given(V2, None, task="mine", class_names=NUMBERS, embed_dim=96, encoder_heads=2, clip=CLIP)
 
 
 def test_classes_are_put_in_the_tasks_order_by_name() -> None:

@@ -27,7 +27,9 @@ def recipe(**fields: object) -> Optimisation:
 def test_golden_training_trace() -> None:
     golden = np.load(GOLDEN / "vjepa1_probe_training.npz")
     official = recipe(start_lr_ratio=0.2, warmup_epochs=3, final_lr=1e-6, final_weight_decay=1e-6, clip_norm=1.0)
-    sweep = AttentiveSweep(load_probe(GOLDEN / "vjepa1_probe.pth.tar").heads[0].state_dict(), 1, num_heads=2)
+    sweep = AttentiveSweep(
+        load_probe(GOLDEN / "vjepa1_probe.pth.tar", num_heads=2).heads[0].state_dict(), 1, num_heads=2
+    )
     optimiser = SweepOptimiser(sweep.stack, official, official.settings, epochs=12, steps_per_epoch=1)
     tokens, labels = torch.from_numpy(golden["tokens"]), torch.from_numpy(golden["labels"])
     losses, rates, decays = [], [], []

@@ -26,17 +26,22 @@ def official(path: Path, tensors: dict[str, Tensor]) -> Path:
     return path
 
 
-def test_the_official_file_has_its_heads_from_the_width_or_the_caller() -> None:
-    probe = load_probe(GOLDEN)
+def test_the_caller_says_the_heads_of_another_width_than_the_official_ones() -> None:
+    probe = load_probe(GOLDEN, num_heads=2)
     (head,) = probe.heads
     assert isinstance(head, AttentiveProbe)
     assert (head.num_heads, probe.training, probe.layout) == (2, False, "V-JEPA 1")
     assert not any("xattn.proj" in name for name in probe.state_dict())
-    assert any("2 attention heads" in note for note in probe.notes)
+    assert probe.notes == ()
     other = load_probe(GOLDEN, num_heads=4)
     tokens = torch.randn(2, 5, 48)
     assert probe(tokens).shape == (2, 7)
     assert not torch.equal(probe(tokens), other(tokens))
+
+
+def test_heads_that_nothing_tells_are_asked_for() -> None:
+    with pytest.raises(BenchError, match=r"vjepa1_probe.*48 channels.*load_probe\(FILE, num_heads=N\)"):
+        load_probe(GOLDEN)
 
 
 def test_official_widths_have_sixteen_heads(tmp_path: Path) -> None:
@@ -46,9 +51,9 @@ def test_official_widths_have_sixteen_heads(tmp_path: Path) -> None:
 
 
 def test_a_probe_without_the_dead_projection_is_the_same(tmp_path: Path) -> None:
-    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).heads[0].state_dict())
+    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN, num_heads=2).heads[0].state_dict())
     tokens = torch.randn(2, 5, 48)
-    assert torch.equal(load_probe(path)(tokens), load_probe(GOLDEN)(tokens))
+    assert torch.equal(load_probe(path, num_heads=2)(tokens), load_probe(GOLDEN, num_heads=2)(tokens))
 
 
 def test_attentive_round_trip(tmp_path: Path) -> None:
@@ -154,11 +159,11 @@ def heads_of_golden_v2() -> list[dict[str, Tensor]]:
 
 
 def test_a_list_of_heads_is_read_whole() -> None:
-    probe = load_probe(GOLDEN_V2)
+    probe = load_probe(GOLDEN_V2, num_heads=2)
     assert (probe.layout, probe.num_classes, probe.embed_dim, len(probe.heads)) == ("V-JEPA 2", 7, 48, 2)
     tokens = torch.randn(3, 5, 48)
     assert probe(tokens).shape == (3, 7) and probe(tokens, all_heads=True).shape == (2, 3, 7)
-    assert load_probe(GOLDEN)(tokens, all_heads=True).shape == (1, 3, 7)
+    assert load_probe(GOLDEN, num_heads=2)(tokens, all_heads=True).shape == (1, 3, 7)
     assert not probe(tokens).requires_grad and probe.class_names is None
 
 
@@ -179,7 +184,7 @@ def test_the_head_with_a_fault_is_named(tmp_path: Path, name: str, tensor: Tenso
         heads[1][name] = tensor
     torch.save({"classifiers": heads}, tmp_path / "probe.pt")
     with pytest.raises(BenchError, match=message) as caught:
-        load_probe(tmp_path / "probe.pt")
+        load_probe(tmp_path / "probe.pt", num_heads=2)
     assert "probe.pt, classifiers[1]" in str(caught.value)
 
 
@@ -188,7 +193,7 @@ def test_heads_of_different_shapes_are_refused(tmp_path: Path) -> None:
     heads[1] = {f"module.{name}": weight for name, weight in initial_weights(48, 5, seed=0).items()}
     torch.save({"classifiers": heads}, tmp_path / "probe.pt")
     with pytest.raises(BenchError, match=r"classifiers\[1\] differs from the first"):
-        load_probe(tmp_path / "probe.pt")
+        load_probe(tmp_path / "probe.pt", num_heads=2)
 
 
 def test_a_probe_with_blocks_round_trip(tmp_path: Path) -> None:
@@ -205,10 +210,10 @@ def test_a_probe_with_blocks_round_trip(tmp_path: Path) -> None:
 
 
 def test_the_digest_is_of_what_the_probe_computes(tmp_path: Path) -> None:
-    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN).heads[0].state_dict())
-    assert load_probe(path).digest == load_probe(GOLDEN).digest
-    assert load_probe(GOLDEN, num_heads=4).digest != load_probe(GOLDEN).digest
-    assert load_probe(GOLDEN_V2).digest != load_probe(GOLDEN).digest
+    path = official(tmp_path / "probe.pth.tar", load_probe(GOLDEN, num_heads=2).heads[0].state_dict())
+    assert load_probe(path, num_heads=2).digest == load_probe(GOLDEN, num_heads=2).digest
+    assert load_probe(GOLDEN, num_heads=4).digest != load_probe(GOLDEN, num_heads=2).digest
+    assert load_probe(GOLDEN_V2, num_heads=2).digest != load_probe(GOLDEN, num_heads=2).digest
 
 
 def test_heads_must_divide_the_width() -> None:
