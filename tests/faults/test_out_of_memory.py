@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,12 +11,11 @@ import torch
 from ava_standin import ava_standin
 
 import bench.evaluate as run
-from bench.boxes import run as box_run
 from bench.encoders import load_encoder
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.memory import ClipsAtOnce
 from bench.features.store import Store
-from bench.plan import make_options, make_plan
+from bench.plan import RunPlan, make_options, make_plan
 from bench.progress import Silent
 from bench.video.plans import ClipPlan, VideoItem
 
