@@ -60,6 +60,9 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab]:
     for name, constant in (("cards", "_CARDS"), ("weights", "_PACKAGED")):
         (tmp_path / name).mkdir()
         monkeypatch.setattr(catalog, constant, tmp_path / name)
+    from bench.encoders import vjepa
+
+    monkeypatch.setitem(vjepa.SIZES, "small", vjepa.VitConfig(embed_dim=48, depth=2, num_heads=2, mlp_dim=192))
     monkeypatch.setenv("BENCH_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -22,6 +22,7 @@ NEWER = (GOLDEN / "vjepa1_pretrain.pth.tar").read_bytes()
 FACTS = {
     "title": "A test",
     "family": "V-JEPA",
+    "size": "small",
     "num_frames": 8,
     "resolution": 64,
     "parameters_m": 0.13,

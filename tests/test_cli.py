@@ -186,6 +186,21 @@ def test_a_dry_run_of_a_checkpoint_does_not_read_its_weights(bench_command: Run,
     assert read == {"family": "V-JEPA 1", "key": "target_encoder", "prefix": "module.backbone.", "num_heads": 2}
 
 
+def test_what_is_read_of_a_checkpoint_is_said_before_it_is_run(bench_command: Run, bright_and_dark: Path) -> None:
+    file = ["--model", GOLDEN / "vjepa1.pth.tar", "--set", "encoder.num_heads=2", "--set", "encoder.key=encoder"]
+    said = "V-JEPA 1, key encoder, prefix module.backbone., 2 attention heads"
+    for command in (["doctor"], ["run", "--task", "custom", "--data", bright_and_dark, "--dry-run"]):
+        done = bench_command(*command, *file)
+        assert said in " ".join(done.stdout.split()), done.stderr
+        assert "not the moving average" in " ".join(done.stdout.split())
+
+
+def test_settings_of_doctor_are_those_of_encoders(bench_command: Run) -> None:
+    assert_refused(bench_command("doctor", "--set", "encoder.num_heads=2"), "--set is for --model")
+    assert_refused(bench_command("doctor", "--model", "random", "--set", "probe.lr=1"), "unknown setting 'probe.lr'")
+    assert_refused(bench_command("doctor", "--model", "random", "--set", "encoder.heads=1"), "'encoder.heads'")
+
+
 def test_doctor_finds_a_working_machine(bench_command: Run) -> None:
     done = bench_command("doctor", "--json")
     checks = json.loads(done.stdout)

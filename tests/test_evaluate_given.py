@@ -61,7 +61,7 @@ def test_the_record_says_what_was_scored(bright_and_dark: Path, tmp_path: Path) 
     )
     assert (record.num_train, record.num_classes, record.heads) == (0, 7, [])
     assert record.cost.encoder_clips == 12 and record.cost.probe_s == 0
-    assert record.digests["probe"] == load_probe(V2).digest
+    assert record.digests["probe"] == load_probe(V2, num_heads=2).digest
     assert not any(key.startswith("train") for key in record.digests)
     said = record.resolved["probe_weights"]
     assert (said["path"], said["head"], said["heads_in_file"]) == (str(V2), 0, 2)
@@ -78,7 +78,7 @@ def test_the_score_is_that_of_the_official_probe_on_the_tokens(bright_and_dark: 
     paths = [str(bright_and_dark / "clips" / f"val_{i}.mp4") for i in range(12)]
     ids = content_ids(tmp_path / "cache", paths)
     tokens = open_features(tmp_path / "cache", record.digests["test_features"], [[f"{ids[path]}/0"] for path in paths])
-    expected = predict(load_probe(V2), tokens)
+    expected = predict(load_probe(V2, num_heads=2), tokens)
     np.testing.assert_allclose(probabilities(tmp_path, record), expected, atol=1e-6)
     assert record.scores[0].correct == int((expected.argmax(1) == np.arange(12) % 2).sum())
 
@@ -111,7 +111,10 @@ def test_a_probe_on_another_encoders_tokens_is_marked(bright_and_dark: Path, tmp
     ("options", "words"),
     [
         ({"probe_weights": V2}, "tells 7 classes apart, and task custom has 2"),
-        ({"probe_weights": V2, "model": "vjepa-nano"}, "reads tokens of 48 channels, and the encoder gives"),
+        (
+            {"probe_weights": V2, "model": "vjepa-nano", "settings": {}},
+            "reads tokens of 48 channels, and the encoder gives",
+        ),
         ({"probe_weights": V2, "probe": "linear"}, "--probe linear means nothing with --probe-weights"),
         ({"probe_weights": V2, "settings": {"probe.lr": 1}}, "--set probe.lr means nothing"),
         ({"probe_weights": V2, "train": Path("train.csv")}, "--train means nothing"),

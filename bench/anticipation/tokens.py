@@ -23,6 +23,7 @@ from bench.encoders.vjepa import VisionTransformer
 from bench.errors import BenchError
 from bench.pretrain.predictor import Predictor, PredictorConfig
 
+_OFFICIAL_WIDTH = 384
 _OFFICIAL_HEADS = 12
 """Of the V-JEPA 2 predictors (protocol.md 1.3); those of V-JEPA 1 have as many as their encoder."""
 _MASK_INDEX = 1
@@ -81,12 +82,17 @@ def load_with_predictor(choice: Choice, grid: tuple[int, int, int], steps: int, 
     if not isinstance(encoder.module, VisionTransformer):
         raise ValueError(f"{choice.spec} is no V-JEPA encoder")
     module = EncoderWithPredictor(encoder.module, predictor, ahead)
-    return Encoder(_joined_facts(encoder.facts, config, steps), module, report=encoder.report).to(device)
+    facts = _joined_facts(encoder.facts, config, steps)
+    return Encoder(facts, module, report={**encoder.report, "notes": facts.weights["notes"]}).to(device)
 
 
 def _joined_facts(facts: EncoderFacts, config: PredictorConfig, steps: int) -> EncoderFacts:
     architecture = {**facts.architecture, "predictor": asdict(config), "steps_ahead": steps, "mask_index": _MASK_INDEX}
-    return replace(facts, architecture=architecture, predicted_steps=1, layer_indices=())
+    weights = dict(facts.weights)
+    if config.use_rope and config.embed_dim != _OFFICIAL_WIDTH:
+        note = f"its predictor of {config.embed_dim} channels is read with {config.num_heads} attention heads"
+        weights["notes"] = [*weights["notes"], note]
+    return replace(facts, architecture=architecture, predicted_steps=1, layer_indices=(), weights=weights)
 
 
 def _predictor_of(choice: Choice, facts: EncoderFacts, ahead: Ahead) -> tuple[Checkpoint, PredictorConfig]:
