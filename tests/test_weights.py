@@ -52,7 +52,7 @@ def test_an_encoder_of_another_size_is_refused(lab: Lab) -> None:
     lab.card(parameters_m=303.9)
     lab.refuses(r"another encoder: 0\.1 M parameters for 8x64px instead of 303\.9 M")
     lab.card(resolution=384)
-    lab.refuses(r"for 8x64px instead of 0\.13 M for 8x384px")
+    lab.refuses(r"these are not the weights of far: resolution is 64 instead of 384")
     assert lab.holds_nothing()
 
 
