@@ -72,6 +72,9 @@ def load_probe(path: str | Path, *, num_heads: int | None = None) -> LoadedProbe
 def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads: int | None = None) -> LoadedProbe:
     """As `load_probe`, with the heads that the encoder gives its probes where nothing else tells: official V-JEPA 1
     probes have as many as their encoder (protocol.md 4.1)."""
+    if num_heads is not None and (type(num_heads) is not int or num_heads < 1):
+        fix = "give a whole number, 1 or more"
+        raise BenchError(f"a probe cannot have {num_heads!r} attention heads", where=str(path), fix=fix)
     path = Path(path).expanduser()
     if path.is_dir():
         return huggingface.load_folder(path, num_heads=num_heads)
