@@ -13,6 +13,7 @@ import torch
 
 import bench
 from bench import BenchError
+from bench.cards import load_probe_card
 from bench.features.contents import content_ids
 from bench.scores.records import read_record
 
@@ -118,7 +119,7 @@ def test_every_recipe_runs(bright_and_dark: Path, tmp_path: Path, probe: str) ->
     settings = {"probe.neighbours": [1, 3]} if probe == "knn" else {}
     settings |= {"probe.epochs": 2} if probe == "vjepa1-paper" else {}
     record = evaluate(bright_and_dark, tmp_path, probe=probe, settings=settings)
-    assert record.probe == probe and record.protocol.startswith(f"{probe}/{2 if probe == 'vjepa1-paper' else 1} ")
+    assert record.probe == probe and record.protocol.startswith(f"{probe}/{load_probe_card(probe).version} ")
     if probe == "vjepa1-paper":  # two steps are too few to learn here; its rules are tested with the optimiser
         assert len(record.heads) == 1 and any("RandAugment" in note for note in record.notes)
     else:
