@@ -100,12 +100,13 @@ def with_clip(card: TaskCard, name: str | None) -> TaskCard:
 def override(card: Card, prefix: str, settings: dict[str, Any]) -> Card:
     """A copy of `card` with the values of `--set PREFIX.key=value` laid over it, validated again.
 
-    For a task, keys name fields of its `clip` section; for a recipe, fields of the recipe or of its sections.
+    For a task, keys name fields of its `clip` section, or with the prefix `task` its own; for a recipe, fields of the
+    recipe or of its sections.
     """
     content = card.model_dump()
     if isinstance(card, ProbeCard) and card.optimisation and {"lr", "weight_decay"} & settings.keys():
         content["optimisation"].pop("sweep", None)  # a grid of the user's own takes the place of listed settings
-    homes = _settable(card, content)
+    homes = {"labels": content} if prefix == "task" else _settable(card, content)
     for key, value in settings.items():
         if key not in homes:
             raise BenchError(f"no setting '{prefix}.{key}'", where="--set", fix=nearest(key, homes))

@@ -396,8 +396,11 @@ def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
     options = {name: value for name, value in arguments.items() if name in names}
     options["settings"] = parse_settings(arguments["settings"])
     with listed_once():
-        return [
+        plans = [
             make_plan(make_options({**options, "task": task, "model": model}), reporter)
             for model in split_names("--model", arguments["model"], DEFAULT_MODELS)
             for task in split_names("--task", arguments["task"], DEFAULT_TASKS)
         ]
+    for line in dict.fromkeys(f"{plan.task.name}: {note}" for plan in plans for note in plan.splits.notes):
+        reporter.say(line)
+    return plans

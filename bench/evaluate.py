@@ -33,6 +33,7 @@ from bench.fewer_labels import label_parts
 from bench.files import writable_folder
 from bench.further import further_of, train_account
 from bench.plan import RunPlan, make_options, make_plan
+from bench.presence import look_for_files, refuse_missing
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.checkpoints import Checkpoints
@@ -43,6 +44,7 @@ from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
+from bench.ready import check_ready
 from bench.recording import Outcome, make_record
 from bench.remote.features import shared_file
 from bench.remote.staging import bring_files
@@ -58,7 +60,11 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     Raises BenchError for whatever the user can mend, before a score is given.
     """
     reporter = reporter or Silent()
-    return run(make_plan(make_options(options), reporter), reporter)
+    plan = make_plan(make_options(options), reporter)
+    for note in plan.splits.notes:
+        reporter.say(f"{plan.task.name}: {note}")
+    check_ready(plan)
+    return run(plan, reporter)
 
 
 def run(plan: RunPlan, reporter: Reporter) -> Record:
@@ -188,8 +194,9 @@ def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
     """Bring the features of the training and the test split into the cache, every sample accounted for.
 
-    Raises BenchError for a streaming recipe, which trains on none.
+    Raises BenchError for a streaming recipe, which trains on none, and where more files are missing than may be.
     """
+    refuse_missing(plan, look_for_files(plan))
     if isinstance(plan, BoxPlan):
         raise BenchError("boxes are encoded by `bench run` alone, which keeps them", where=f"task {plan.task.name}")
     if isinstance(plan, AnticipationPlan):

@@ -18,9 +18,10 @@ from bench.controls import other_orders
 from bench.encoders.contract import Precision
 from bench.features.space import check_space, token_bytes
 from bench.plan import RunPlan
-from bench.presence import SplitFiles, look_for_files, refuse_missing, size_of
+from bench.presence import SplitFiles, size_of
 from bench.probing.streaming import num_streamed
 from bench.probing.train import group_size
+from bench.ready import check_ready
 from bench.remote.staging import bring_files
 from bench.video.loader import load_clips
 from bench.video.plans import Plan, VideoItem
@@ -56,8 +57,8 @@ class Forecast:
 
 
 def forecast(plan: RunPlan) -> Forecast:
-    """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError where the
-    features do not fit on the cache's disk."""
+    """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError for whatever
+    else a run would refuse before it begins, and where the features do not fit on the cache's disk."""
     if isinstance(plan, BoxPlan):
         return _forecast_boxes(plan)
     train, test = plan.splits.train, plan.splits.test
@@ -67,8 +68,7 @@ def forecast(plan: RunPlan) -> Forecast:
     cached_clips = orders * (cached * of_training + (held_out + len(test) * plan.test_clips.views) * segments)
     clips = cached_clips + orders * streamed * of_training
     num_bytes = cached_clips * plan.clip_tokens * token_bytes(plan.facts.embed_dim, plan.options.token_bits)
-    files = look_for_files(plan)
-    refuse_missing(plan, files)
+    files = check_ready(plan)
     check_space(plan.cache, num_bytes)
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
     seconds = _decode_seconds([*train, *test], plan.test_clips)
@@ -96,8 +96,7 @@ def forecast(plan: RunPlan) -> Forecast:
 
 def _forecast_boxes(plan: BoxPlan) -> Forecast:
     """The same for key frames; the features are those of their boxes, and frames are as wide as 16:9 films."""
-    files = look_for_files(plan)
-    refuse_missing(plan, files)
+    files = check_ready(plan)
     looked_at = [s for s in (*plan.boxes.train, *plan.boxes.test) if s.looked_at]
     num_bytes = plan.box_bytes * sum(len(sample.looked_at) for sample in looked_at)
     check_space(plan.cache, num_bytes)

@@ -89,7 +89,8 @@ class RunOptions:
     max_failed: float = 0.01
     """Largest share of unreadable samples of a split, 0 to 1."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """`probe.KEY` and `clip.KEY` overrides of the cards; `encoder.KEY` says what a file of weights leaves open."""
+    """`probe.KEY`, `clip.KEY` and `task.KEY` overrides of the cards; `encoder.KEY` says what a file of weights leaves
+    open."""
     controls: Annotated[tuple[FrameOrder, ...], BeforeValidator(read_orders)] = ()
     """Orders of a clip's frames that probes are scored on besides the clips as they are."""
     labels: Annotated[tuple[float, ...], BeforeValidator(read_shares)] = ()
@@ -294,10 +295,10 @@ def make_plan(
         lambda done, total: reporter.stage("making the digits", done, total),
         test_only=options.probe_weights is not None,
     )
-    splits = Splits(
-        subset(splits.train, options.limit, seed=0),
-        subset(splits.test, options.limit, seed=0),
-        splits.class_names,
+    splits = replace_fields(
+        splits,
+        train=subset(splits.train, options.limit, seed=0),
+        test=subset(splits.test, options.limit, seed=0),
     )
     task = _with_media(task, options, splits)
     test_clips = clip_plan(task.clip, facts, options, task.media)
@@ -441,11 +442,11 @@ def first_precision(options: RunOptions, device: str) -> Precision:
 
 def _task(options: RunOptions) -> TaskCard:
     task = override(with_clip(load_task(options.task), options.clip), "clip", _section(options.settings, "clip"))
-    unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip", "encoder")]
+    task = override(task, "task", _section(options.settings, "task"))
+    unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip", "task", "encoder")]
     if unknown:
-        raise BenchError(
-            f"unknown setting '{unknown[0]}'", where="--set", fix="settings begin with probe., clip. or encoder."
-        )
+        fix = "settings begin with probe., clip., task. or encoder."
+        raise BenchError(f"unknown setting '{unknown[0]}'", where="--set", fix=fix)
     if options.task != "custom":
         if options.axis or options.name:
             raise BenchError(f"--axis and --name are for --task custom; card {task.name} has its own")

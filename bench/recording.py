@@ -154,7 +154,7 @@ def head_facts(head: probing_heads.Head, *, on_test: bool = False) -> Head:
 
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
-    notes = _notes_on_probe(done) + notes_on(plan.data_folder)
+    notes = [*_notes_on_probe(done), *notes_on(plan.data_folder), *plan.splits.notes]
     if plan.options.limit:
         notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
     official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}

@@ -25,6 +25,7 @@ from bench.files import atomic_write
 from bench.plan import RunPlan
 from bench.probing.train import FittedProbe
 from bench.progress import Live, Reporter, Silent
+from bench.ready import check_all_ready
 from bench.scores.records import Record
 from bench.stages import Measured, Prepared
 from bench.suite import run_all
@@ -71,6 +72,7 @@ def run_shared(plans: Sequence[RunPlan], world: World, reporter: Reporter) -> li
     brought into the cache: then it ends at once, with the records of as many plans before as a multiple of the
     processes.
     """
+    check_all_ready(plans)
     if world.size == 1:
         return run_all(plans, reporter)
     records = []

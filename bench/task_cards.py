@@ -217,6 +217,9 @@ class TaskCard(CardPart):
     classes: Annotated[int, Field(ge=2, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
     """Number of classes, or their names in label order; taken from the lists where empty. Where a card states only the
     number, the annotation files may hold the names."""
+    labels: Literal["from-0", "as-they-are"] = "from-0"
+    """Of lists whose card states no classes: whether labels of which the smallest is 1 are refused, as they seem to
+    count from 1."""
     clip: ClipProtocol = ClipProtocol()
     """The clip protocol that is used where the user names none."""
     clips: dict[str, ClipProtocol] = Field(default_factory=dict)
@@ -242,6 +245,13 @@ class TaskCard(CardPart):
     """Published scores with the protocols of `clips`."""
     published_task: str | None = None
     """Name of the task in results/published.csv."""
+
+    @model_serializer(mode="wrap")
+    def _usual_labels_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        content: dict[str, Any] = serialise(self)
+        if self.labels == "from-0":
+            content.pop("labels", None)
+        return content
 
     @model_validator(mode="after")
     def _digits_name_their_label(self) -> TaskCard:

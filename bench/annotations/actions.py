@@ -14,10 +14,11 @@ from pathlib import Path
 from bench.annotations import Sample, ek100
 from bench.annotations.ek100 import Segment
 from bench.annotations.formats import find_annotations
-from bench.annotations.index import VIDEO_SUFFIXES, index_folder
+from bench.annotations.index import index_folder
 from bench.annotations.lists import resolve
 from bench.annotations.rows import Split
 from bench.annotations.splits import ListOptions, Splits
+from bench.annotations.suffixes import USUAL_VIDEO_SUFFIXES
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -92,7 +93,7 @@ def _files(videos: Mapping[str, str], where: ListOptions, folder: Path) -> dict[
     index = index_folder(root, videos)
     files = {}
     for video, row in videos.items():
-        found = next((p for p in index.get(video, ()) if p.lower().endswith(VIDEO_SUFFIXES)), None)
+        found = next((p for p in index.get(video, ()) if p.lower().endswith(USUAL_VIDEO_SUFFIXES)), None)
         expected = f"{video.partition('_')[0]}/videos/{video}.MP4"
         files[video] = resolve(found or expected, root, absolute_allowed=False, where=row)
     return files

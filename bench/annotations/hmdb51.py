@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import read_text
+from bench.annotations.tables import read_lines
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -38,9 +38,9 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
     for file in sorted(folder.glob(f"*_test_split{number}.txt")):
         name = file.name.removesuffix(f"_test_split{number}.txt")
         label = class_number(name, where=str(file))
-        for line, text in enumerate(read_text(file).splitlines(), start=1):
-            video, _, kind = text.strip().rpartition(" ")
-            if text.strip() and kind not in ("0", "1", "2"):
+        for line, text in read_lines(file):
+            video, _, kind = text.rpartition(" ")
+            if kind not in ("0", "1", "2"):
                 raise BenchError(f"not `NAME.avi 0|1|2`: '{text[:60]}'", where=f"{file}:{line}", fix="mend the row")
             if kind == mark:
                 rows.append(_row(name, video.strip(), label, len(rows) + 1))
@@ -54,10 +54,8 @@ def _is_list(head: str) -> bool:
 def _read_list(path: Path, card: TaskCard) -> Annotations:
     names = card.classes if isinstance(card.classes, tuple) else ()
     rows = []
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if not text.strip():
-            continue
-        found = _LIST_ROW.fullmatch(text.strip())
+    for line, text in read_lines(path):
+        found = _LIST_ROW.fullmatch(text)
         if not found or int(found[3]) >= len(names):
             what = f"not `NAME frames label` with a label below {len(names)}: '{text[:60]}'"
             raise BenchError(what, where=f"{path}:{line}", fix="mend the row")

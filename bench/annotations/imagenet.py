@@ -14,7 +14,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import head_of, read_table, read_text
+from bench.annotations.tables import head_of, read_lines, read_table
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -45,8 +45,8 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
 
 def _training_rows(path: Path, number: ClassNumbers) -> list[Row]:
     rows = []
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        found = _TRAIN_ROW.fullmatch(text.strip())
+    for line, text in read_lines(path):
+        found = _TRAIN_ROW.fullmatch(text)
         if not found:
             raise BenchError(f"not `WNID/IMAGE [number]`: '{text[:60]}'", where=f"{path}:{line}", fix="mend the row")
         label = number(found["wnid"], where=f"{path}:{line}")

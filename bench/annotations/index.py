@@ -9,11 +9,12 @@ from pathlib import Path
 from bench.annotations import Sample
 from bench.annotations.lists import resolve
 from bench.annotations.rows import Annotations, Row
+from bench.annotations.suffixes import USUAL_VIDEO_SUFFIXES
 from bench.errors import BenchError
+from bench.video.image_frames import IMAGE_SUFFIXES
 
-VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg")
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-MEDIA_SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
+_SUFFIXES = USUAL_VIDEO_SUFFIXES + IMAGE_SUFFIXES
+"""Not all that there are: a preview x.gif beside x.mp4 is no sample."""
 
 Index = dict[str, list[str]]
 """File name without suffix, or folder name -> paths relative to the data folder, the least deep first."""
@@ -42,7 +43,7 @@ def index_folder(root: Path, wanted: Collection[str]) -> Index:
                 if entry.name.startswith(".") and entry.name not in wanted and name not in wanted:
                     continue
                 relative = os.path.relpath(entry.path, base) if folder == base else entry.path[len(base) + 1 :]
-                if suffix.lower() in MEDIA_SUFFIXES and name in wanted:
+                if suffix.lower() in _SUFFIXES and name in wanted:
                     found.setdefault(name, []).append(relative)
                 elif entry.is_dir():
                     if entry.name in wanted:

@@ -42,6 +42,8 @@ class Annotations:
     rows: list[Row]
     class_names: dict[int, str] | None = None
     """Names that the file gives the labels, where the card has none."""
+    notes: tuple[str, ...] = ()
+    """What a reader of scores on these rows must know."""
 
 
 def check_rows(annotations: Annotations) -> Annotations:

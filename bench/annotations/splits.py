@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from bench.annotations import Sample
+from bench.annotations.coverage import count_classes, counts_from_one, untrained_classes
 from bench.annotations.formats import ReadSplit, find_annotations, read_splits
 from bench.annotations.rows import Split
 from bench.cards import TaskCard
-from bench.errors import BenchError
+from bench.errors import BenchError, nearest
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,8 @@ class Splits:
     train: list[Sample]
     test: list[Sample]
     class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader of scores on these samples must know."""
 
 
 @dataclass(frozen=True)
@@ -54,15 +57,23 @@ def load_splits(
         return _actions(card, where)
     paths = _annotation_paths(card, where, test_only=test_only)
     read = read_splits(card, paths, where.data)
-    counted = read.get("train", read["test"])
-    num_classes = card.num_classes or _infer_classes(counted.path, counted.samples)
-    source = f"card {card.name}" if card.num_classes else f"{counted.path}"
+    num_classes = _num_classes(card, read)
+    source = f"card {card.name}" if card.num_classes else f"{read.get('train', read['test']).path}"
     for part in read.values():
         _check_labels(part.path, part.samples, num_classes, source)
+    names = _class_names(card, num_classes, read)
+    if card.num_classes is None and card.labels == "from-0":
+        _check_first_label(read)
     if "train" in read:
         _check_overlap(read["train"], read["test"])
-    train = [] if test_only or "train" not in read else read["train"].samples
-    return Splits(train, read["test"].samples, _class_names(card, num_classes, read))
+    trained = "train" in read and not test_only
+    if trained and card.num_classes is None:
+        _check_tested_names(read["train"], read["test"], names)
+    notes = [f"{split}: {note}" for split, part in read.items() if trained or split == "test" for note in part.notes]
+    if trained:
+        counts = [count_classes(read[split].samples, num_classes) for split in ("train", "test")]
+        notes += untrained_classes(names, *counts)
+    return Splits(read["train"].samples if trained else [], read["test"].samples, names, tuple(notes))
 
 
 def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]:
@@ -75,9 +86,14 @@ def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]
     if card.data == "actions":
         both = _actions(card, where)
         return both.train if split == "train" else both.test
-    path = (where.train if split == "train" else where.val) or find_annotations(card, where.data, split)
-    part = read_splits(card, {split: path}, where.data)[split]
-    num_classes = card.num_classes or _infer_classes(part.path, part.samples)
+    paths = {split: (where.train if split == "train" else where.val) or find_annotations(card, where.data, split)}
+    if card.num_classes is None:  # names of classes are numbered over both splits
+        other: Split = "test" if split == "train" else "train"
+        beside = (where.val if split == "train" else where.train) or find_annotations(card, where.data, other)
+        paths |= {other: beside} if beside.exists() else {}
+    read = read_splits(card, paths, where.data)
+    part = read[split]
+    num_classes = _num_classes(card, {split: part})
     _check_labels(part.path, part.samples, num_classes, f"card {card.name}")
     return part.samples
 
@@ -169,6 +185,13 @@ def _class_names(card: TaskCard, num_classes: int, read: Mapping[Split, ReadSpli
     return tuple(known.get(i, str(i)) for i in range(num_classes))
 
 
+def _num_classes(card: TaskCard, read: Mapping[Split, ReadSplit]) -> int:
+    """Those of the card, else those that the splits name, else as many as the training labels need."""
+    counted = next(read[split] for split in ("train", "test") if split in read)
+    named = 1 + max(counted.class_names or [-1])
+    return card.num_classes or named or _infer_classes(counted.path, counted.samples)
+
+
 def _infer_classes(path: Path, samples: list[Sample]) -> int:
     largest = max(samples, key=lambda sample: sample.label)
     if largest.label >= len(samples):
@@ -183,13 +206,40 @@ def _infer_classes(path: Path, samples: list[Sample]) -> int:
 def _check_labels(path: Path, samples: list[Sample], num_classes: int, source: str) -> None:
     for sample in samples:
         if not 0 <= sample.label < num_classes:
+            from_one = sample.label == num_classes and counts_from_one([samples])
             raise BenchError(
                 f"label {sample.label} of '{sample.id}' is out of range: {source} has classes 0 to {num_classes - 1}",
                 where=str(path),
-                fix="mend the row, or state the classes in a card of your own",
+                fix="its labels seem to count from 1: subtract 1 from each"
+                if from_one
+                else "mend the row, or state the classes in a card of your own",
             )
     if path and num_classes < 2:
         raise BenchError("a task needs at least two classes", where=str(path), fix="check the labels")
+
+
+def _check_first_label(read: Mapping[Split, ReadSplit]) -> None:
+    if counts_from_one(part.samples for part in read.values()) and not read["test"].class_names:
+        raise BenchError(
+            "no sample has label 0: the labels seem to count from 1",
+            where=" and ".join(str(part.path) for part in read.values()),
+            fix="subtract 1 from each; or keep them, and a class 0 without samples, with --set task.labels=as-they-are",
+        )
+
+
+def _check_tested_names(train: ReadSplit, test: ReadSplit, names: Sequence[str]) -> None:
+    """Raise BenchError where the test split names a class that the training split does not: it may be misspelt."""
+    if not train.class_names:
+        return
+    trained = {sample.label for sample in train.samples}
+    stranger = next((sample for sample in test.samples if sample.label not in trained), None)
+    if stranger:
+        known = [names[label] for label in sorted(trained)]
+        raise BenchError(
+            f"'{names[stranger.label]}', the class of '{stranger.id}', has no training sample",
+            where=str(test.path),
+            fix=f"{nearest(names[stranger.label], known)}; or state the classes in a card of your own",
+        )
 
 
 def _check_overlap(train: ReadSplit, test: ReadSplit) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import read_entries, read_json, read_text, whole_number
+from bench.annotations.tables import read_entries, read_json, read_lines, whole_number
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -47,10 +47,8 @@ def _from_json(path: Path, card: TaskCard) -> list[tuple[int, str, int]]:
 
 def _from_text(path: Path) -> list[tuple[int, str, int]]:
     samples = []
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if not text.strip():
-            continue
-        found = _TEXT_ROW.fullmatch(text.strip())
+    for line, text in read_lines(path):
+        found = _TEXT_ROW.fullmatch(text)
         if not found:
             raise BenchError(f"not `id frames label`: '{text[:60]}'", where=f"{path}:{line}", fix="mend the row")
         samples.append((line, found[1], int(found[3])))

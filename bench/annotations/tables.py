@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 
 from bench.errors import BenchError
 
+BLANKS = " \t\r\n\v\f"
+"""What is no part of a cell at its ends. Other blanks of Unicode may belong to the name of a file."""
 _HEAD_BYTES = 4096
 
 
@@ -24,15 +27,31 @@ def head_of(path: Path) -> str:
         raise _unreadable(path, error) from error
 
 
-def read_text(path: Path) -> str:
-    """A text file. Raises BenchError where it is missing, empty or not UTF-8."""
+def read_text(path: Path, kind: str = "annotation file", fix: str = "download it again") -> str:
+    """A text file. Raises BenchError where it is missing, empty or not UTF-8; `kind` is what errors call it, and `fix`
+    what to do about an empty one."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(path, error, kind) from error
     if not text.strip():
-        raise BenchError("the annotation file is empty", where=str(path), fix="download it again")
+        raise BenchError(f"the {kind} is empty", where=str(path), fix=fix)
     return text
+
+
+def read_lines(path: Path, kind: str = "annotation file", fix: str = "download it again") -> list[tuple[int, str]]:
+    """The `lines_of` a text file. Raises as `read_text`."""
+    return lines_of(read_text(path, kind, fix))
+
+
+def lines_of(text: str) -> list[tuple[int, str]]:
+    """Number, from 1, and text of each line that is not blank.
+
+    Lines end at line feeds alone, which a text file has in place of carriage returns when it is read, as for pandas and
+    csv: `str.splitlines` would also cut a name that holds U+2028, U+0085 or one of the other separators of Unicode.
+    """
+    lines = enumerate(text.split("\n"), start=1)
+    return [(number, line) for number, whole in lines if (line := whole.strip(BLANKS))]
 
 
 def read_json(path: Path) -> Any:
@@ -97,7 +116,7 @@ def read_table(
 
 def read_cells(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """Line number and cells of every row of a delimited file that is not blank. Raises BenchError naming the row."""
-    reader = csv.reader(read_text(path).splitlines(), delimiter=delimiter)
+    reader = csv.reader(io.StringIO(read_text(path)), delimiter=delimiter)
     try:
         for row in reader:
             if any(cell.strip() for cell in row):
@@ -118,7 +137,7 @@ def whole_number(text: Any, *, where: str) -> int:
     raise BenchError(f"'{text}' is not a whole number", where=where, fix="mend the row")
 
 
-def _unreadable(path: Path, error: Exception) -> BenchError:
+def _unreadable(path: Path, error: Exception, kind: str = "annotation file") -> BenchError:
     if isinstance(error, FileNotFoundError):
-        return BenchError("no such annotation file", where=str(path), fix="check --data, --train and --val")
-    return BenchError(f"cannot be read as text ({error})", where=str(path), fix="give the official file, in UTF-8")
+        return BenchError(f"no such {kind}", where=str(path), fix="check --data, --train and --val")
+    return BenchError(f"cannot be read as text ({error})", where=str(path), fix=f"give the {kind} in UTF-8")

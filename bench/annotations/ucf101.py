@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import read_text, whole_number
+from bench.annotations.tables import read_lines, whole_number
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -28,11 +28,9 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
     """The rows of the file, which holds one split."""
     number = ClassNumbers(card)
     rows, offsets = [], set[int]()
-    for line, text in enumerate(read_text(path).splitlines(), start=1):
-        if not text.strip():
-            continue
+    for line, text in read_lines(path):
         where = f"{path}:{line}"
-        found = _ROW.fullmatch(text.strip())
+        found = _ROW.fullmatch(text)
         if not found:
             raise BenchError(f"not `Class/v_FILE.avi [label]`: '{text[:60]}'", where=where, fix="mend the row")
         folder, file = found["folder"], found["file"]

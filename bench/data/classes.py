@@ -1,15 +1,14 @@
-"""How many samples each class has, and whether the labels count the classes in the order of the card."""
+"""Whether the labels count the classes in the order of the card, and each class has samples to train on."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from bench.annotations import Sample
+from bench.annotations.coverage import counts_from_one, untrained_classes
 from bench.cards import TaskCard
 from bench.data.samples import Splits
 
@@ -18,18 +17,22 @@ _ENOUGH = 0.5
 
 
 def class_names(card: TaskCard, splits: Splits) -> tuple[str, ...]:
-    """Of the card; numbers where it states none, up to the largest label of the training split."""
+    """Of the card, else of the annotations; numbers where neither has any, up to the largest training label."""
     if isinstance(card.classes, tuple):
         return card.classes
-    number = card.classes or 1 + max((sample.label for sample in splits["train"]), default=0)
-    return tuple(str(label) for label in range(number))
+    known = splits["train"].class_names or {}
+    number = card.classes or 1 + max((*known, *(sample.label for sample in splits["train"].samples)), default=0)
+    return tuple(known.get(label, str(label)) for label in range(number))
 
 
-def count_classes(samples: Sequence[Sample], num_classes: int) -> list[int]:
-    """Samples of each class; labels outside 0 to num_classes - 1 are left out."""
-    labels = np.fromiter((sample.label for sample in samples), np.int64, len(samples))
-    inside = labels[(labels >= 0) & (labels < num_classes)]
-    return [int(count) for count in np.bincount(inside, minlength=num_classes)]
+def label_problems(
+    card: TaskCard, names: Sequence[str], splits: Splits, counts: Mapping[str, Sequence[int]]
+) -> list[str]:
+    """What is wrong with the labels of the splits taken together; `counts`: samples of each class, by split."""
+    numbered = card.classes is None and not splits["test"].class_names
+    from_one = numbered and counts_from_one(part.samples for part in splits.values())
+    lines = ["no sample has label 0: the labels seem to count from 1"] if from_one else []
+    return lines + untrained_classes(names, counts["train"], counts["test"])
 
 
 def order_problem(samples: Sequence[Sample], card: TaskCard) -> str | None:

@@ -7,7 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.annotations.lists import DELIMITERS, find_delimiter
+from bench.annotations.lists import DELIMITERS, find_delimiter, unquoted
+from bench.annotations.tables import lines_of
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.scores.records import Split
@@ -65,8 +66,8 @@ def to_frame(rows: Sequence[Row]) -> pd.DataFrame:
 
 def write_list(path: Path, rows: Sequence[Row]) -> None:
     """Write `path label` lines that read back as `rows`: with the first delimiter that no path holds, a space if
-    possible. Raises BenchError where there is none, and for names with line breaks or blanks at an end."""
-    odd = next((row.path for row in rows if row.path.splitlines() != [row.path.strip()]), None)
+    possible. Raises BenchError where there is none, and for names with line breaks, blanks at an end, or in quotes."""
+    odd = next((row.path for row in rows if lines_of(unquoted(row.path)) != [(1, row.path)]), None)
     if odd is not None:
         raise BenchError(f"a list cannot hold the name {odd!r}", where=str(path), fix="rename the file")
     for delimiter in _DELIMITERS:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.annotations import Sample
 from bench.annotations.actions import load_actions
-from bench.annotations.formats import find_annotations
+from bench.annotations.formats import ReadSplit, find_annotations
 from bench.annotations.formats import read_splits as read_annotations
 from bench.annotations.rows import Split
 from bench.annotations.splits import ListOptions
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
-Splits = dict[Split, list[Sample]]
+Splits = dict[Split, ReadSplit]
 
 
 def read_splits(card: TaskCard, where: ListOptions) -> Splits:
@@ -27,12 +26,12 @@ def read_splits(card: TaskCard, where: ListOptions) -> Splits:
         raise BenchError(f"task {card.name} needs your data", fix="give --data FOLDER, or --train LIST and --val LIST")
     if where.data is not None and not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check --data")
-    if card.data == "actions":
-        both = load_actions(card, where)
-        return {"train": both.train, "test": both.test}
     folder = where.data or Path()
     paths: dict[Split, Path] = {
         "train": where.train or find_annotations(card, folder, "train"),
         "test": where.val or find_annotations(card, folder, "test"),
     }
-    return {split: part.samples for split, part in read_annotations(card, paths, where.data).items()}
+    if card.data == "actions":
+        both = load_actions(card, where)
+        return {"train": ReadSplit(paths["train"], both.train), "test": ReadSplit(paths["test"], both.test)}
+    return read_annotations(card, paths, where.data)

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 
 from bench import __version__
 from bench.annotations import Sample
+from bench.annotations.coverage import count_classes
 from bench.annotations.splits import ListOptions
 from bench.cards import TaskCard
 from bench.data import report as schema
 from bench.data.checks import Fault
-from bench.data.classes import class_names, count_classes, order_problem
+from bench.data.classes import class_names, label_problems, order_problem
 from bench.data.duplicates import Duplicate, find_duplicates
 from bench.data.findings import Findings, examine
 from bench.data.samples import Splits, read_splits
@@ -38,7 +39,8 @@ def verify(
     timeout_s: float = 60.0,
 ) -> schema.Report:
     """Look at every sample of both splits of a task. Raises BenchError where the annotations cannot be read."""
-    splits = read_splits(card, where)
+    read = read_splits(card, where)
+    splits = {split: part.samples for split, part in read.items()}
     paths = list(dict.fromkeys(sample.path for samples in splits.values() for sample in samples))
     number = {path: place for place, path in enumerate(paths)}
     places: dict[Split, NDArray[np.int64]] = {
@@ -60,7 +62,7 @@ def verify(
         cache,
         lambda done, total: reporter.stage("comparing", done, total),
     )
-    names = class_names(card, splits)
+    names = class_names(card, read)
     parts = {split: _split_report(card, split, splits[split], places[split], found, names) for split in splits}
     problems = [problem for split in splits for problem in _problems(split, splits[split], places[split], found, names)]
     return schema.Report(
@@ -72,8 +74,11 @@ def verify(
         splits=parts,
         problems=problems,
         duplicates=[_duplicates(twin) for twin in twins],
-        misleading=_misleading(card, splits, parts, problems, twins),
-        remarks=_remarks(parts, twins),
+        misleading=[
+            *_misleading(card, read, parts, problems, twins),
+            *label_problems(card, names, read, {split: part.class_counts for split, part in parts.items()}),
+        ],
+        remarks=[*(f"{split}: {note}" for split, part in read.items() for note in part.notes), *_remarks(parts, twins)],
     )
 
 
@@ -152,7 +157,7 @@ def _misleading(
             lines.append(f"{split}: {', '.join(counts)}")
         if part.official and abs(part.samples - part.official) > SHORTFALL * part.official:
             lines.append(f"{split}: {part.samples:,} samples listed, the official split has {part.official:,}")
-        wrong = order_problem(splits[split], card)
+        wrong = order_problem(splits[split].samples, card)
         if wrong:
             lines.append(f"{split}: {wrong}")
     across = sum(sum(split == "test" for split, _ in twin.members) for twin in twins if twin.across)

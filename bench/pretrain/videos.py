@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import re
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
@@ -19,7 +18,9 @@ import torch
 from numpy.typing import NDArray
 
 from bench.annotations import read
-from bench.annotations.lists import read_list, resolve
+from bench.annotations.lists import has_labels, read_rows, resolve, unquoted
+from bench.annotations.suffixes import VIDEO_SUFFIXES
+from bench.annotations.tables import read_lines
 from bench.cards import load_task, task_names
 from bench.errors import BenchError
 from bench.pretrain.stream import Batch, DataFailure
@@ -28,25 +29,8 @@ from bench.video.decode import Decoder, check_decoder
 from bench.video.loader import LoadedClips, load_clips
 from bench.video.plans import VideoItem, random_state
 
-VIDEO_SUFFIXES = (
-    ".3gp",
-    ".avi",
-    ".flv",
-    ".m4v",
-    ".mkv",
-    ".mov",
-    ".mp4",
-    ".mpeg",
-    ".mpg",
-    ".ogv",
-    ".webm",
-    ".wmv",
-)
-"""Of the files that count as videos in a folder, upper case or lower case."""
-
 _CHECKED_FIRST = 4
 _CHECKED_SIZE = 16
-_ENDS_IN_LABEL = re.compile(r".*(?:::|[\t, ])\s*-?[0-9]{1,9}")
 
 
 @dataclass(frozen=True)
@@ -264,22 +248,13 @@ def _from_card(name: str, root: Path | None) -> list[VideoFile]:
 
 
 def _in_list(path: Path, root: Path | None) -> list[VideoFile]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except FileNotFoundError as error:
-        raise BenchError("no such list", where=str(path), fix="check --data") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise BenchError(
-            f"cannot be read as text ({error})", where=str(path), fix="give --data a UTF-8 list"
-        ) from error
-    rows = [(number, line.strip()) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not rows:
-        raise BenchError("the list is empty", where=str(path), fix="give --data a list with a path on each line")
-    if any(_ENDS_IN_LABEL.fullmatch(line) for _, line in rows):
-        return [VideoFile(sample.id, sample.path) for sample in read_list(path, root)]
+    lines = read_lines(path, "list", "give --data a list with a path on each line")
+    if has_labels([text for _, text in lines]):
+        samples = read_rows(path).samples(root, lambda name, where: 0)
+        return [VideoFile(sample.id, sample.path) for sample in samples]
     videos: dict[str, VideoFile] = {}  # by path, so that a.mp4 and ./a.mp4 are one
-    for number, name in rows:
-        where = f"{path}:{number}"
+    for number, text in lines:
+        where, name = f"{path}:{number}", unquoted(text)
         found = resolve(name, root or path.parent, absolute_allowed=root is None, where=where)
         if found in videos:
             raise BenchError(f"'{name}' is listed twice", where=where, fix="remove one of the rows")

@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from bench.annotations.tables import lines_of
 from bench.errors import BenchError
 
 Names = tuple[str, ...]
@@ -37,7 +38,7 @@ def read_class_names(path: Path) -> Names:
         elif path.suffix in (".yaml", ".yml"):
             content = yaml.safe_load(text)
         else:
-            content = [line.strip() for line in text.splitlines() if line.strip()]
+            content = [line for _, line in lines_of(text)]
     except FileNotFoundError as error:
         raise BenchError("no such file of class names", where=str(path), fix="check --probe-classes") from error
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:

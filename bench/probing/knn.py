@@ -11,8 +11,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.cards import ProbeCard
+from bench.errors import BenchError
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows
+
+
+def check_neighbours(card: ProbeCard, num_samples: int, num_views: int) -> None:
+    """Raise BenchError where a recipe asks for more neighbours than so many training samples have views."""
+    most = max(card.neighbours, default=0)
+    if most > num_samples * num_views:
+        raise BenchError(
+            f"k = {most} neighbours, but only {num_samples} training samples",
+            where=f"probe {card.name}",
+            fix="give smaller values with --set probe.neighbours=[...]",
+        )
 
 
 class KnnProbe(nn.Module):

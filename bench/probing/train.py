@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from bench.cards import ProbeCard
-from bench.errors import BenchError
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of
@@ -323,12 +322,7 @@ class _Job:
     def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
         if not isinstance(self.source, PooledTokens):
             raise ValueError("neighbours are sought among pooled tokens")
-        if max(neighbours) > len(rows) * self.source.num_views:
-            raise BenchError(
-                f"k = {max(neighbours)} neighbours, but only {len(rows)} training samples",
-                where=f"probe {self.card.name}",
-                fix="give smaller values with --set probe.neighbours=[...]",
-            )
+        knn.check_neighbours(self.card, len(rows), self.source.num_views)
         sweep = knn.KnnSweep(self.source, rows, self.labels, self.num_classes, neighbours)
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)

@@ -15,13 +15,14 @@ from support import Run, assert_refused, write_video
 
 from bench.annotations import Sample
 from bench.annotations.splits import ListOptions
-from bench.cards import TaskCard
+from bench.cards import TaskCard, load_task
 from bench.data import findings
 from bench.data.duplicates import find_duplicates
 from bench.data.report import Report
 from bench.data.verify import verify
 from bench.progress import Silent
 
+CUSTOM = load_task("custom")
 CARD = TaskCard(name="bars", title="Bars", classes=("dark", "bright"))
 
 
@@ -169,8 +170,45 @@ def test_labels_and_counts_that_do_not_fit_the_card(tree: Path) -> None:
     assert report.misleading == [
         "train: 2 samples listed, the official split has 6",
         "test: 1 with a label outside the classes",
+        "1 of 2 classes has no training sample, and 2 test samples are of it: bright",
     ]
     assert "train: 1 classes have no sample: bright" in report.remarks
+
+
+def relabel(tree: Path, **new: int) -> None:
+    """Other numbers for the labels 0 and 1 of both lists."""
+    for split in ("train", "val"):
+        rows = [row.rsplit(" ", 1) for row in (tree / f"{split}.csv").read_text().splitlines()]
+        (tree / f"{split}.csv").write_text("".join(f"{name} {new[f'to_{label}']}\n" for name, label in rows))
+
+
+@pytest.mark.parametrize(
+    ("zero", "one", "words"),
+    [
+        (
+            1,
+            2,
+            [
+                "no sample has label 0: the labels seem to count from 1",
+                "1 of 3 classes has no sample in either split: 0",
+            ],
+        ),
+        (0, 3, ["2 of 4 classes have no sample in either split: 1, 2"]),
+    ],
+)
+def test_classes_that_no_sample_has_would_mislead(tree: Path, zero: int, one: int, words: list[str]) -> None:
+    relabel(tree, to_0=zero, to_1=one)
+    assert look(tree, CUSTOM).misleading == words
+
+
+def test_files_that_class_folders_leave_out_are_said(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for number, name in enumerate(("train/dark", "train/bright", "val/dark", "val/bright")):
+        write_video(data / name / "a.mp4", pictures(number))
+    (data / "train" / "dark" / "notes.txt").write_text("x")
+    report = look(data, CUSTOM)
+    assert report.class_names == ["bright", "dark"] and not report.misleading
+    assert report.remarks[0] == "train: 1 files with other endings in class folders are left out: 1 .txt"
 
 
 @pytest.mark.parametrize(("labels", "wrong"), [((0, 1), False), ((1, 0), True)])
