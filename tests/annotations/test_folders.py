@@ -56,7 +56,7 @@ def test_the_test_folder_may_have_any_usual_name(tmp_path: Path, name: str) -> N
 
 def test_a_class_of_the_test_folders_alone_is_refused(tmp_path: Path) -> None:
     data = folders(tmp_path, "train/wave/a.mp4", "train/points/a.mp4")
-    with pytest.raises(BenchError, match="'point', the class of 'val/point/v.mp4', has no training .*did you mean 'po"):
+    with pytest.raises(BenchError, match=r"'point', the class of 'val/point/v.mp4', has no training .*did you mean"):
         split(data)
 
 

@@ -46,7 +46,7 @@ def test_named_classes_take_the_labels_of_a_card_that_names_them(tmp_path: Path)
     card = replace(CUSTOM, {"classes": ("wave", "point")}, "test")
     splits = load_splits(card, lists(tmp_path, "a.mp4 Wave\nb.mp4 point\n", "c.mp4 1\n"), tmp_path)
     assert [s.label for s in (*splits.train, *splits.test)] == [0, 1, 1]
-    with pytest.raises(BenchError, match="train.csv:2: 'pint' is not a class .*did you mean 'point'"):
+    with pytest.raises(BenchError, match=r"train.csv:2: 'pint' is not a class .*did you mean 'point'"):
         load_splits(card, lists(tmp_path, "a.mp4 wave\nb.mp4 pint\n", "c.mp4 1\n"), tmp_path)
 
 
@@ -89,7 +89,7 @@ def test_labels_that_count_from_one_are_refused_unless_they_are_meant(tmp_path: 
 
 
 def test_a_label_beyond_the_cards_says_that_labels_seem_to_count_from_one(tmp_path: Path) -> None:
-    with pytest.raises(BenchError, match="label 3 of 'd.mp4' is out of range.*subtract 1 from each"):
+    with pytest.raises(BenchError, match=r"label 3 of 'd.mp4' is out of range.*subtract 1 from each"):
         load_splits(THREE, lists(tmp_path, "a.mp4 1\nb.mp4 2\nd.mp4 3\n", "c.mp4 1\n"), tmp_path)
 
 
