@@ -390,6 +390,7 @@ def _submit(slurm: str, arguments: dict[str, Any]) -> None:
 def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
     """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
     from bench.plan import RunOptions, make_options, make_plan
+    from bench.ready import say_notes
     from bench.remote.staging import listed_once
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
@@ -401,6 +402,4 @@ def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
             for model in split_names("--model", arguments["model"], DEFAULT_MODELS)
             for task in split_names("--task", arguments["task"], DEFAULT_TASKS)
         ]
-    for line in dict.fromkeys(f"{plan.task.name}: {note}" for plan in plans for note in plan.splits.notes):
-        reporter.say(line)
-    return plans
+    return say_notes(plans, reporter)

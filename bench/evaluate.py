@@ -44,7 +44,7 @@ from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
 from bench.progress import Reporter, Silent
-from bench.ready import check_ready
+from bench.ready import check_ready, say_notes
 from bench.recording import Outcome, make_record
 from bench.remote.features import shared_file
 from bench.remote.staging import bring_files
@@ -60,9 +60,7 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     Raises BenchError for whatever the user can mend, before a score is given.
     """
     reporter = reporter or Silent()
-    plan = make_plan(make_options(options), reporter)
-    for note in plan.splits.notes:
-        reporter.say(f"{plan.task.name}: {note}")
+    (plan,) = say_notes([make_plan(make_options(options), reporter)], reporter)
     check_ready(plan)
     return run(plan, reporter)
 

@@ -17,9 +17,9 @@ from bench.boxes.plan import BoxPlan
 from bench.errors import BenchError
 from bench.plan import RunPlan
 from bench.presence import SplitFiles, look_for_files, refuse_missing
-from bench.probing.attentive import check_heads
 from bench.probing.knn import check_neighbours
 from bench.probing.split import split_videos, stratified_split
+from bench.progress import Reporter
 from bench.video.image_frames import frame_files
 
 
@@ -43,8 +43,15 @@ def check_ready(plan: RunPlan) -> tuple[SplitFiles, ...]:
 def check_all_ready(plans: Sequence[RunPlan]) -> None:
     """Raise as `check_ready` for the first of several plans that is not, before any is begun. The plans of one task
     have the same files, which are looked at once."""
-    for plan in {(plan.options.task, plan.recipe.name, plan.facts.num_heads): plan for plan in plans}.values():
+    for plan in {plan.options.task: plan for plan in plans}.values():
         check_ready(plan)
+
+
+def say_notes(plans: list[RunPlan], reporter: Reporter) -> list[RunPlan]:
+    """The same plans; what their records will note of the samples is told, once for each task."""
+    for line in dict.fromkeys(f"{plan.task.name}: {note}" for plan in plans for note in plan.splits.notes):
+        reporter.say(line)
+    return plans
 
 
 def _check_videos(plan: RunPlan, videos: Sequence[str]) -> None:
@@ -63,8 +70,6 @@ def _check_training(plan: RunPlan) -> None:
     if recipe.hold_out:
         rows, _ = stratified_split(labels, recipe.hold_out.held_out, seed=plan.options.seed)
     check_neighbours(recipe, len(rows), plan.draws("train"))
-    if recipe.kind == "attentive":
-        check_heads(plan.facts.embed_dim, plan.facts.num_heads)
 
 
 def _check_rates(plan: RunPlan, samples: Sequence[Sample]) -> None:

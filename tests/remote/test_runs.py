@@ -103,7 +103,7 @@ def test_a_changed_object_is_fetched_again_and_a_missing_one_is_a_failed_sample(
     assert fetched == ["test 0_0.mp4"]
     assert "1 test videos have the same bytes as a training video" in record.notes
     assert [(failure.sample, "no such file" in failure.reason) for failure in record.failures] == [(lost, True)]
-    with pytest.raises(BenchError, match="1 of 4 test samples cannot be read"):
+    with pytest.raises(BenchError, match="1 of 4 test files are missing or empty"):
         run(tmp_path, f"{bucket.url}/data")
 
 
