@@ -10,13 +10,13 @@ from pathlib import Path
 from bench.annotations import Sample
 from bench.annotations.coverage import counts_from_one, untrained_classes
 from bench.cards import TaskCard
-from bench.data.samples import Splits
+from bench.data.samples import Parts
 
 _ENOUGH = 0.5
 """Share of the folders with a class's name from which on folders are taken to name classes."""
 
 
-def class_names(card: TaskCard, splits: Splits) -> tuple[str, ...]:
+def class_names(card: TaskCard, splits: Parts) -> tuple[str, ...]:
     """Of the card, else of the annotations; numbers where neither has any, up to the largest training label."""
     if isinstance(card.classes, tuple):
         return card.classes
@@ -26,7 +26,7 @@ def class_names(card: TaskCard, splits: Splits) -> tuple[str, ...]:
 
 
 def label_problems(
-    card: TaskCard, names: Sequence[str], splits: Splits, counts: Mapping[str, Sequence[int]]
+    card: TaskCard, names: Sequence[str], splits: Parts, counts: Mapping[str, Sequence[int]]
 ) -> list[str]:
     """What is wrong with the labels of the splits taken together; `counts`: samples of each class, by split."""
     numbered = card.classes is None and not splits["test"].class_names

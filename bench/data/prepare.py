@@ -116,7 +116,7 @@ def _tasks(
     splits: Splits, data: Path, out: Path, encoding: Encoding | None, fps: float | None
 ) -> list[tuple[tuple[Split, Sample], Task]]:
     """Each sample with what is to be done for it; equal tasks are one."""
-    members: list[tuple[Split, Sample]] = [(split, sample) for split, part in splits.items() for sample in part.samples]
+    members: list[tuple[Split, Sample]] = [(split, sample) for split, samples in splits.items() for sample in samples]
     samples = [sample for _, sample in members]
     image = next((sample for sample in samples if is_image(sample.path)), None)
     if encoding and image:

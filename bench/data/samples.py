@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bench.annotations import Sample
 from bench.annotations.actions import load_actions
 from bench.annotations.formats import ReadSplit, find_annotations
 from bench.annotations.formats import read_splits as read_annotations
@@ -12,10 +13,16 @@ from bench.annotations.splits import ListOptions
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
-Splits = dict[Split, ReadSplit]
+Splits = dict[Split, list[Sample]]
+Parts = dict[Split, ReadSplit]
 
 
 def read_splits(card: TaskCard, where: ListOptions) -> Splits:
+    """The samples of both splits, as `read_parts`."""
+    return {split: part.samples for split, part in read_parts(card, where).items()}
+
+
+def read_parts(card: TaskCard, where: ListOptions) -> Parts:
     """Both splits of a task, from the annotations that are given, else from those that its card knows.
 
     Raises BenchError for a missing folder or annotation file, and for a row that cannot be read.

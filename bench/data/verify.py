@@ -20,7 +20,7 @@ from bench.data.checks import Fault
 from bench.data.classes import class_names, label_problems, order_problem
 from bench.data.duplicates import Duplicate, find_duplicates
 from bench.data.findings import Findings, examine
-from bench.data.samples import Splits, read_splits
+from bench.data.samples import Parts, read_parts
 from bench.progress import Reporter
 from bench.scores.records import Split
 
@@ -39,7 +39,7 @@ def verify(
     timeout_s: float = 60.0,
 ) -> schema.Report:
     """Look at every sample of both splits of a task. Raises BenchError where the annotations cannot be read."""
-    read = read_splits(card, where)
+    read = read_parts(card, where)
     splits = {split: part.samples for split, part in read.items()}
     paths = list(dict.fromkeys(sample.path for samples in splits.values() for sample in samples))
     number = {path: place for place, path in enumerate(paths)}
@@ -143,7 +143,7 @@ def _duplicates(twin: Duplicate) -> schema.Duplicates:
 
 def _misleading(
     card: TaskCard,
-    splits: Splits,
+    splits: Parts,
     parts: dict[Split, schema.SplitReport],
     problems: Sequence[schema.Problem],
     twins: Sequence[Duplicate],
