@@ -12,6 +12,7 @@ from support import write_video
 from bench import BenchError, evaluate
 from bench.forecast import forecast
 from bench.plan import RunPlan, make_options, make_plan
+from bench.progress import Silent
 from bench.ready import check_all_ready, check_ready
 
 
@@ -85,3 +86,18 @@ def test_the_plans_of_several_tasks_are_all_asked_before_the_first_begins(tmp_pa
     bad = plan(tmp_path, EIGHT, probe="knn")
     with pytest.raises(BenchError, match="neighbours"):
         check_all_ready([good, bad])
+
+
+def test_what_the_lists_lack_is_said_first_and_noted_in_the_record(tmp_path: Path) -> None:
+    class Said(Silent):
+        lines: list[str] = []  # noqa: RUF012 - of one test
+
+        def say(self, line: str) -> None:
+            self.lines.append(line)
+
+    options = plan(tmp_path, EIGHT.replace(" 1", " 2"), val="v 0\nw 2\n").options
+    settings = {"probe.lr": 0.03, "probe.weight_decay": 0.01}
+    given = {name: getattr(options, name) for name in ("task", "data", "model", "cache", "results")}
+    record = evaluate(**given, probe="linear", settings=settings, workers=0, reporter=Said())
+    note = "1 of 3 classes has no sample in either split: 1"
+    assert note in record.notes and Said.lines[0] == f"custom: {note}"
