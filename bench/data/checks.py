@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from bench.data.endings import is_cut_off, is_doubtful
 from bench.data.guarded import Alive
 from bench.data.sources import Stamp, fingerprint, read_in_groups, read_pieces, stamp_of
 from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
@@ -16,7 +15,7 @@ from bench.video.image_frames import frame_files, is_image
 Fault = Literal["missing", "empty", "unreadable"]
 _DURATION_UNITS = 1_000_000  # FFmpeg counts microseconds
 _WHOLE = 0.9
-"""Of its duration; sound may last longer than the pictures."""
+"""Of its duration."""
 
 
 @dataclass(frozen=True)
@@ -87,17 +86,30 @@ def _by_header(path: str, alive: Alive) -> VideoInfo:
     if Path(path).is_dir():
         return _folder_header(path, alive)
     size, pieces = read_pieces(path)
-    if is_doubtful(pieces, size):
+    if _is_doubtful(pieces, size):
         return _decoded_whole(path, alive)
-    return _image_header(path) if is_image(path) else _video_header(path, size)
+    return _image_header(path) if is_image(path) else _video_header(path)
 
 
-def _video_header(path: str, size: int) -> VideoInfo:
+def _is_doubtful(pieces: list[bytes], size: int) -> bool:
+    """Whether a file of `size` bytes looks unfinished, which only reading it all can tell.
+
+    `pieces` are its beginning, middle and end: an image without its end mark, a WebP file shorter than it says, or
+    zeros where data belong, as of a download that has reserved its space.
+    """
+    head, middle, tail = pieces
+    if head.startswith(b"\xff\xd8"):
+        return b"\xff\xd9" not in tail
+    if head.startswith(b"\x89PNG"):
+        return b"IEND" not in tail
+    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        return 8 + int.from_bytes(head[4:8], "little") > size
+    return not any(middle) or not any(tail)
+
+
+def _video_header(path: str) -> VideoInfo:
     container, stream = open_container(path)
     with closing(container):
-        with Path(path).open("rb") as file:
-            if is_cut_off(file, size):
-                raise DecodeError("the file is cut off", where=path)
         packet = next(container.demux(stream), None)
         if packet is None or not packet.size or packet.is_corrupt:
             raise DecodeError("it holds no frames", where=path)
@@ -132,9 +144,12 @@ def _decoded_whole(path: str, alive: Alive) -> VideoInfo:
     info = _decoded(path, alive)
     if is_image(path):
         return info
-    container, _ = open_container(path)
+    container, stream = open_container(path)
     with closing(container):
-        said_s = (container.duration or 0) / _DURATION_UNITS
+        if stream.duration and stream.time_base:
+            said_s = float(stream.duration * stream.time_base)
+        else:  # the file's own says the same where nothing else, such as sound, may outlast the pictures
+            said_s = (container.duration or 0) / _DURATION_UNITS if len(container.streams) == 1 else 0.0
     if info.fps and info.num_frames / info.fps < _WHOLE * said_s:
         raise DecodeError(f"{info.num_frames / info.fps:.1f} s of {said_s:.1f} s are there", where=path)
     return info

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.video.endings import is_cut_off
 from bench.video.image_frames import ImageFrames, is_image
 from bench.video.info import DecodeError, Frames, VideoInfo
 
@@ -298,7 +299,7 @@ def open_container(path: str) -> tuple[InputContainer, VideoStream]:
         raise DecodeError("not a file", where=path)
     if file.stat().st_size == 0:
         raise DecodeError("the file is empty", where=path)
-    if _is_cut_off(file):
+    if is_cut_off(path):
         raise DecodeError("the file is cut off", where=path, fix="copy or download it again")
     try:
         container = av.open(path, container_options={"protocol_whitelist": "file"})
@@ -313,24 +314,6 @@ def open_container(path: str) -> tuple[InputContainer, VideoStream]:
         raise DecodeError("the file holds no video stream", where=path)
     stream.codec_context.thread_count = 1
     return container, stream
-
-
-def _is_cut_off(file: Path) -> bool:
-    """Whether an MP4 or MOV file ends before its last box does, which FFmpeg does not tell."""
-    size, position = file.stat().st_size, 0
-    with file.open("rb") as stream:
-        while position + 16 <= size:
-            stream.seek(position)
-            header = stream.read(16)
-            if position == 0 and header[4:8] not in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"):
-                return False
-            length = int.from_bytes(header[:4], "big")
-            if length == 1:
-                length = int.from_bytes(header[8:], "big")
-            if length < 8:  # 0: this box lasts to the end of the file
-                return False
-            position += length
-    return position > size
 
 
 def _known_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
