@@ -43,8 +43,8 @@ from bench.remote.staging import local_folder, local_lists
 from bench.remote.urls import remote_cache, remote_url
 from bench.scores.records import FrameOrder
 from bench.video.decode import check_decoder
-from bench.video.image_frames import is_image
 from bench.video.plans import ClipPlan
+from bench.video.readers import is_still
 from bench.video.training import TrainViews
 from bench.video.views import OFFICIAL_CROP
 
@@ -417,7 +417,7 @@ def _with_media(task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard
 
     Raises BenchError for settings that mean nothing for images.
     """
-    if options.task == "custom" and all(is_image(sample.path) for sample in (*splits.train, *splits.test)):
+    if options.task == "custom" and all(is_still(sample.path) for sample in (*splits.train, *splits.test)):
         task = replace(task, {"media": "image"}, "--task custom")
     if task.media == "image":
         usual = ClipProtocol()

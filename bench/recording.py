@@ -15,6 +15,7 @@ from bench import environment
 from bench.annotations import Sample
 from bench.data.prepared import notes_on
 from bench.encoders.contract import Encoder
+from bench.features.contents import bytes_of
 from bench.features.split import SplitAccount
 from bench.further import Further
 from bench.plan import RunPlan
@@ -161,7 +162,11 @@ def _notes(done: Outcome) -> list[str]:
     for split, (size, samples) in official.items():
         if size and len(samples) != size and not (plan.given and split == "training"):
             notes.append(f"{len(samples)} {split} samples listed; the official split has {size}")
-    shared = len(set(done.train.contents) & set(done.test.contents) - {""}) if done.train else 0
+    train, test = (
+        {bytes_of(content) for content in part.contents if content} if part else set()
+        for part in (done.train, done.test)
+    )
+    shared = len(train & test)
     if shared:
         notes.append(f"{shared} test videos have the same bytes as a training video")
     return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]

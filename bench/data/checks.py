@@ -10,7 +10,8 @@ from typing import Literal
 from bench.data.guarded import Alive
 from bench.data.sources import Stamp, fingerprint, read_in_groups, read_pieces, stamp_of
 from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
-from bench.video.image_frames import frame_files, is_image
+from bench.video.image_frames import frame_files
+from bench.video.readers import reader_of
 
 Fault = Literal["missing", "empty", "unreadable"]
 _DURATION_UNITS = 1_000_000  # FFmpeg counts microseconds
@@ -88,7 +89,11 @@ def _by_header(path: str, alive: Alive) -> VideoInfo:
     size, pieces = read_pieces(path)
     if _is_doubtful(pieces, size):
         return _decoded_whole(path, alive)
-    return _image_header(path) if is_image(path) else _video_header(path)
+    reader = reader_of(path)
+    if reader == "animation":
+        with open_video(path) as source:
+            return source.info
+    return _image_header(path) if reader == "still" else _video_header(path)
 
 
 def _is_doubtful(pieces: list[bytes], size: int) -> bool:
@@ -133,6 +138,9 @@ def _folder_header(path: str, alive: Alive) -> VideoInfo:
     for frame in frames:
         if not frame.stat().st_size:
             raise DecodeError("0 bytes", where=frame.path)
+    moving = next((frame.path for frame in (frames[0], frames[-1]) if reader_of(frame.path) != "still"), None)
+    if moving:
+        raise DecodeError("holds more than one picture", where=moving)
     first = _by_header(frames[0].path, alive)
     if _by_header(frames[-1].path, alive) != first:
         raise DecodeError("its size is not that of the first frame", where=frames[-1].path)
@@ -142,7 +150,7 @@ def _folder_header(path: str, alive: Alive) -> VideoInfo:
 def _decoded_whole(path: str, alive: Alive) -> VideoInfo:
     """As `_decoded`, but a video must last as long as it says: readers take zeros for its end."""
     info = _decoded(path, alive)
-    if is_image(path):
+    if reader_of(path) != "video":
         return info
     container, stream = open_container(path)
     with closing(container):

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from bench.annotations import Sample
 from bench.data.findings import Findings
-from bench.data.sources import content_hash
-from bench.features.contents import content_ids
+from bench.features.contents import bytes_of, content_id, content_ids
 from bench.scores.records import Split
 
 Segment = tuple[float, float]
@@ -67,7 +66,7 @@ def _contents(found: Findings, cache: Path, progress: Callable[[int, int], None]
     numbers = np.arange(len(prints))
     for place in alike:
         path = found.paths[place]
-        numbers[place] = first.setdefault(ids.get(path) or content_hash(path), int(place))
+        numbers[place] = first.setdefault(bytes_of(ids.get(path) or content_id(path)), int(place))
     return numbers
 
 

@@ -12,8 +12,9 @@ from bench.data.checks import reason_of
 from bench.data.guarded import Alive
 from bench.data.prepared import Encoding
 from bench.data.reencode import reencode, unwritable
-from bench.data.sources import Stamp, content_hash, stamp_of
+from bench.data.sources import Stamp, stamp_of
 from bench.errors import BenchError
+from bench.features.contents import content_id
 from bench.files import atomic_write
 from bench.video.decode import DecodeError, open_video
 
@@ -40,7 +41,7 @@ class Task:
 
     def stamp(self, source: Stamp) -> str:
         """Everything that decides what is made, the state of the source included."""
-        how = self.encoding.model_dump() if self.encoding else None
+        how = self.encoding.model_dump() if self.encoding else "as it is"
         return json.dumps([self.source, source, self.fps, self.segment, how])
 
 
@@ -63,7 +64,7 @@ def make(task: Task, alive: Alive) -> Made:
     """Do a task. Raises BenchError where the target cannot be written, never for what the source holds."""
     try:
         source_stamp = stamp_of(task.source)
-        source_hash = content_hash(task.source)
+        source_hash = content_id(task.source)
         if task.encoding:
             _encode(task, task.encoding, alive)
         with open_video(task.path, fps=task.fps) as video:
@@ -72,7 +73,7 @@ def make(task: Task, alive: Alive) -> Made:
             source_stamp=source_stamp,
             source_hash=source_hash,
             stamp=stamp_of(task.path),
-            hash=content_hash(task.path) if task.encoding else source_hash,
+            hash=content_id(task.path) if task.encoding else source_hash,
             frames=info.num_frames,
             fps=info.fps,
             height=info.height,

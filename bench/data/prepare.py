@@ -26,7 +26,8 @@ from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.progress import Reporter
 from bench.scores.records import Split
-from bench.video.image_frames import is_image
+from bench.video.endings import is_cut_off
+from bench.video.readers import is_still, reader_of
 
 DEFAULT_GOP = 8
 MANIFEST = "manifest.parquet"
@@ -118,7 +119,7 @@ def _tasks(
     """Each sample with what is to be done for it; equal tasks are one."""
     members: list[tuple[Split, Sample]] = [(split, sample) for split, samples in splits.items() for sample in samples]
     samples = [sample for _, sample in members]
-    image = next((sample for sample in samples if is_image(sample.path)), None)
+    image = next((sample for sample in samples if is_still(sample.path)), None)
     if encoding and image:
         raise BenchError("still images are not re-encoded", where=image.path, fix="drop --short-side and --gop")
     names = video_names(samples, data) if encoding else [relative_path(sample.path, data) for sample in samples]
@@ -160,7 +161,8 @@ def _make_all(
 
 
 def _remembered(memory: Memory, task: Task) -> Made | None:
-    """What was made before, where neither the source nor the file has changed since."""
+    """What was made before, where neither the source nor the file has changed since. Of a source that is cut off
+    nothing is, though a file may have been made of it before that was asked."""
     known = memory.get(task.name)
     if known is None:
         return None
@@ -168,9 +170,10 @@ def _remembered(memory: Memory, task: Task) -> Made | None:
     made = Made(**{**value, **{name: tuple(value[name]) for name in ("source_stamp", "stamp")}})
     try:
         same = stamp == task.stamp(stamp_of(task.source)) and stamp_of(task.path) == made.stamp
+        whole = reader_of(task.source) != "video" or not is_cut_off(task.source)
     except OSError:
         return None
-    return made if same else None
+    return made if same and whole else None
 
 
 def _row(split: Split, sample: Sample, task: Task, made: Made, data: Path) -> Row:

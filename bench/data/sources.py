@@ -8,13 +8,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from bench.files import file_digest
 from bench.video.decode import Frames, Video
 from bench.video.image_frames import frame_files
 
 _PIECE_BYTES = 4096
 _BYTES_AT_ONCE = 1 << 26
-_HASH_DIGITS = 32  # as the content ids of the feature cache
 
 Stamp = tuple[int, int]
 """Bytes, and the latest time of change in nanoseconds: a source with the same ones holds the same."""
@@ -64,13 +62,3 @@ def read_pieces(path: str) -> tuple[int, list[bytes]]:
             file.seek(start)
             pieces.append(file.read(_PIECE_BYTES))
     return size, pieces
-
-
-def content_hash(path: str) -> str:
-    """A file's content id (SHA-256 of the bytes, 32 hex digits); a folder's is that of its frames' names and bytes."""
-    if not Path(path).is_dir():
-        return file_digest(Path(path))[:_HASH_DIGITS]
-    digest = hashlib.sha256()
-    for entry in frame_files(path):
-        digest.update(f"{entry.name}/{file_digest(Path(entry.path))}/".encode())
-    return digest.hexdigest()[:_HASH_DIGITS]

@@ -23,9 +23,11 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.video.animations import AnimatedImage
 from bench.video.endings import is_cut_off
-from bench.video.image_frames import ImageFrames, is_image
+from bench.video.image_frames import ImageFrames
 from bench.video.info import DecodeError, Frames, VideoInfo
+from bench.video.readers import reader_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -80,13 +82,16 @@ _opened: dict[tuple[str, int, int], tuple[VideoInfo, _Packets]] = {}
 
 
 class Video:
-    """An open video file, folder of frames, or still image. Made by `open_video`."""
+    """An open video file, animation, folder of frames, or still image. Made by `open_video`."""
 
     def __init__(self, path: str, decoder: Decoder, fps: float | None = None) -> None:
         self.path = path
-        self._frames: ImageFrames | _PyavFrames | _DecordFrames
-        if is_image(path) or Path(path).is_dir():
+        self._frames: ImageFrames | AnimatedImage | _PyavFrames | _DecordFrames
+        reader = reader_of(path)
+        if reader in ("folder", "still"):
             self._frames = ImageFrames(path, fps)
+        elif reader == "animation":
+            self._frames = AnimatedImage(path, fps)
         else:
             self._frames = _PyavFrames(path) if decoder != "decord" else _DecordFrames(path)
         self.info = self._frames.info

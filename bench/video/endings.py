@@ -221,7 +221,11 @@ def _flv(file: _File) -> bool:
     """FLV: by the size that its first tag may state, else by its last tag."""
     head = file.at(0, 1 << 16)
     stated_at = head.find(_FLV_SIZE)
-    stated = struct.unpack_from(">d", head.ljust(stated_at + 19, b"\0"), stated_at + len(_FLV_SIZE))[0] if stated_at > 0 else 0
+    stated = (
+        struct.unpack_from(">d", head.ljust(stated_at + 19, b"\0"), stated_at + len(_FLV_SIZE))[0]
+        if stated_at > 0
+        else 0
+    )
     if stated > file.size:
         return True
     position = int.from_bytes(head[5:9], "big") + 4

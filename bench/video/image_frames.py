@@ -20,6 +20,8 @@ from bench.video.info import DecodeError, Frames, VideoInfo
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the files that count as images, upper case or lower case."""
 
+_ANIMATED = ("GIF", "PNG", "WEBP")  # not MPO, whose first picture is the photograph
+
 
 def is_image(path: str | os.PathLike[str]) -> bool:
     """Whether a path names a still image; the file is not looked at."""
@@ -79,7 +81,9 @@ def read_image(path: str) -> Frames:
     """The pixels of an image file, RGB uint8 [H, W, 3]. Raises DecodeError."""
     from PIL import Image
 
-    with _as_decode_errors(path), Image.open(path) as image:
+    with as_decode_errors(path), Image.open(path) as image:
+        if image.format in _ANIMATED and getattr(image, "is_animated", False):
+            raise DecodeError("holds more than one picture", where=path, fix="a frame or a still image is one")
         return np.asarray(image.convert("RGB"))
 
 
@@ -87,12 +91,13 @@ def image_size(path: str) -> tuple[int, int]:
     """Height and width of an image file, in pixels, from its header. Raises DecodeError."""
     from PIL import Image
 
-    with _as_decode_errors(path), Image.open(path) as image:
+    with as_decode_errors(path), Image.open(path) as image:
         return image.height, image.width
 
 
 @contextmanager
-def _as_decode_errors(path: str) -> Iterator[None]:
+def as_decode_errors(path: str) -> Iterator[None]:
+    """What Pillow raises for a file that it cannot read, as DecodeError."""
     from PIL import Image, UnidentifiedImageError
 
     try:
@@ -102,8 +107,8 @@ def _as_decode_errors(path: str) -> Iterator[None]:
     except UnidentifiedImageError as error:
         empty = Path(path).stat().st_size == 0
         raise DecodeError("the file is empty" if empty else "not an image, or damaged", where=path) from error
-    # What Pillow's readers raise for damaged files; PNG's is a SyntaxError.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    # What Pillow's readers raise for damaged files: PNG's a SyntaxError, TIFF's a TypeError and KeyError.
+    except (OSError, EOFError, SyntaxError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise DecodeError(f"damaged ({error})", where=path) from error
 
 
