@@ -162,10 +162,8 @@ def _notes(done: Outcome) -> list[str]:
     for split, (size, samples) in official.items():
         if size and len(samples) != size and not (plan.given and split == "training"):
             notes.append(f"{len(samples)} {split} samples listed; the official split has {size}")
-    train, test = (
-        {bytes_of(content) for content in part.contents if content} if part else set()
-        for part in (done.train, done.test)
-    )
+    lists = (done.train.contents if done.train else [], done.test.contents)
+    train, test = ({bytes_of(content) for content in contents} - {""} for contents in lists)
     shared = len(train & test)
     if shared:
         notes.append(f"{shared} test videos have the same bytes as a training video")

@@ -100,6 +100,9 @@ def _encode(task: Task, encoding: Encoding, alive: Alive) -> None:
                 gop=encoding.gop,
                 alive=alive,
             )
+    except DecodeError:
+        target.unlink(missing_ok=True)  # the list names it: a run would read what was made of an earlier source
+        raise
     except OSError as error:
         raise unwritable(target, error.strerror) from error
 

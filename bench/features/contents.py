@@ -1,7 +1,7 @@
 """Content ids: the SHA-256 of a video's or image's bytes, or of the names and bytes of a folder's frames.
 
-Where a name gives a file to another reader than is usual for its content, that reader is a part of the id: the same bytes
-as .jpg and as .mjpg have other pixels.
+Where a name gives a file to another reader than is usual for its content, that reader is a part of the id: the same
+bytes as .jpg and as .mjpg have other pixels.
 
 They are remembered per (path, size, modification time); of a folder, size and times are those of all its frames, so
 that a frame that was exchanged is noticed without one being read.

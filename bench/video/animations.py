@@ -60,9 +60,9 @@ class AnimatedImage:
         if is_cut_off(path):
             raise DecodeError("the file is cut off", where=path, fix="copy or download it again")
         with _quietly(), as_decode_errors(path):
-            self._image: Any = Image.open(path)  # Pillow types what all formats have
+            self._image = Image.open(path)
             is_tiff = self._image.format == "TIFF"
-            self._pages = _pages(self._image) if is_tiff else list(range(self._image.n_frames))
+            self._pages = _pages(self._image) if is_tiff else list(range(getattr(self._image, "n_frames", 1)))
         rate = (fps or 0.0) if is_tiff else _webp_rate(Path(path).read_bytes())
         self.info = VideoInfo(len(self._pages), rate, self._image.height, self._image.width)
 

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from data.trees import add_row, pictures, write_frames, write_in, write_tree
+from PIL import Image
 from standins import standin
 from support import Run, assert_refused, write_video
 
@@ -24,6 +25,7 @@ from bench.annotations.lists import read_list
 from bench.annotations.splits import ListOptions
 from bench.cards import load_task
 from bench.data import prepare as preparing
+from bench.data.guarded import guarded_map
 from bench.data.making import Made, Task
 from bench.data.manifest import Row, write_list
 from bench.data.prepare import Wishes, prepare
@@ -185,6 +187,44 @@ def test_equal_commands_give_equal_files(tree: Path) -> None:
     one, two = (digests(tree.parent / name) for name in ("one", "two"))
     shown = [{Path(path).name: value for path, value in out.items() if "/." not in path} for out in (one, two)]
     assert shown[0] == shown[1] and len(shown[0]) == 5 + 4
+
+
+def test_eight_preparations_beside_each_other_write_the_same_bytes(tmp_path: Path) -> None:
+    noise = np.random.RandomState(0).randint(0, 40, (70, 90, 118, 3), np.uint8)
+    cuts = np.where((np.arange(70) // 25 % 2)[:, None, None, None], 215 - noise, noise)
+    source = write_in(tmp_path / "source.mkv", cuts.astype(np.uint8), "ffv1", fps=25)
+    encoding = preparing._encoding(Wishes(short_side=64, gop=8), Silent())
+    tasks = [Task(f"{n}.mp4", str(source), tmp_path, None, (None, None), encoding) for n in range(8)]
+    made = [outcome for _, outcome in guarded_map(preparing.make, tasks, workers=4, timeout_s=60, ahead=1)]
+    assert [one.problem for one in made] == [None] * 8 and len({one.hash for one in made}) == 1
+    with av.open(str(tmp_path / "0.mp4")) as container:
+        assert "creation_time" not in container.metadata
+
+
+def test_what_was_made_of_half_a_video_before_is_not_kept(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    half = write_in(tree / "clips" / "half.webm", pictures(4, 60), "libvpx-vp9")
+    half.write_bytes(half.read_bytes()[: half.stat().st_size // 2])
+    add_row(tree, "val", "clips/half.webm")
+    with monkeypatch.context() as earlier:
+        for module in ("bench.video.decode", "bench.data.prepare"):
+            earlier.setattr(f"{module}.is_cut_off", lambda path: False)
+        _, rows = ready(tree)
+        assert rows.problem.isna().all()
+    prepared, rows = ready(tree)
+    assert prepared.failed == 1 and rows.set_index("id").problem["clips/half.webm"] == "the file is cut off"
+    assert not (tree.parent / "out" / "clips" / "half.mp4").exists()
+
+
+@pytest.mark.parametrize("name", ["moving.webp", "moving.png", "moving.tif"])
+def test_an_animation_is_prepared_as_a_video(tree: Path, name: str) -> None:
+    source = pictures(50, 23, height=48, width=64)
+    first, *others = [Image.fromarray(picture) for picture in source]
+    first.save(tree / name, save_all=True, append_images=others, **({} if "tif" in name else {"duration": 40}))
+    add_row(tree, "train", name)
+    _, rows = ready(tree, Wishes(short_side=32, gop=4, fps=25))
+    row = rows.set_index("id").loc[name]
+    assert (row.path, row.frames, row.fps, row.height) == ("moving.mp4", 23, 25, 32)
+    assert_same_order(read_frames(tree.parent / "out" / row.path, range(23)), source)
 
 
 def test_what_cannot_be_read_keeps_its_row_and_the_reason(tree: Path) -> None:

@@ -72,6 +72,18 @@ def reserved_space(tree: Path) -> None:
     path.write_bytes(path.read_bytes()[:there] + bytes(2 * there))
 
 
+def moving_frame(tree: Path) -> None:
+    frames = [Image.fromarray(picture) for picture in pictures(3)]
+    write_frames(tree / "odd", pictures(3))
+    frames[0].save(tree / "odd" / "99999.png", save_all=True, append_images=frames[1:])
+
+
+def cut_animation(tree: Path) -> None:
+    frames = [Image.fromarray(picture) for picture in pictures(3)]
+    frames[0].save(tree / "odd.webp", save_all=True, append_images=frames[1:])
+    halve(tree / "odd.webp")
+
+
 def empty_frame(tree: Path) -> None:
     (write_frames(tree / "odd", pictures(3)) / "00004.jpg").write_bytes(b"")
 
@@ -85,6 +97,11 @@ FAULTS = {
     "cut mp4": ("odd.mp4", "unreadable", cut("odd.mp4", "libx264")),
     "cut mkv": ("odd.mkv", "unreadable", cut("odd.mkv", "libx264")),
     "cut avi": ("odd.avi", "unreadable", cut("odd.avi", "mpeg4")),
+    "cut webm": ("odd.webm", "unreadable", cut("odd.webm", "libvpx-vp9")),
+    "cut wmv": ("odd.wmv", "unreadable", cut("odd.wmv", "wmv2")),
+    "cut flv": ("odd.flv", "unreadable", cut("odd.flv", "flv")),
+    "cut animation": ("odd.webp", "unreadable", cut_animation),
+    "animation as a frame": ("odd", "unreadable", moving_frame),
     "cut jpg": ("odd.jpg", "unreadable", no_end_mark),
     "zeros": ("odd.mkv", "unreadable", reserved_space),
     "empty frame": ("odd", "unreadable", empty_frame),
@@ -100,6 +117,37 @@ def test_each_fault_is_found_by_its_header_and_named(tree: Path, fault: str) -> 
     assert [(p.split, p.sample, p.kind) for p in report.problems] == [("test", name, kind)]
     assert getattr(report.splits["test"], kind) == 1 and report.splits["test"].readable == 4
     assert report.misleading == [f"test: 1 {kind}"]
+
+
+@pytest.mark.parametrize("tail", [b"<!-- added by a proxy -->", bytes(6000)])
+@pytest.mark.parametrize("name", ["odd.mp4", "odd.mkv", "odd.avi"])
+def test_bytes_behind_the_end_are_no_fault_though_the_sound_outlasts_the_pictures(
+    tree: Path, name: str, tail: bytes
+) -> None:
+    path = write_in(tree / name, pictures(3), "mpeg4", sound_s=4.0)
+    path.write_bytes(path.read_bytes() + tail)
+    add_row(tree, "val", name)
+    assert not look(tree).problems and not look(tree, full=True).problems
+
+
+def test_an_animation_is_counted_as_a_video(tree: Path) -> None:
+    for name in ("moving.webp", "moving.png", "moving.tif"):
+        frames = [Image.fromarray(picture) for picture in pictures(3, 20)]
+        frames[0].save(tree / name, save_all=True, append_images=frames[1:])
+        add_row(tree, "val", name)
+        report = look(tree)
+        assert not report.problems and report.splits["test"].frames is not None
+        if name != "moving.png":  # whose header is read by FFmpeg, which does not tell
+            assert report.splits["test"].frames.max == 20
+        (tree / "val.csv").write_text((tree / "val.csv").read_text().replace(f"{name} 0\n", ""))
+
+
+def test_the_same_bytes_are_duplicates_whoever_reads_them(tree: Path) -> None:
+    still = write_frames(tree / "frames", pictures(5)) / "00001.jpg"
+    for split, name in (("train", "a.jpg"), ("val", "a.mjpg")):
+        shutil.copy(still, tree / name)
+        add_row(tree, split, name)
+    assert look(tree).misleading == ["1 test samples are training samples too"]
 
 
 def test_only_decoding_finds_a_damaged_frame_in_the_middle(tree: Path) -> None:

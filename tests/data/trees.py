@@ -29,16 +29,23 @@ def write_frames(folder: Path, frames: np.ndarray) -> Path:
     return folder
 
 
-def write_in(path: Path, frames: np.ndarray, codec: str, fps: int = 8) -> Path:
-    """A video in the container that the suffix names."""
+def write_in(path: Path, frames: np.ndarray, codec: str, fps: int = 8, sound_s: float = 0.0) -> Path:
+    """A video in the container that the suffix names, with so many seconds of silence."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=fps)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
+        sound = container.add_stream("mp2", rate=16000, layout="mono") if sound_s else None
         for frame in frames:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
+        for number in range(int(sound_s * 16000) // 1152 if sound else 0):
+            part = av.AudioFrame.from_ndarray(np.zeros((1, 1152), np.int16), format="s16", layout="mono")
+            part.sample_rate, part.pts = 16000, 1152 * number
+            container.mux(sound.encode(part))
+        if sound:
+            container.mux(sound.encode())
     return path
 
 
