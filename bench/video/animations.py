@@ -19,12 +19,13 @@ from bench.video.endings import is_cut_off
 from bench.video.image_frames import as_decode_errors
 from bench.video.info import DecodeError, Frames, VideoInfo
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 1 | 4  # of TIFF
 
 
 def is_webp_or_tiff(head: bytes) -> bool:
     """Whether a file that begins so is of a format whose animations Pillow reads, not FFmpeg."""
-    return _is_webp(head) or head.startswith((b"II*\0", b"MM\0*"))
+    return _is_webp(head) or head.startswith(_TIFF)
 
 
 def holds_several(path: str, head: bytes) -> bool:

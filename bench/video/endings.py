@@ -1,9 +1,9 @@
 """Does a file end before it should by its own format? Asked of every file before it is read.
 
 FFmpeg takes the end of a file for the end of the video, so half a download would be a short video. What follows the
-last part of a video (tags, a camera's trailer, padding) is no part of it and is passed over. MPEG-TS and raw streams do
-not say how long they are; in Ogg, MPEG program streams and whatever was written as a live stream, only a cut inside a
-page, a packet or a block can be told, not one between two.
+last part of a video (tags, a camera's trailer, padding) is no part of it and is passed over. MPEG-TS, raw streams and
+live ASF do not say how long they are; in Ogg, MPEG program streams and other files that were written as a live stream,
+only a cut inside a page, a packet or a block can be told, not one between two.
 
 Formats: ISO/IEC 14496-12 (MP4), RFC 9559 (Matroska), ASF 01.20.03, AVI with OpenDML 1.02, GIF89a, FLV 10.1, RFC 3533
 (Ogg), ISO/IEC 13818-1 (program streams), ITU-T T.81 (JPEG), PNG third edition, RIFF of WebP.
@@ -191,14 +191,14 @@ def _avi(file: _File) -> bool:
     position, pictures = 0, (0, 0)
     while position + 8 <= file.size:
         name, length = file.at(position, 4), file.number(position + 4, 4)
-        if name == b"RIFF":
+        if name == b"RIFF" or (name == b"LIST" and length in _RIFF_UNKNOWN):  # a live stream states no lengths
             position += 12
             continue
         end = position + 8 + length
-        if name not in _AVI_PARTS or length in _RIFF_UNKNOWN:
+        if name not in _AVI_PARTS and not (name[:2].isdigit() or name[:2] == b"ix"):
             break
         if end > file.size:
-            return True
+            return name != b"JUNK" or not pictures[1]  # padding
         if file.at(position + 8, 4) == b"movi":
             pictures = (position + 12, end)
         position = end + end % 2

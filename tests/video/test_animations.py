@@ -34,6 +34,7 @@ def write(path: Path, pictures: np.ndarray = PICTURES, **how: Any) -> Path:
         ("A.PNG", {"duration": 40}),
         ("a.tif", {}),
         ("lzw.tiff", {"compression": "tiff_lzw"}),
+        ("big.tif", {"big_tiff": True}),
     ],
 )
 def test_all_pictures_of_an_animation_are_frames_in_any_order(name: str, how: dict[str, Any], tmp_path: Path) -> None:

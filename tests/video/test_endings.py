@@ -42,10 +42,11 @@ TAILS = {
 }
 
 
-def write(path: Path, *, codec: str, pixels: str = "yuv420p", sound: str = "", **how: Any) -> Path:
-    """A video of noise, with a second of sound behind every second frame where `sound` names a codec."""
+def write(path: Any, *, codec: str, pixels: str = "yuv420p", sound: str = "", **how: Any) -> Any:
+    """A video of noise in a file or a pipe, and sound beside every frame where `sound` names a codec."""
     noise = np.random.RandomState(0).randint(0, 256, (FRAMES, 48, 64, 3), dtype=np.uint8)
-    with av.open(str(path), "w", options=how.get("container", {})) as file:
+    target = str(path) if isinstance(path, Path) else path
+    with av.open(target, "w", format=how.get("format"), options=how.get("container", {})) as file:
         stream = file.add_stream(codec, rate=25, options=how.get("options", {}))
         stream.width, stream.height, stream.pix_fmt = 64, 48, pixels
         voice = file.add_stream(sound, rate=16000, layout="mono") if sound else None
@@ -131,6 +132,29 @@ def test_where_no_length_is_stated_a_cut_inside_a_part_is_told(
     path.write_bytes(content + TAILS["a text"])
     assert not is_cut_off(path)
     path.write_bytes(content[: len(content) // 2 + 7])
+    assert is_cut_off(path)
+
+
+class Pipe:
+    """What cannot be gone back in, to write a length at the beginning."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def write(self, piece: bytes) -> int:
+        self.content += bytes(piece)
+        return len(piece)
+
+
+@pytest.mark.parametrize(("kind", "codec"), [("avi", "mpeg4"), ("flv", "flv"), ("matroska", "mpeg4")])
+def test_what_was_written_to_a_pipe_tells_a_cut_inside_a_part(kind: str, codec: str, tmp_path: Path) -> None:
+    pipe = Pipe()
+    write(pipe, codec=codec, format=kind)
+    path = tmp_path / "live"
+    for tail in (b"", *TAILS.values()):
+        path.write_bytes(pipe.content + tail)
+        assert not is_cut_off(path)
+    path.write_bytes(pipe.content[: len(pipe.content) // 2])
     assert is_cut_off(path)
 
 
