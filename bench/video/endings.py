@@ -238,12 +238,13 @@ def _flv(file: _File) -> bool:
 
 
 def _gif(file: _File) -> bool:
-    """GIF: its blocks lead to a trailer of one byte."""
+    """GIF: its blocks lead to a trailer of one byte, which some writers of still pictures leave out."""
     data = file.at(0, file.size)
-    position = 13 + _colours(data, 10)
+    position, pictures = 13 + _colours(data, 10), 0
     while position < len(data):
         kind = data[position]
         if kind == _GIF_IMAGE:
+            pictures += 1
             position += 11 + _colours(data, position + 9)  # to the sub-blocks, past the size of codes
         elif kind == _GIF_EXTENSION:
             position += 2
@@ -252,7 +253,7 @@ def _gif(file: _File) -> bool:
         while position < len(data) and data[position]:
             position += data[position] + 1
         position += 1
-    return True
+    return position > len(data) or pictures != 1 or b"NETSCAPE2.0" in data  # an animation says that it repeats
 
 
 def _colours(data: bytes, place: int) -> int:

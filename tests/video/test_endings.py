@@ -176,6 +176,15 @@ def test_a_picture_of_which_half_is_there_is_not_half_grey(name: str, tmp_path: 
         read_frames(path, [0])
 
 
+def test_a_still_gif_without_its_trailer_is_whole_and_an_animation_is_not(tmp_path: Path) -> None:
+    pictures = [Image.fromarray(np.full((8, 8), 40 * number, np.uint8)) for number in range(3)]
+    path = tmp_path / "a.gif"
+    for number, others in ((1, []), (3, pictures[1:])):
+        pictures[0].save(path, save_all=True, append_images=others)
+        path.write_bytes(path.read_bytes()[:-1])
+        assert is_cut_off(path) == (number > 1)
+
+
 @pytest.mark.parametrize("name", FORMATS)
 def test_damaged_lengths_end_in_an_answer(name: str, whole: Callable[[str], Path], tmp_path: Path) -> None:
     content = whole(name).read_bytes()
