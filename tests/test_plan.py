@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from bench import BenchError
 from bench.cards import load_probe_card, override
@@ -181,6 +182,19 @@ def test_lists_of_images_alone_are_an_image_task(plan_of: Any, tmp_path: Path) -
     assert plan_of(settings={"clip.frames": 18}, model="random:vit_tiny").input_name == "224px image x18"
     (tmp_path / "val.csv").write_text("c.mp4 0\n")
     assert plan_of(model="random:vit_tiny").input_name == "16x224px step 4", "an image among videos is a still video"
+
+
+@pytest.mark.parametrize("name", ["c.webp", "c.png", "C.WEBP"])
+@pytest.mark.parametrize("moving", [True, False])
+def test_an_animation_among_images_makes_a_task_of_videos(
+    plan_of: Any, tmp_path: Path, name: str, moving: bool
+) -> None:
+    pictures = [Image.new("RGB", (20, 20), (80 * number, 0, 0)) for number in range(3 if moving else 1)]
+    several = {"save_all": True, "append_images": pictures[1:]} if moving else {}
+    pictures[0].save(tmp_path / name, **several)
+    for split, rows in {"train": "a.jpg 0\nb.PNG 1\n", "val": f"{name} 0\n"}.items():
+        (tmp_path / f"{split}.csv").write_text(rows)
+    assert plan_of(model="random:vit_tiny").task.media == ("video" if moving else "image")
 
 
 @pytest.mark.parametrize("setting", [{"clip.segments": 2}, {"clip.views": 3}, {"clip.fps": 4}, {"clip.step": 4}])
