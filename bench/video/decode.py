@@ -119,10 +119,10 @@ class Video:
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto", fps: float | None = None) -> Iterator[Video]:
-    """Open a video file, a folder of frames or a still image once, for its `info` and for `read(indices)`.
+    """Open a video file, an animation, a folder of frames or a still image once, for its `info` and for `read(indices)`.
 
-    A folder's frames are its image files in natural order; `fps` is their rate, where known. A video file tells its
-    own.
+    A folder's frames are its image files in natural order; `fps` is their rate, where known, or that of a TIFF's pages.
+    A video file tells its own.
 
     `decoder` is "pyav", "decord", or "auto", which is PyAV: it reads more files rightly, on every platform.
     Frames are equal, except of 10-bit files and of 4:2:0 files with an odd height or width, which the FFmpeg

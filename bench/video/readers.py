@@ -52,7 +52,10 @@ def _reader(name: str, head: bytes) -> Reader:
 
 
 def _head(name: str) -> bytes:
+    """The beginning of a file; nothing of what is none, as a pipe may never answer."""
     try:
+        if not Path(name).is_file():
+            return b""
         with Path(name).open("rb") as file:
             return file.read(_HEAD_BYTES)
     except OSError:  # whoever reads it says why

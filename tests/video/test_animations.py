@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -116,6 +117,13 @@ def test_a_frame_of_a_folder_is_one_picture(name: str, tmp_path: Path) -> None:
     write(tmp_path / name)
     with pytest.raises(DecodeError, match=rf"{name}: holds more than one picture"):
         read_frames(tmp_path, [0, 1])
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.webp", "a.mp4"])
+def test_a_pipe_is_judged_by_its_name(name: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / name)
+    assert reader_of(tmp_path / name) == ("video" if name == "a.mp4" else "still")
+    assert is_still(tmp_path / name) == (name != "a.mp4")
 
 
 READINGS = {
