@@ -119,7 +119,7 @@ class Video:
 
 @contextmanager
 def open_video(path: str | os.PathLike[str], decoder: Decoder = "auto", fps: float | None = None) -> Iterator[Video]:
-    """Open a video file, an animation, a folder of frames or a still image once, for its `info` and for `read(indices)`.
+    """Open a video, an animation, a folder of frames or a still image once, for its `info` and for `read(indices)`.
 
     A folder's frames are its image files in natural order; `fps` is their rate, where known, or that of a TIFF's pages.
     A video file tells its own.
