@@ -12,6 +12,7 @@ Formats: ISO/IEC 14496-12 (MP4), RFC 9559 (Matroska), ASF 01.20.03, AVI with Ope
 from __future__ import annotations
 
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -44,13 +45,14 @@ _ASF_MOST_BYTES = 1 << 20  # of a header, or of a packet
 
 _RIFF_UNKNOWN = (0, 0xFFFFFFFF)
 _AVI_PARTS = {b"LIST", b"JUNK", b"idx1"}
+_AVI_PICTURES = re.compile(rb"[0-9]{2}[a-z]{2}|ix[0-9]{2}")
 
 _FLV_TAGS = (8, 9, 18)
 _FLV_SIZE = b"\x00\x08filesize\x00"
 
 _GIF_EXTENSION, _GIF_IMAGE, _GIF_TRAILER = 0x21, 0x2C, 0x3B
 
-_PACK, _SYSTEM_HEADER, _PROGRAM_END = 0xBA, 0xBB, 0xB9
+_PROGRAM_END, _PACK = 0xB9, 0xBA
 
 
 def is_cut_off(path: str | os.PathLike[str]) -> bool:
@@ -188,14 +190,16 @@ def _asf(file: _File) -> bool:
 
 def _avi(file: _File) -> bool:
     """AVI, in which more than one RIFF may follow each other."""
-    position, pictures = 0, (0, 0)
+    position, pictures, live = 0, (0, 0), False
     while position + 8 <= file.size:
         name, length = file.at(position, 4), file.number(position + 4, 4)
-        if name == b"RIFF" or (name == b"LIST" and length in _RIFF_UNKNOWN):  # a live stream states no lengths
+        unstated = name == b"LIST" and length in _RIFF_UNKNOWN
+        if name == b"RIFF" or unstated:
+            live |= unstated  # its pictures and their indices follow
             position += 12
             continue
         end = position + 8 + length
-        if name not in _AVI_PARTS and not (name[:2].isdigit() or name[:2] == b"ix"):
+        if name not in _AVI_PARTS and not (live and _AVI_PICTURES.fullmatch(name)):
             break
         if end > file.size:
             return name != b"JUNK" or not pictures[1]  # padding
@@ -220,20 +224,16 @@ def _ends_in_zeros(file: _File, position: int, end: int) -> bool:
 def _flv(file: _File) -> bool:
     """FLV: by the size that its first tag may state, else by its last tag."""
     head = file.at(0, 1 << 16)
-    stated_at = head.find(_FLV_SIZE)
-    stated = (
-        struct.unpack_from(">d", head.ljust(stated_at + 19, b"\0"), stated_at + len(_FLV_SIZE))[0]
-        if stated_at > 0
-        else 0
-    )
+    number = head.partition(_FLV_SIZE)[2][:8]
+    stated = struct.unpack(">d", number)[0] if len(number) == 8 else 0.0
     if stated > file.size:
         return True
     position = int.from_bytes(head[5:9], "big") + 4
     while position < file.size:
-        tag = file.at(position, 4)
-        if tag[0] & 0x1F not in _FLV_TAGS:
+        tag = file.at(position, 11)
+        if tag[0] not in _FLV_TAGS or any(tag[8:]):  # the number of its stream is 0
             return position < stated
-        position += 11 + int.from_bytes(tag[1:], "big") + 4
+        position += 11 + int.from_bytes(tag[1:4], "big") + 4
     return position - 4 > file.size
 
 

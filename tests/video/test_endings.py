@@ -35,6 +35,7 @@ FORMATS: dict[str, dict[str, Any]] = {
 """Formats that say how long they are, or how they end."""
 TAILS = {
     "a text": b"<!-- added by a proxy -->",
+    "a date": b"2024-05-17 added by a proxy",
     "an ID3 tag": b"TAG" + b"Title".ljust(125),
     "a trailer": b"\x01\x02" * 40 + b"8db42d694ccc418790edff439fe026bf",
     "little padding": bytes(64),
