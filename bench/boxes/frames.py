@@ -79,24 +79,25 @@ class KeyFramePlan:
         Raises BenchError where the rate of the video is unknown, or the key frame lies outside of it.
         """
         second = item.start_s or 0.0
-        if info.fps <= 0:
-            what = "its frame rate is unknown, so times have no meaning"
-            raise BenchError(what, where=item.path, fix="give the rate of its frames")
-        if not 0 <= round(second * info.fps) < info.num_frames:
-            lasts = f"the file lasts {info.num_frames / info.fps:.2f} s"
+        info.check_times(item.path)
+        key = int(info.nearest(np.array([second]))[0])
+        if not 0 <= key < info.num_frames:
             raise BenchError(
-                f"no frame at second {second:g}, {lasts}",
+                f"no frame at second {second:g}, the file lasts {info.lasts_s:.2f} s",
                 where=item.path,
                 fix="where files were cut, say at which second of the film: --set clip.starts_s=900",
             )
+        steps = np.arange(self.frames_per_clip) - self.frames_per_clip // 2
         spacing_s = self.frame_step / info.fps
         if self.fps is not None:
             spacing_s = 1 / self.fps
         elif self.duration_s is not None:
             spacing_s = self.duration_s / self.frames_per_clip
-        steps = np.arange(self.frames_per_clip) - self.frames_per_clip // 2
-        indices: list[int] = np.rint((second + steps * spacing_s) * info.fps).astype(np.int64).tolist()
-        return [min(max(0, index), info.num_frames - 1) for index in indices]
+        elif info.shown_s is not None:
+            spacing_s = 0.0  # a step in frames is none in seconds
+        indices = info.nearest(second + steps * spacing_s) if spacing_s else key + steps * self.frame_step
+        clip: list[int] = np.clip(indices, 0, info.num_frames - 1).tolist()
+        return clip
 
 
 def unpacked(pixels: Tensor, frames_per_clip: int) -> Tensor:

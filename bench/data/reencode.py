@@ -48,7 +48,7 @@ def reencode(
     with open_video(source, fps=fps) as video:
         if video.info.fps <= 0:
             raise DecodeError("its frame rate is unknown", where=source, fix="state it with --fps")
-        wanted = frame_range(video.info, segment, source)
+        wanted = range(*video.info.frames_between(*segment, where=source))
         height, width = target_size(video.info, short_side)
         groups = read_in_groups(video, wanted)
         if _scale(video.info, short_side) == 1:
@@ -59,18 +59,6 @@ def reencode(
         if made.info.num_frames != len(wanted):
             problem = f"{made.info.num_frames} frames were written, not {len(wanted)}"
             raise DecodeError(problem, where=source)
-
-
-def frame_range(info: VideoInfo, segment: tuple[float | None, float | None], source: str) -> range:
-    """The frames between two times in seconds, each rounded to the nearest frame, as when clips are drawn from a part
-    of a video. Raises DecodeError where there is none."""
-    start_s, end_s = segment
-    first = 0 if start_s is None else max(0, round(start_s * info.fps))
-    last = info.num_frames if end_s is None else min(info.num_frames, round(end_s * info.fps))
-    if first >= last:
-        lasts = f"the video lasts {info.num_frames / info.fps:.2f} s"
-        raise DecodeError(f"no frame between {start_s} s and {end_s} s, {lasts}", where=source)
-    return range(first, last)
 
 
 def target_size(info: VideoInfo, short_side: int | None) -> tuple[int, int]:

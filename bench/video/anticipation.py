@@ -3,6 +3,9 @@
 Frame numbers are those of the official code, which takes the file's own rate:
 anchor = int(start * p + stop * (1 - p) - int(seconds * rate)), step = int(rate / fps),
 frames = anchor - T * step, ..., anchor - step; those before the video are its first frame.
+
+That rule takes frames for evenly spaced. Where they are not, it holds for annotations in frame numbers alone, as they
+are official; timestamps are presentation times, and the clip holds the frames on screen at its moments.
 """
 
 from __future__ import annotations
@@ -35,6 +38,8 @@ class Ending:
     anchor: Anchor
     drawn: bool = False
     """Whether time and anchor are drawn around these, for training."""
+    by_number: bool = False
+    """Whether the times of actions stand for frame numbers at the file's rate, as in the official code."""
 
     def moment(self, rng: np.random.RandomState | None) -> tuple[float, float]:
         """(seconds before the anchor, p): the anchor is p parts start and 1 - p parts end of the action."""
@@ -52,20 +57,25 @@ def ending_indices(
     frames_per_clip: int,
     fps: float,
     *,
+    by_number: bool = False,
     where: str,
 ) -> list[int]:
     """The frames of a clip of `frames_per_clip` frames, `fps` of them a second, before an action.
 
-    `start_s`, `stop_s`: times of the action in the file, rounded to its frames. `moment`: see `Ending.moment`.
+    `start_s`, `stop_s`: times of the action in the file. `moment`: see `Ending.moment`; `by_number`: see `Ending`.
     Raises BenchError naming the file `where` its rate is not known, or it ends before the clip does.
     """
-    if info.fps <= 0:
-        raise BenchError("its frame rate is unknown, so times have no meaning", where=where)
+    info.check_times(where)
     seconds, point = moment
-    start, stop = round(start_s * info.fps), round(stop_s * info.fps)
-    end = int(start * point + stop * (1 - point) - int(seconds * info.fps))
-    step = max(1, int(info.fps / fps))
-    indices: list[int] = np.maximum(np.arange(end - frames_per_clip * step, end, step), 0).tolist()
+    if info.shown_s is None or by_number:
+        start, stop = round(start_s * info.fps), round(stop_s * info.fps)
+        end = int(start * point + stop * (1 - point) - int(seconds * info.fps))
+        step = max(1, int(info.fps / fps))
+        frames = np.arange(end - frames_per_clip * step, end, step)
+    else:
+        end_s = start_s * point + stop_s * (1 - point) - seconds
+        frames = info.on_screen(end_s - np.arange(frames_per_clip, 0, -1) / fps)
+    indices: list[int] = np.maximum(frames, 0).tolist()
     if indices[-1] >= info.num_frames:
         raise BenchError(
             f"the clip ends at frame {indices[-1]}, and the video has {info.num_frames}",

@@ -14,8 +14,7 @@ import importlib.util
 import os
 from array import array
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -27,6 +26,7 @@ from bench.video.animations import AnimatedImage
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import ImageFrames
 from bench.video.info import DecodeError, Frames, VideoInfo
+from bench.video.packets import NO_TIME, Packets, Start, decoded_frames, facts_of, read_packets
 from bench.video.readers import reader_of
 
 if TYPE_CHECKING:
@@ -48,36 +48,12 @@ __all__ = [
 
 Decoder = Literal["auto", "decord", "pyav"]
 
-# decord takes the padding of a row for pixels where it is as wide as the row; it is below 64 bytes.
-_DECORD_MIN_WIDTH = 64
-# Elsewhere (AVI, MPEG-TS) times are guessed, and decord loses its place, on some reads of a file and not on others.
-_DECORD_KEEPS_PLACE_IN = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm")
-
-
 # What FFmpeg also opens: text drawn as pictures, and lists that lead to other files.
 _NOT_VIDEO_FILES = {"tty", "hls", "concat", "dash", "image2", "sdp", "rtsp", "imf", "lavfi"}
 
 
-@dataclass(frozen=True)
-class _Packets:
-    """The packets of a video stream, as far as seeking needs them: a few bytes each, for videos of many hours."""
-
-    shown_at: npt.NDArray[np.int64] | None
-    """Presentation times in display order; None where frames have no true ones and are counted."""
-    start: int | None
-    """Decoding time of frame 0; without one, the file is opened anew."""
-    key_frames: npt.NDArray[np.int64]
-    """Display indices, rising, of the frames after frame 0 that decoding can start at."""
-    key_times: npt.NDArray[np.int64]
-    """Their decoding times."""
-    turns: int
-    """Quarter turns, anticlockwise, that bring a decoded frame upright."""
-    decord_problem: str | None
-    """Why decord would give wrong frames of this file, if it would."""
-
-
 _MOST_OPENED = 4
-_opened: dict[tuple[str, int, int], tuple[VideoInfo, _Packets]] = {}
+_opened: dict[tuple[str, int, int], tuple[VideoInfo, Packets]] = {}
 """What the packets of the last few files say, by path, size and time of change."""
 
 
@@ -162,7 +138,7 @@ def probe_video(path: str | os.PathLike[str], decoder: Decoder = "auto") -> Vide
 
 
 class _PyavFrames:
-    """Decodes with PyAV: from the key frame before the one asked for, identified by presentation time."""
+    """Decodes with PyAV: from the clean start before the frame asked for, or else from the beginning."""
 
     def __init__(self, path: str) -> None:
         from av.video.reformatter import VideoReformatter
@@ -174,71 +150,82 @@ class _PyavFrames:
         self._to_rgb = VideoReformatter()
         self._decoded: Iterator[tuple[int, VideoFrame]] = iter(())
         self._next = self.info.num_frames
+        self._seeks = True
 
     def read(self, indices: list[int]) -> Frames:
         """uint8 [len(indices), H, W, 3]; `indices` rise."""
         frames = np.empty((len(indices), self.info.height, self.info.width, 3), dtype=np.uint8)
         with self._as_decode_errors():
             for place, index in enumerate(indices):
-                frames[place] = self._upright_rgb(self._find(index))
+                frames[place] = self._shown_rgb(self._find(index))
         return frames
 
     def close(self) -> None:
         self._container.close()
 
+    def seeks_cleanly(self) -> bool:
+        """Whether every seek to a start gives its frame."""
+        with self._as_decode_errors():
+            starts = (Start(*row) for row in self.packets.starts.tolist())
+            return all(next(self._after_seek(start), None) is not None for start in starts)
+
     def _find(self, index: int) -> VideoFrame:
-        key, decoding_time = self._start_before(index)
-        if not key <= self._next <= index:
-            self._start_at(key, decoding_time)
+        start = self.packets.start_before(index) if self._seeks else None
+        if not (start.frame if start else 0) <= self._next <= index:
+            self._decoded, self._next = (self._after_seek(start), start.frame) if start else (self._from_beginning(), 0)
         frame = self._forward_to(index)
-        if frame is None and self._next > index + 1:  # the container's index led past the frame
-            self._start_at(0, None)
+        if frame is None and self._seeks:
+            self._seeks = False
+            self._decoded, self._next = self._from_beginning(), 0
             frame = self._forward_to(index)
         if frame is None:
             raise DecodeError(f"frame {index} of {self.info.num_frames} cannot be decoded", where=self._path)
         return frame
 
-    def _start_before(self, index: int) -> tuple[int, int | None]:
-        """The last frame up to `index` that decoding can start at, and its decoding time."""
-        place = int(np.searchsorted(self.packets.key_frames, index, side="right")) - 1
-        if place < 0:
-            return 0, self.packets.start
-        return int(self.packets.key_frames[place]), int(self.packets.key_times[place])
-
-    def _start_at(self, index: int, decoding_time: int | None) -> None:
-        if decoding_time is None:
-            self.close()
-            self._container, self._stream = open_container(self._path)
-        else:  # much cheaper than to open a small file again
-            self._container.seek(decoding_time, stream=self._stream)
-        self._decoded = self._numbered()
-        self._next = index
-
     def _forward_to(self, index: int) -> VideoFrame | None:
         for number, frame in self._decoded:
             self._next = number + 1
-            if number >= index:
-                return frame if number == index else None
+            if number == index:
+                return frame
+        self._next = self.info.num_frames
         return None
 
-    def _numbered(self) -> Iterator[tuple[int, VideoFrame]]:
-        shown_at = self.packets.shown_at
-        for count, frame in enumerate(self._container.decode(self._stream)):
-            if shown_at is None:
-                yield count, frame
-            elif frame.pts is not None:
-                index = int(np.searchsorted(shown_at, frame.pts))
-                if index < len(shown_at) and shown_at[index] == frame.pts:
-                    yield index, frame
+    def _from_beginning(self) -> Iterator[tuple[int, VideoFrame]]:
+        """Every frame, counted."""
+        self.close()
+        self._container, self._stream = open_container(self._path)
+        yield from enumerate(decoded_frames(self._container, self._stream))
 
-    def _upright_rgb(self, frame: VideoFrame) -> Frames:
-        turns = self.packets.turns
-        height, width = self.info.height, self.info.width
-        if turns % 2:
-            height, width = width, height
+    def _after_seek(self, start: Start) -> Iterator[tuple[int, VideoFrame]]:
+        """The frames from a start on. They end where they may differ from those of a decode from the beginning: other
+        packets come, or the same with other times; the first frame is no key frame; or a frame is left out."""
+        self._container.seek(start.decoded_at, stream=self._stream)
+        number, expected = -1, start.frame
+        for packet in self._container.demux(self._stream):
+            if packet.size and number < 0:
+                if not self.packets.has(packet, start.packet):
+                    if packet.dts is not None and packet.dts > start.decoded_at:
+                        return
+                    continue
+                number = start.packet
+            elif packet.size:
+                number += 1
+                if not self.packets.has(packet, number):
+                    return
+            for frame in packet.decode() if number >= 0 else ():
+                found = self.packets.number_of(frame)
+                if found == expected and (found > start.frame or frame.key_frame):
+                    yield found, frame
+                    expected += 1
+                elif not 0 <= found < start.frame:
+                    return
+
+    def _shown_rgb(self, frame: VideoFrame) -> Frames:
+        orientation = self.packets.orientation
+        height, width = orientation.size(self.info.height, self.info.width)  # exchanging the two undoes itself
         # One reformatter for all frames: setting up a new one costs more than converting a small frame.
         rgb = self._to_rgb.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
-        return np.rot90(rgb, turns)
+        return orientation.shown(rgb)
 
     @contextmanager
     def _as_decode_errors(self) -> Iterator[None]:
@@ -256,10 +243,11 @@ class _DecordFrames:
     def __init__(self, path: str) -> None:
         import decord
 
-        pyav = _PyavFrames(path)
-        pyav.close()
-        self.info = pyav.info
-        problem = pyav.packets.decord_problem
+        with closing(_PyavFrames(path)) as pyav:
+            self.info = pyav.info
+            problem = pyav.packets.decord_problem
+            if problem is None and not pyav.seeks_cleanly():
+                problem = "it starts at frames that are flagged as key frames and are none"
         if problem:
             raise DecodeError(f"decord cannot read this file: {problem}", where=path, fix="decode it with pyav")
         decord.logging.set_level(decord.logging.QUIET)
@@ -321,66 +309,26 @@ def open_container(path: str) -> tuple[InputContainer, VideoStream]:
     return container, stream
 
 
-def _known_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
-    """As `_read_packets`, which reads the whole file: not again for a file that was opened shortly before, as films are
+def _known_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, Packets]:
+    """The facts of a file, which takes reading it all: not again for one that was opened shortly before, as films are
     for each of their key frames."""
     status = Path(path).stat()
     stamp = (path, status.st_size, status.st_mtime_ns)
     if stamp not in _opened:
-        found = _read_packets(container, stream, path)
+        reading = read_packets(container, stream, path)
+        found = facts_of(reading, None if reading.tells_frames else _decoded_times(path))
         while len(_opened) >= _MOST_OPENED:
             del _opened[next(iter(_opened))]
         _opened[stamp] = found
     return _opened[stamp]
 
 
-def _read_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, _Packets]:
-    count, discards = 0, False
-    start: int | None = None
-    first: VideoFrame | None = None
-    times, keys = array("q"), array("q")  # presentation times; of key frames: packet number, both times
-    for packet in container.demux(stream):
-        if packet.is_corrupt:
-            raise DecodeError(f"the file is cut off or damaged after frame {count}", where=path)
-        if first is None:
-            first = next(iter(packet.decode()), None)  # only a decoded frame tells its rotation
-        if packet.size and packet.is_discard:
-            discards = True
-        elif packet.size:
-            if count == 0:
-                start = packet.dts
-            if packet.pts is not None:
-                times.append(packet.pts)
-                if packet.is_keyframe and packet.dts is not None:
-                    keys.extend((count, packet.pts, packet.dts))
-            count += 1
-    if first is None:
-        raise DecodeError("no frame of it can be decoded", where=path)
-
-    shown_at = np.unique(np.array(times, dtype=np.int64))
-    # An AVI file holds no presentation times: those of its packets are guessed, and wrong with B-frames.
-    counted_only = len(shown_at) < count or container.format.name == "avi"
-    numbers, key_shown_at, key_times = np.array(keys, dtype=np.int64).reshape(-1, 3).T
-    key_frames = np.searchsorted(shown_at, key_shown_at)
-    problem = None
-    if first.width < _DECORD_MIN_WIDTH:
-        problem = f"it misreads videos narrower than {_DECORD_MIN_WIDTH} pixels"
-    elif discards or len(shown_at) < count:
-        problem = "it miscounts frames without a time of their own"
-    elif container.format.name not in _DECORD_KEEPS_PLACE_IN:
-        problem = f"it misplaces frames of {container.format.name} files"
-    elif not np.array_equal(numbers, key_frames):
-        problem = "it misplaces frames around key frames that later frames are shown before"
-    turns = round(first.rotation / 90) % 4
-    height, width = (first.width, first.height) if turns % 2 else (first.height, first.width)
-    rate = stream.average_rate or stream.guessed_rate
-    info = VideoInfo(num_frames=count, fps=float(rate or 0), height=height, width=width)
-    if counted_only:
-        nowhere = np.empty(0, dtype=np.int64)
-        return info, _Packets(None, None, nowhere, nowhere, turns, problem)
-    order = np.argsort(key_frames)
-    order = order[key_frames[order] > 0]
-    return info, _Packets(shown_at, start, key_frames[order], key_times[order], turns, problem)
+def _decoded_times(path: str) -> npt.NDArray[np.int64]:
+    """Presentation times of all frames in the order in which they are shown."""
+    container, stream = open_container(path)
+    with closing(container):
+        times = array("q", (NO_TIME if frame.pts is None else frame.pts for frame in decoded_frames(container, stream)))
+    return np.frombuffer(times, dtype=np.int64)
 
 
 @functools.cache

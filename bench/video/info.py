@@ -1,8 +1,12 @@
-"""What is known of anything that gives frames, before a frame is decoded, and the error of what cannot be read."""
+"""What is known of anything that gives frames, before a frame is decoded, and the error of what cannot be read.
+
+Seconds become frame numbers here and nowhere else. A second of a video is a presentation time, counted from where its
+file's clock begins: a frame that is shown late, or longer than others, is asked for by when it is shown.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +14,10 @@ import numpy.typing as npt
 from bench.errors import BenchError
 
 Frames = npt.NDArray[np.uint8]
+Seconds = npt.NDArray[np.float64]
+
+_TINY_S = 1e-6
+"""What sums of seconds may lose."""
 
 
 class DecodeError(BenchError):
@@ -28,3 +36,61 @@ class VideoInfo:
     """Pixels."""
     width: int
     """Pixels."""
+    shown_s: Seconds | None = field(default=None, compare=False, repr=False)
+    """When each frame is shown, rising [num_frames]; None where frame i is shown at i / fps seconds."""
+
+    @property
+    def lasts_s(self) -> float:
+        """Second at which the last frame has been shown. 0.0 where the rate is not known."""
+        if self.shown_s is None:
+            return self.num_frames / self.fps if self.fps else 0.0
+        last_s = self.shown_s[-1] - self.shown_s[-2] if self.num_frames > 1 else 1 / self.fps if self.fps else 0.0
+        return float(self.shown_s[-1] + last_s)
+
+    def frames_between(self, start_s: float | None, end_s: float | None, *, where: str) -> tuple[int, int]:
+        """First frame of those between two times, and the one after the last.
+
+        Where frames follow each other evenly, times are rounded to the nearest frame. Elsewhere the frames are those
+        whose presentation times lie in [start_s, end_s).
+        Raises DecodeError naming the file `where` there is none, or the video's rate is not known.
+        """
+        if start_s is None and end_s is None:
+            return 0, self.num_frames
+        self.check_times(where)
+        if self.shown_s is not None:
+            times = (0.0 if start_s is None else start_s, np.inf if end_s is None else end_s)
+            first, stop = (int(place) for place in np.searchsorted(self.shown_s, times))
+        else:
+            first = max(0, round((start_s or 0.0) * self.fps))
+            stop = self.num_frames if end_s is None else min(self.num_frames, round(end_s * self.fps))
+        if first >= stop:
+            lasts = f"the video lasts {self.lasts_s:.2f} s"
+            raise DecodeError(f"no frame between {start_s} s and {end_s} s, {lasts}", where=where)
+        return first, stop
+
+    def nearest(self, times_s: Seconds) -> npt.NDArray[np.int64]:
+        """The frames nearest to these times; outside of the video, numbers outside of [0, num_frames)."""
+        if self.shown_s is None:
+            return np.rint(times_s * self.fps).astype(np.int64)
+        halfway = (self.shown_s[1:] + self.shown_s[:-1]) / 2
+        frames = np.searchsorted(halfway, times_s)
+        half_s = (self.lasts_s - self.shown_s[-1]) / 2
+        frames[times_s > self.shown_s[-1] + half_s] = self.num_frames
+        frames[times_s < self.shown_s[0] - half_s] = -1
+        return frames
+
+    def on_screen(self, times_s: Seconds) -> npt.NDArray[np.int64]:
+        """The frames that a player shows at these times: -1 before the first, `num_frames` after the last."""
+        shown_s = np.arange(self.num_frames) / self.fps if self.shown_s is None else self.shown_s
+        frames = np.searchsorted(shown_s, times_s + _TINY_S, side="right") - 1
+        frames[times_s >= self.lasts_s] = self.num_frames
+        return frames
+
+    def check_times(self, where: str) -> None:
+        """Raise DecodeError naming the file `where` its frames have no times."""
+        if self.fps <= 0:
+            raise DecodeError(
+                "its frame rate is unknown, so times have no meaning",
+                where=where,
+                fix="give the rate of its frames, or leave start and end out",
+            )

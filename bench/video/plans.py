@@ -121,18 +121,18 @@ class ClipPlan:
         return indices
 
     def _segments(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
-        first, count = frame_range(item, info)
+        first, stop = info.frames_between(item.start_s, item.end_s, where=item.path)
         step = step_in(self, item, info)
         rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
-        within = segment_indices(count, self.frames_per_clip, step, self.num_segments, rng=rng)
+        within = segment_indices(stop - first, self.frames_per_clip, step, self.num_segments, rng=rng)
         return [[first + index for index in clip] for clip in within]
 
     def _before_action(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
         if self.ending is None or self.fps is None or item.start_s is None or item.end_s is None:
             raise ValueError("no action to end before")
         moment = self.ending.moment(random_state(self.seed, item.id, item.draw))
-        clip = ending_indices(info, item.start_s, item.end_s, moment, self.frames_per_clip, self.fps, where=item.path)
-        return [clip]
+        times = (item.start_s, item.end_s, moment, self.frames_per_clip, self.fps)
+        return [ending_indices(info, *times, by_number=self.ending.by_number, where=item.path)]
 
 
 class Paced(Protocol):
@@ -194,24 +194,3 @@ def read_clips(
     for start in range(0, len(rising), at_once):
         group = rising[start : start + at_once]
         yield video.read(group), [(number, *place) for number, index in enumerate(group) for place in places[index]]
-
-
-def frame_range(item: VideoItem, info: VideoInfo) -> tuple[int, int]:
-    """First frame and number of frames between the item's times, which are rounded to the nearest frame.
-
-    Raises BenchError where there is none, or the video's rate is not known.
-    """
-    if item.start_s is None and item.end_s is None:
-        return 0, info.num_frames
-    if info.fps <= 0:
-        raise BenchError(
-            "its frame rate is unknown, so times have no meaning",
-            where=item.path,
-            fix="give the rate of its frames, or leave start and end out",
-        )
-    first = max(0, round((item.start_s or 0.0) * info.fps))
-    last = info.num_frames if item.end_s is None else min(info.num_frames, round(item.end_s * info.fps))
-    if first >= last:
-        lasts = f"the video lasts {info.num_frames / info.fps:.2f} s"
-        raise BenchError(f"no frame between {item.start_s} s and {item.end_s} s, {lasts}", where=item.path)
-    return first, last - first

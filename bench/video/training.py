@@ -26,7 +26,7 @@ from bench.video.clips import segment_indices
 from bench.video.decode import Decoder, Video
 from bench.video.erasing import Erasing, draw_erasing
 from bench.video.frame_ops import Op, apply_ops
-from bench.video.plans import VideoItem, frame_range, ordered_clips, random_state, read_clips, step_in
+from bench.video.plans import VideoItem, ordered_clips, random_state, read_clips, step_in
 from bench.video.randaugment import draw_randaugment
 from bench.video.regions import Frames, Region
 from bench.video.views import normalise
@@ -121,10 +121,10 @@ class TrainViews:
 
     def fill(self, item: VideoItem, video: Video, out: Frames) -> list[list[int]]:
         """Augmented and cropped segments of the item into `out`, of this plan's shape; the frame numbers of each."""
-        first, count = frame_range(item, video.info)
+        first, stop = video.info.frames_between(item.start_s, item.end_s, where=item.path)
         segments = range(self.num_segments)
         step = step_in(self, item, video.info)
-        chosen = [[first + index for index in self._window(item, segment, count, step)] for segment in segments]
+        chosen = [[first + index for index in self._window(item, segment, stop - first, step)] for segment in segments]
         indices = ordered_clips(chosen, self.frame_order, item)
         views = [self.draw_view(item, segment, video.info.height, video.info.width) for segment in segments]
         for frames, places in read_clips(video, indices):

@@ -105,8 +105,8 @@ def test_the_packets_of_a_film_are_read_once_for_all_its_key_frames(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[str] = []
-    real = decode._read_packets
-    monkeypatch.setattr(decode, "_read_packets", lambda *args: read.append(args[2]) or real(*args))
+    real = decode.read_packets
+    monkeypatch.setattr(decode, "read_packets", lambda *args: read.append(args[2]) or real(*args))
     frames = np.repeat(np.arange(60, dtype=np.uint8) * 4, 16 * 16 * 3).reshape(60, 16, 16, 3)
     film = write_video(tmp_path / "film.mp4", frames)
     first = decode.read_frames(film, [7, 30])
