@@ -130,7 +130,12 @@ def test_actions_that_are_never_trained_on_count_or_are_left_out(tmp_path: Path)
 def test_several_training_views_draw_times(data: Path, results: Path, before_start: Record) -> None:
     record = evaluate(data, results, settings={**ONE_EPOCH, "probe.train_views": 2})
     assert record.cost.encoder_clips == 2 * 144 and record.cost.cached_clips == 60
-    assert record.resolved["train_clips"]["ending"] == {"seconds": 1.0, "anchor": "before-start", "drawn": True}
+    assert record.resolved["train_clips"]["ending"] == {
+        "seconds": 1.0,
+        "anchor": "before-start",
+        "drawn": True,
+        "by_number": False,
+    }
     assert record.digests["train_features"] != before_start.digests["train_features"]
 
 

@@ -75,9 +75,10 @@ def make_anticipation_plan(
         test=subset(splits.test, options.limit, seed=0),
     )
     question = anticipation(task)
+    ending = Ending(question.seconds, question.anchor, by_number=question.times == "frame-numbers")
     clips = replace(
         clip_plan(task.clip.model_copy(update={"views": 1}), facts, options),
-        ending=Ending(question.seconds, question.anchor, drawn=recipe.train_views > 1),
+        ending=replace(ending, drawn=recipe.train_views > 1),
     )
     if clips.ending and clips.ending.drawn and question.tokens != "encoder":
         raise BenchError(
@@ -94,7 +95,7 @@ def make_anticipation_plan(
         splits=splits,
         train_clips=clips,
         held_out_clips=None,
-        test_clips=replace(clip_plan(task.clip, facts, options), ending=Ending(question.seconds, question.anchor)),
+        test_clips=replace(clip_plan(task.clip, facts, options), ending=ending),
         cache=cache_folder(options.cache),
         device=device,
         precision=first_precision(options, device),

@@ -1,7 +1,8 @@
 """Content ids: the SHA-256 of a video's or image's bytes, or of the names and bytes of a folder's frames.
 
 Where a name gives a file to another reader than is usual for its content, that reader is a part of the id: the same
-bytes as .jpg and as .mjpg have other pixels.
+bytes as .jpg and as .mjpg have other pixels. A few files have a suffix, as their pixels are not what they were when
+others got their ids (bench.features.readings).
 
 They are remembered per (path, size, modification time); of a folder, size and times are those of all its frames, so
 that a frame that was exchanged is noticed without one being read.
@@ -19,12 +20,13 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.files import file_digest
+from bench.features.readings import suffix_of
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import frame_files
 from bench.video.readers import reader_of, unusual_reader
 
 _ID_DIGITS = 32
-_ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}(-[a-z]+)?")
+_ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}(-[a-z]+)*")
 _ROWS_AT_ONCE = 500
 
 Progress = Callable[[int, int], None]
@@ -95,11 +97,13 @@ def _stamp(path: str) -> tuple[int, int] | None:
 
 
 def content_id(path: str) -> str:
-    """32 hex digits of the SHA-256 of a file's bytes, or of the names and bytes of a folder's frames in order; and the
-    reader of a file, where it is not the usual one for its content. Raises OSError."""
+    """32 hex digits of the SHA-256 of a file's bytes, or of the names and bytes of a folder's frames in order; then the
+    reader of a file, where it is not the usual one for its content, and the suffix of a video that is read otherwise
+    than it was. Raises OSError."""
     if not Path(path).is_dir():
         reader = unusual_reader(path)
-        return file_digest(Path(path))[:_ID_DIGITS] + (f"-{reader}" if reader else "")
+        suffix = suffix_of(Path(path)) if reader_of(path) == "video" else ""
+        return file_digest(Path(path))[:_ID_DIGITS] + (f"-{reader}" if reader else "") + suffix
     digest = hashlib.sha256()
     for frame in frame_files(path):
         digest.update(f"{frame.name}/{file_digest(Path(frame.path))}/".encode(errors="surrogateescape"))

@@ -43,9 +43,7 @@ class Orientation:
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """What the display matrix of a decoded frame asks for; nothing where it has none, or one that shows nothing."""
-    from av.sidedata.sidedata import Type
-
-    matrix = frame.side_data.get(Type.DISPLAYMATRIX)
+    matrix = frame.side_data.get("DISPLAYMATRIX")
     if matrix is None:
         return Orientation()
     numbers = np.frombuffer(matrix, dtype=np.int32)  # in the byte order of the machine
