@@ -23,7 +23,7 @@ from bench.boxes.splits import BoxSample
 from bench.cards import BoxReading
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
-from bench.features.extract import clips_at_once
+from bench.features.extract import clips_at_once, item_key
 from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space, token_bytes
 from bench.features.split import sample_items
@@ -76,7 +76,7 @@ def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading, token_
 
 def box_keys(sample: BoxSample, contents: Mapping[str, str]) -> list[str]:
     """Names of the features of a key frame's boxes in their space."""
-    place = sample_items(sample.sample, contents, 1)[0].id
+    place = item_key(sample_items(sample.sample, contents, 1)[0])
     return [f"{place}/" + ",".join(f"{value:.6f}" for value in box) for box in sample.looked_at]
 
 

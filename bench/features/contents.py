@@ -19,8 +19,8 @@ from contextlib import closing
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.files import file_digest
 from bench.features.readings import suffix_of
+from bench.files import file_digest
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import frame_files
 from bench.video.readers import reader_of, unusual_reader

@@ -50,8 +50,10 @@ class Extraction:
 
 
 def item_key(item: VideoItem) -> str:
-    """Name of an item's tokens in its space: content id and draw, which is all that its pixels depend on."""
-    return f"{item.id}/{item.draw}"
+    """Name of an item's tokens in its space: content id and draw, which is all that its pixels depend on; and, where it
+    is a part between two times, what these are."""
+    part = "" if item.start_s is None and item.end_s is None else "/presentation"
+    return f"{item.id}/{item.draw}{part}"
 
 
 def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews, token_bits: int = 16) -> dict[str, Any]:

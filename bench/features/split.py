@@ -166,7 +166,7 @@ def sample_items(sample: Sample, contents: Mapping[str, str], draws: int) -> lis
     """What the loader is asked for: identified by the file's content, so that equal clips share their tokens."""
     identity = contents.get(sample.path, f"unreadable {sample.path}")
     if sample.start_s is not None or sample.end_s is not None:
-        identity += f"@{sample.start_s}-{sample.end_s}s"  # of presentation times
+        identity += f"@{sample.start_s}-{sample.end_s}"
     if sample.fps is not None:
         identity += f"@{sample.fps}fps"
     return [

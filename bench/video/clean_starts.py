@@ -37,7 +37,7 @@ class CleanStarts:
         chain = "h264_mp4toannexb,filter_units=pass_types=5-6"
         self._h264 = BitStreamFilterContext(chain, stream) if codec.name == "h264" else None
 
-    def has(self, packet: Packet) -> bool:
+    def has(self, packet: Packet[VideoStream]) -> bool:
         """Whether decoding may begin at a packet. Takes its content away: call it last."""
         if not (self._codec_does and packet.is_keyframe):
             return False

@@ -224,7 +224,9 @@ class _PyavFrames:
         orientation = self.packets.orientation
         height, width = orientation.size(self.info.height, self.info.width)  # exchanging the two undoes itself
         # One reformatter for all frames: setting up a new one costs more than converting a small frame.
-        rgb = self._to_rgb.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray()
+        rgb: Frames = np.asarray(
+            self._to_rgb.reformat(frame, width=width, height=height, format="rgb24", threads=1).to_ndarray(), np.uint8
+        )
         return orientation.shown(rgb)
 
     @contextmanager

@@ -68,10 +68,10 @@ class VideoInfo:
             raise DecodeError(f"no frame between {start_s} s and {end_s} s, {lasts}", where=where)
         return first, stop
 
-    def nearest(self, times_s: Seconds) -> npt.NDArray[np.int64]:
+    def nearest(self, times_s: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """The frames nearest to these times; outside of the video, numbers outside of [0, num_frames)."""
         if self.shown_s is None:
-            return np.rint(times_s * self.fps).astype(np.int64)
+            return np.asarray(np.rint(times_s * self.fps), np.int64)
         halfway = (self.shown_s[1:] + self.shown_s[:-1]) / 2
         frames = np.searchsorted(halfway, times_s)
         half_s = (self.lasts_s - self.shown_s[-1]) / 2
@@ -79,7 +79,7 @@ class VideoInfo:
         frames[times_s < self.shown_s[0] - half_s] = -1
         return frames
 
-    def on_screen(self, times_s: Seconds) -> npt.NDArray[np.int64]:
+    def on_screen(self, times_s: npt.NDArray[np.floating]) -> npt.NDArray[np.int64]:
         """The frames that a player shows at these times: -1 before the first, `num_frames` after the last."""
         shown_s = np.arange(self.num_frames) / self.fps if self.shown_s is None else self.shown_s
         frames = np.searchsorted(shown_s, times_s + _TINY_S, side="right") - 1

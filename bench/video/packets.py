@@ -80,7 +80,7 @@ class Packets:
         place = int(np.searchsorted(self.starts[:, 0], frame, side="right")) - 1
         return Start(*self.starts[place].tolist()) if place >= 0 else None
 
-    def has(self, packet: Packet, number: int) -> bool:
+    def has(self, packet: Packet[VideoStream], number: int) -> bool:
         """Whether a packet that was read after a seek is the one with this number."""
         inside = number < len(self.times)
         return inside and packet.pts == self.times[number] and packet.size == self.sizes[number]
@@ -112,7 +112,7 @@ class Reading:
     """Packets that the container flags as key frames."""
     begins_flagged: bool = False
 
-    def add(self, packet: Packet, clean: CleanStarts) -> None:
+    def add(self, packet: Packet[VideoStream], clean: CleanStarts) -> None:
         """Note a packet that is not empty. Takes its content away."""
         number = len(self.sizes)
         self.times.append(NO_TIME if packet.pts is None else packet.pts)
@@ -166,7 +166,7 @@ def read_packets(container: InputContainer, stream: VideoStream, path: str) -> R
     return reading
 
 
-def leading_frames(packet: Packet) -> list[VideoFrame]:
+def leading_frames(packet: Packet[VideoStream]) -> list[VideoFrame]:
     """The frames of a packet at the beginning of a stream: none, where what it refers to was sent before."""
     from av.error import InvalidDataError
 
@@ -218,8 +218,8 @@ def _starts(reading: Reading, shown_at: Integers | None) -> Integers:
     times = np.frombuffer(reading.times, dtype=np.int64)[numbers]
     decoded_at = np.frombuffer(reading.decoded_at, dtype=np.int64)[numbers]
     frames = np.minimum(np.searchsorted(shown_at, times), len(shown_at) - 1)
-    starts = np.stack([frames, numbers, decoded_at], axis=1)[shown_at[frames] == times]
-    return starts[np.argsort(starts[:, 0], kind="stable")]
+    starts: Integers = np.stack([frames, numbers, decoded_at], axis=1)[shown_at[frames] == times]
+    return np.asarray(starts[np.argsort(starts[:, 0], kind="stable")])
 
 
 def _decord_problem(reading: Reading, starts: Integers, orientation: Orientation, *, told: bool) -> str | None:

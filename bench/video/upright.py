@@ -43,10 +43,12 @@ class Orientation:
 
 def orientation_of(frame: VideoFrame) -> Orientation:
     """What the display matrix of a decoded frame asks for; nothing where it has none, or one that shows nothing."""
+    from av.sidedata.sidedata import SideData
+
     matrix = frame.side_data.get("DISPLAYMATRIX")
-    if matrix is None:
+    if not isinstance(matrix, SideData):
         return Orientation()
-    numbers = np.frombuffer(matrix, dtype=np.int32)  # in the byte order of the machine
+    numbers = np.frombuffer(bytes(matrix), dtype=np.int32)  # in the byte order of the machine
     a, b, c, d = (float(numbers[place]) for place in (0, 1, 3, 4))
     if a * d - b * c == 0:
         return Orientation()
