@@ -17,7 +17,7 @@ import numpy as np
 
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import as_decode_errors
-from bench.video.info import DecodeError, Frames, VideoInfo
+from bench.video.info import DecodeError, Frames, Seconds, VideoInfo
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _SUBFILE_TYPE, _REDUCED_OR_MASK = 254, 1 | 4  # of TIFF
@@ -64,8 +64,8 @@ class AnimatedImage:
             self._image = Image.open(path)
             is_tiff = self._image.format == "TIFF"
             self._pages = _pages(self._image) if is_tiff else list(range(getattr(self._image, "n_frames", 1)))
-        rate = (fps or 0.0) if is_tiff else _webp_rate(Path(path).read_bytes())
-        self.info = VideoInfo(len(self._pages), rate, self._image.height, self._image.width)
+        rate, shown_s = (fps or 0.0, None) if is_tiff else _webp_times(Path(path).read_bytes())
+        self.info = VideoInfo(len(self._pages), rate, self._image.height, self._image.width, shown_s)
 
     def read(self, indices: Sequence[int]) -> Frames:
         """uint8 [len(indices), H, W, 3]."""
@@ -112,13 +112,18 @@ def _is_webp(head: bytes) -> bool:
     return head.startswith(b"RIFF") and head[8:12] == b"WEBP"
 
 
-def _webp_rate(data: bytes) -> float:
-    """Average pictures a second; 0 where they have no times."""
-    shown_ms, pictures, position = 0, 0, 12
+def _webp_times(data: bytes) -> tuple[float, Seconds | None]:
+    """Average pictures a second, 0 where they have no times; and when each is shown, None where all last as long."""
+    lasting_ms: list[int] = []
+    position = 12
     while position + 8 <= len(data):
         if data[position : position + 4] == b"ANMF":
-            pictures += 1
-            shown_ms += int.from_bytes(data[position + 20 : position + 23], "little")
+            lasting_ms.append(int.from_bytes(data[position + 20 : position + 23], "little"))
         length = int.from_bytes(data[position + 4 : position + 8], "little")
         position += 8 + length + length % 2
-    return 1000 * pictures / shown_ms if shown_ms else 0.0
+    if not any(lasting_ms):
+        return 0.0, None
+    rate = 1000 * len(lasting_ms) / sum(lasting_ms)
+    if len(set(lasting_ms)) == 1:
+        return rate, None
+    return rate, np.cumsum([0, *lasting_ms[:-1]]) / 1000

@@ -50,7 +50,10 @@ def test_all_pictures_of_an_animation_are_frames_in_any_order(name: str, how: di
 
 def test_times_of_a_webp_make_its_rate(tmp_path: Path) -> None:
     path = write(tmp_path / "a.webp", duration=[20, 100] * 3)
-    assert probe_video(path).fps == pytest.approx(6 / 0.36)
+    info = probe_video(path)
+    assert info.fps == pytest.approx(6 / 0.36)
+    assert info.frames_between(0.1, 0.25, where="a.webp") == (2, 5), "shown at 0, 20, 120, 140, 240 and 260 ms"
+    assert info.on_screen(np.array([0.01, 0.06, 0.13])).tolist() == [0, 1, 2]
     assert probe_video(write(tmp_path / "a.tif")).fps == 0
 
 
