@@ -24,6 +24,7 @@ from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hub_access import hub_access
 from bench.encoders.huggingface import refuse_other_types, tensor_files, tensor_headers
+from bench.encoders.videomae import fill_biases
 from bench.errors import BenchError
 
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
@@ -128,6 +129,8 @@ def load_hf(argument: str) -> Encoder:
     misshapen = [entry if isinstance(entry, str) else entry[0] for entry in report["mismatched_keys"]]
     missing = sorted({*report["missing_keys"], *misshapen})
     missing = [name for name in missing if name.startswith(family.encoder)]
+    if family is FAMILIES["videomae"]:
+        missing = fill_biases(model, missing, lambda name: _file(argument, name))
     if missing:
         raise BenchError(
             f"{len(missing)} tensors of the encoder are missing or misshapen, first {missing[0]}",
@@ -281,19 +284,28 @@ def _square(size: Any, where: str) -> int:
     return int(sides[0])
 
 
-def _processor_config(argument: str) -> Mapping[str, Any]:
+def _file(argument: str, name: str) -> Path | None:
+    """A file of the folder, or of the repository by way of the hub's cache; None where it has none of this name."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     source = _source(argument)
+    if isinstance(source, Path):
+        return source / name if (source / name).is_file() else None
+    try:
+        with hub_access():
+            return Path(hf_hub_download(source, name))
+    except EntryNotFoundError:
+        return None
+
+
+def _processor_config(argument: str) -> Mapping[str, Any]:
     for name in PROCESSOR_FILES:
         try:
-            with hub_access():
-                path = source / name if isinstance(source, Path) else Path(hf_hub_download(source, name))
-            content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            return content
-        except (FileNotFoundError, EntryNotFoundError):
-            continue
+            path = _file(argument, name)
+            if path is not None:
+                content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+                return content
         except (OSError, ValueError, RecursionError) as error:
             raise _unreachable(argument, error) from error
     raise BenchError(

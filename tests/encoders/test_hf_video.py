@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 from support import GOLDEN
+from torch import nn
 
 from bench import BenchError
 from bench.encoders import describe_encoder, hub_access, known_clips, load_encoder
 from bench.encoders.hf_video import time_slowest
+from bench.encoders.videomae import fill_biases
 
 
 def test_without_the_extra_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +122,72 @@ def test_layers_are_the_hidden_states_of_transformers(tmp_path: Path, family: st
     assert torch.allclose(first.sort(dim=1).values, theirs.sort(dim=1).values, atol=1e-5)
     with pytest.raises(BenchError, match="has no layer 3 - its layers are 0, 1, 2"):
         encoder.layers(clips, [3])
+
+
+BIASES = {"published": ("q_bias", "v_bias"), "of 5.5": ("query.bias", "key.bias", "value.bias")}
+ATTENTION = "encoder.layer.{}.attention.attention."
+
+
+def write_biases(folder: Path, layout: str, prefix: str = "") -> dict[str, torch.Tensor]:
+    """A VideoMAE folder whose files name the biases of attention in this layout; returns its tensors."""
+    save_file = pytest.importorskip("safetensors.torch").save_file
+    load_file = pytest.importorskip("safetensors.torch").load_file
+    write_model(folder, "videomae", use_mean_pooling=True)
+    tensors = load_file(folder / "model.safetensors")
+    plain = {
+        name: tensor for name, tensor in tensors.items() if "bias" not in name or "attention.attention" not in name
+    }
+    generator = torch.Generator().manual_seed(1)
+    for layer in range(2):
+        drawn = {part: torch.randn(24, generator=generator) for part in ("q", "k", "v")}
+        plain |= {ATTENTION.format(layer) + name: drawn[name[0]] for name in BIASES[layout]}
+    plain = {prefix + name: tensor for name, tensor in plain.items()}
+    save_file(plain, folder / "model.safetensors", metadata={"format": "pt"})
+    return plain
+
+
+@pytest.mark.parametrize("prefix", ["", "videomae."])
+@pytest.mark.parametrize("layout", BIASES)
+def test_biases_of_videomae_are_read_in_every_layout(tmp_path: Path, layout: str, prefix: str) -> None:
+    tensors = write_biases(tmp_path / "mine", layout, prefix)
+    encoder = load_encoder(f"hf:{tmp_path / 'mine'}")
+    have = encoder.module.state_dict()
+    for layer in range(2):
+        for theirs, names in {"q": ("q_bias", "query.bias"), "v": ("v_bias", "value.bias")}.items():
+            place = f"model.{ATTENTION.format(layer)}"
+            mine = next(have[place + name] for name in names if place + name in have)
+            stored = next(
+                tensors[prefix + ATTENTION.format(layer) + name] for name in BIASES[layout] if name.startswith(theirs)
+            )
+            assert torch.equal(mine, stored)
+    other = "of 5.5" if layout == "published" else "published"
+    write_biases(tmp_path / "other", other)
+    clips = known_clips(encoder.input_spec)
+    torch.testing.assert_close(encoder(clips), load_encoder(f"hf:{tmp_path / 'other'}")(clips))
+
+
+class OfVersion55(nn.Module):
+    """Attention as transformers 5.5 to 5.21 has it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        attention = nn.Module()
+        attention.query, attention.key, attention.value = (nn.Linear(24, 24) for _ in range(3))
+        layers = [nn.ModuleDict({"attention": nn.ModuleDict({"attention": attention})}) for _ in range(1)]
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(layers)})
+
+
+def test_a_model_of_another_version_gets_the_published_biases(tmp_path: Path) -> None:
+    tensors = write_biases(tmp_path, "published", "videomae.")
+    model, place = OfVersion55(), ATTENTION.format(0)
+    missing = [f"{place}{part}.bias" for part in ("query", "key", "value")]
+    left = fill_biases(model, [*missing, "encoder.norm.bias"], lambda name: next(tmp_path.glob(name), None))
+    assert left == ["encoder.norm.bias"]
+    found = model.state_dict()
+    assert torch.equal(found[f"{place}query.bias"], tensors[f"videomae.{place}q_bias"])
+    assert torch.equal(found[f"{place}value.bias"], tensors[f"videomae.{place}v_bias"])
+    assert not found[f"{place}key.bias"].any()
+    assert fill_biases(model, missing, lambda name: None) == [missing[0], missing[2]]
 
 
 def test_layers_of_a_model_that_norms_after_pooling_are_not_normed(tmp_path: Path) -> None:
