@@ -12,7 +12,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.scores.curves import SVG_NAME, CurvePoint, write_curve
-from bench.scores.leaderboard import natural
+from bench.scores.naming import given_spec, natural
 from bench.scores.records import Record
 
 
@@ -43,12 +43,12 @@ def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Pa
     wildcards = [wildcard.replace("**/", "*") for wildcard in wildcards]
     series: dict[Path, list[Record]] = defaultdict(list)
     for record in records:
-        file = str(record.arguments["model"])
+        file = given_spec(record)
         if any(fnmatch(file, wildcard) for wildcard in wildcards):
             series[Path(file).resolve().parent].append(record)
     lines = []
     for folder, runs in series.items():
-        if len({run.arguments["model"] for run in runs}) < 2:
+        if len({given_spec(run) for run in runs}) < 2:
             continue
         try:
             points = _points(runs)
@@ -69,12 +69,12 @@ def _points(records: Sequence[Record]) -> list[CurvePoint]:
 
     Raises BenchError where a file does not say how far it is, or two different encoders are equally far.
     """
-    progress = {file: _progress(Path(file)) for file in dict.fromkeys(str(r.arguments["model"]) for r in records)}
+    progress = {file: _progress(Path(file)) for file in dict.fromkeys(given_spec(r) for r in records)}
     field = "samples" if all("samples" in known for known in progress.values()) else "epoch"
     encoders: dict[int, str] = {}
     points: dict[tuple[str, int], CurvePoint] = {}
     for record in records:
-        file = str(record.arguments["model"])
+        file = given_spec(record)
         known = progress[file]
         if field not in known:
             raise BenchError(f"{Path(file).name} does not say after how many samples or epochs it was saved")

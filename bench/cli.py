@@ -290,7 +290,7 @@ def doctor(
         from bench.encoders import Choice
         from bench.encoders.stated import stated_settings
 
-        checks = examine_encoder(Choice(model, stated_settings(parse_settings(settings), only=True)).load())
+        checks = examine_encoder(Choice(model, stated_settings(parse_settings(settings), only=True)).open())
         broken = BenchError("the encoder does not keep the contract", where=f"model {model}", fix="see the last column")
     rows = [{"check": c.name, "": "ok" if c.ok else "BROKEN", "found": c.found, "to do": c.fix} for c in checks]
     print_list(rows, [dataclasses.asdict(check) for check in checks], as_json)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator, Sequence
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
+from bench.scores.naming import identity, labels
 from bench.scores.records import FewerLabels, FrameOrder, Record
+from bench.scores.summary import summarise
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -34,10 +36,11 @@ def _tables(
 ) -> Iterator[RenderableType]:
     from rich.text import Text
 
+    called = labels([summarise(record) for record in records])
     for task in dict.fromkeys(record.task for record in records):
         chosen = [record for record in records if record.task == task]
         yield Text(f"\n{title}: {task}{_chance(chosen)}\n", style="bold")
-        yield _table([row(record) for record in chosen])
+        yield _table([{**row(record), "model": called[identity(summarise(record))]} for record in chosen])
     if records:
         yield Text(f"\n{legend}", style="dim")
 

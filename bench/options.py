@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,7 @@ Models = Annotated[
     typer.Option(
         "--model",
         help="Encoder: a checkpoint file, a wildcard such as 'run/epoch*.pth.tar', a name from `bench models`, "
-        "timm:NAME, hf:FOLDER_OR_REPOSITORY, or package.module:function. Repeat, or a,b.",
+        "timm:NAME, hf:FOLDER_OR_REPOSITORY, or package.module:function; NAME=... names its row. Repeat, or a,b.",
     ),
 ]
 Probe = Annotated[str, typer.Option(help="Recipe: a name from `bench probes`, or the path of a card.")]
@@ -127,14 +128,47 @@ def split_names(option: str, values: list[str] | None, default: tuple[str, ...])
     """
     if values is None:
         return list(default)
-    names = [part for value in values for part in ([value] if Path(value).is_file() else value.split(",")) if part]
+    names = [part for value in values for part in ([value] if _is_file(value) else value.split(",")) if part]
     if not names:
         raise BenchError("no name given", where=option, fix="drop the option for the default, or name something")
-    if option != "--model":
-        return names
+    return names if option != "--model" else _models(names)
+
+
+def _is_file(value: str) -> bool:
+    return Path(value).is_file() or Path(value.partition("=")[2]).is_file()
+
+
+def _models(names: list[str]) -> list[str]:
+    """The specs of `names`, wildcards resolved. Raises BenchError where two models would get one name of the user's."""
+    specs = [spec for name in names for spec in _matching(name)]
+    if not any("=" in spec for spec in specs):
+        return specs
+    from bench.encoders.specs import named
+
+    rows = list(dict.fromkeys(map(named, specs)))
+    shown = [row or spec for row, spec in rows]
+    twice = next((row for row, _ in rows if row and shown.count(row) > 1), None)
+    if twice:
+        raise BenchError(f"'{twice}' names two models", where="--model", fix="give each a name of its own")
+    return specs
+
+
+def _matching(name: str) -> list[str]:
+    """What a name with wildcards stands for, epoch2 before epoch10; any other name itself."""
     from bench.checkpoint_series import has_wildcard, matching_files
 
-    return [file for name in names for file in (matching_files(name) if has_wildcard(name) else [name])]
+    if not has_wildcard(name):
+        return [name]
+    if "=" not in name or glob.glob(name):  # noqa: PTH207 - Path.glob takes no "/a/*"
+        return matching_files(name)
+    from bench.encoders.specs import named
+
+    row, pattern = named(name)
+    files = matching_files(pattern)
+    if row and len(files) > 1:
+        what = f"'{row}' would name the {len(files)} files that match '{pattern}'"
+        raise BenchError(what, where="--model", fix="name one file, or leave the name out")
+    return [f"{row}={file}" if row else file for file in files]
 
 
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:

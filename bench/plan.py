@@ -28,6 +28,7 @@ from bench.cards import (
     replace,
     with_clip,
 )
+from bench.checkup import load_checked
 from bench.controls import check_controls, read_orders
 from bench.distributed import World
 from bench.encoders import Choice, Encoder, EncoderFacts, Precision
@@ -150,8 +151,10 @@ class RunPlan:
 
     def load_encoder(self) -> Encoder:
         """The plan's encoder on its device, in its precision, as the plan's facts say."""
-        encoder = chosen_encoder(self.options, self.task).load(self.device)
-        return encoder.to(self.device, self.precision).as_planned(self.facts)
+        encoder = load_checked(chosen_encoder(self.options, self.task), self.device, self.precision)
+        if self.given and encoder.token_scale != 1 and self.given.encoder != encoder.digest:
+            encoder = encoder.unscaled()
+        return encoder.as_planned(self.facts)
 
     @property
     def probe_name(self) -> str:

@@ -108,9 +108,12 @@ def _report(found: Check, junit: Path | None, summary: Path | None, github: bool
 def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
     from bench.printing import print_list
     from bench.scores.gate import left_out
-    from bench.scores.renewal import renew
+    from bench.scores.renewal import other_encoders, renew
+    from bench.scores.tables import plain
 
     changes = renew(path, runs)
+    for line in other_encoders(runs):
+        print(f"bench: {plain(line)}", file=sys.stderr)
     for note in left_out(runs):
         print(f"bench: {note}", file=sys.stderr)
     rows = [

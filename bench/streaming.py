@@ -108,7 +108,7 @@ class ClipStream:
 
     def _encode(self, clips: Sequence[tuple[VideoItem, Tensor]]) -> Tensor:
         items, pixels = [item for item, _ in clips], [pixels for _, pixels in clips]
-        tokens = encode(self._encoder, pixels, items, self._plan, self.at_once, dtype=torch.float32)
+        tokens = encode(self._encoder, pixels, items, self._plan, self.at_once)
         self.counts.clips += len(items) * self._plan.num_segments
         return tokens[:, 0]
 

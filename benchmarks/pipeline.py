@@ -29,6 +29,7 @@ from rich.table import Table
 
 from bench.encoders import Encoder, load_encoder
 from bench.features.extract import clips_at_once, encode, extract, feature_fields
+from bench.features.half import HalfPrecision
 from bench.features.memory import ClipsAtOnce
 from bench.features.store import Store
 from bench.video.loader import LoadedClips, load_clips
@@ -129,11 +130,11 @@ def decode_all(items: Sequence[VideoItem], plan: ClipPlan) -> None:
 def encode_all(encoder: Encoder, items: Sequence[VideoItem], clips: Sequence[LoadedClips], plan: ClipPlan) -> None:
     """The encoder alone, on batches as large as those of an extraction."""
     num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
-    at_once = ClipsAtOnce(clips_at_once(encoder, num_tokens))
+    at_once, half = ClipsAtOnce(clips_at_once(encoder, num_tokens)), HalfPrecision(encoder, 16)
     pixels = [clip.pixels for clip in clips if clip.pixels is not None]
     for start in range(0, len(items), at_once.size):
         some = slice(start, start + at_once.size)
-        encode(encoder, pixels[some], items[some], plan, at_once).cpu()
+        encode(encoder, pixels[some], items[some], plan, at_once, half).cpu()
 
 
 def both(encoder: Encoder, items: Sequence[VideoItem], clips: Sequence[LoadedClips], plan: ClipPlan) -> None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -22,8 +23,8 @@ from bench.boxes.roi import box_features, box_shape, chosen_layers, corners, tok
 from bench.boxes.splits import BoxSample
 from bench.cards import BoxReading
 from bench.encoders.contract import Encoder
-from bench.errors import BenchError
 from bench.features.extract import clips_at_once, item_key
+from bench.features.half import HalfPrecision
 from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space, token_bytes
 from bench.features.split import sample_items
@@ -55,7 +56,7 @@ def box_fields(encoder: Encoder, plan: KeyFramePlan, reading: BoxReading, token_
     spec = encoder.input_spec
     return {
         "boxes_version": BOXES_VERSION,
-        "encoder": encoder.digest,
+        **encoder.key_fields,
         "precision": encoder.precision,
         "dtype": "int8" if token_bits == 8 else "fp16",
         "mean": spec.mean,
@@ -96,7 +97,8 @@ def extract_boxes(
     """Bring the features of all boxes of `samples` into `store`; what is there is kept, what fails is listed.
 
     An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
-    it and all that follow are halved. Raises BenchError where the encoder gives values that are not finite in fp16.
+    it and all that follow are halved. Raises BenchError, with the key frame, where the encoder gives values that are
+    not finite in fp16, and where fp16 loses what tells boxes apart.
     """
     started = time.perf_counter()
     result = BoxExtraction()
@@ -112,28 +114,29 @@ def extract_boxes(
     usual = batch_size or clips_at_once(encoder, encoder.facts.num_tokens(plan.frames_per_clip, side, side))
     # As for clips: on a CPU the features of a frame must not depend on what it was encoded with.
     at_once = ClipsAtOnce(1 if encoder.device.type == "cpu" else usual)
+    half = HalfPrecision(encoder, store.token_bits)
     shard: dict[str, Array] = {}
+
+    def write(names: Sequence[str]) -> None:
+        half.check()
+        store.add(names, np.stack([shard.pop(name) for name in names])[:, None])  # one view
+
     for batch in _batches(missing, plan, contents, at_once.size, num_workers, timeout_s, result.failures):
-        for sample, features in zip(batch.samples, _encode(encoder, batch, plan, reading, at_once), strict=True):
+        for sample, features in zip(batch.samples, _encode(encoder, batch, plan, reading, at_once, half), strict=True):
             fresh = zip(keys[sample.sample.id], features, strict=True)
             shard |= {key: box for key, box in fresh if key not in store.locations}
             while len(shard) >= per_shard:
-                names = list(shard)[:per_shard]
-                _write(store, {name: shard.pop(name) for name in names})
+                write(list(shard)[:per_shard])
         result.encoded_frames += len(batch.samples)
         if progress:
             progress(result.cached_frames + result.encoded_frames + len(result.failures), len(samples))
     if shard:
-        _write(store, shard)
+        write(list(shard))
     if at_once.halved:
         result.halved_to = at_once.size
         result.notes.append(f"out of memory on larger batches: {at_once.size} key frames were encoded at once")
     result.seconds = time.perf_counter() - started
     return result
-
-
-def _write(store: Store, shard: dict[str, Array]) -> None:
-    store.add(list(shard), np.stack(list(shard.values()))[:, None])  # one view
 
 
 @dataclass(frozen=True)
@@ -178,23 +181,30 @@ def _batches(
 
 
 def _encode(
-    encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxReading, at_once: ClipsAtOnce
+    encoder: Encoder,
+    batch: _Batch,
+    plan: KeyFramePlan,
+    reading: BoxReading,
+    at_once: ClipsAtOnce,
+    half: HalfPrecision,
 ) -> list[Array]:
     """Features of the boxes of each key frame, fp16 [boxes, M, C]; the encoder sees at most `at_once.size` at once."""
     features = at_once.fitting(
         lambda size: [boxes for part in batch.parts(size) for boxes in _encode_at_once(encoder, part, plan, reading)]
     )
-    if not all(torch.isfinite(boxes).all() for boxes in features):
-        raise BenchError(
-            "the encoder gave tokens that are not finite in half precision",
-            where=f"model {encoder.name}",
-            fix="run it with --precision fp32, and check its weights",
-        )
-    return [boxes.cpu().numpy() for boxes in features]
+    return [
+        half.rounded(boxes, partial(_called, sample)).cpu().numpy()
+        for sample, boxes in zip(batch.samples, features, strict=True)
+    ]
+
+
+def _called(sample: BoxSample, box: int) -> str:
+    """What errors call a box."""
+    return f"box {box} of key frame {sample.sample.id}, {sample.sample.path}"
 
 
 def _encode_at_once(encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading: BoxReading) -> list[Tensor]:
-    """Features of the boxes of each key frame, fp16 [boxes, M, C], on the encoder's device."""
+    """Features of the boxes of each key frame, float32 [boxes, M, C], on the encoder's device."""
     spec, pixels = encoder.input_spec, torch.stack(batch.clips)
     if encoder.device.type == "cuda":
         pixels = pixels.pin_memory().to(encoder.device, non_blocking=True)
@@ -209,6 +219,6 @@ def _encode_at_once(encoder: Encoder, batch: _Batch, plan: KeyFramePlan, reading
         grid = encoder.grid(plan.frames_per_clip, height, width)
         maps = token_maps(layers, grid, encoder.facts.special_tokens)
         return [
-            box_features(map_, corners(sample.looked_at), reading).to(torch.float16)
+            box_features(map_, corners(sample.looked_at), reading)
             for map_, sample in zip(maps, batch.samples, strict=True)
         ]

@@ -176,13 +176,18 @@ class EncoderFacts:
 class Encoder:
     """A frozen encoder: any module that maps clips to tokens, with what the rest of the suite must know of it.
 
-    `digest` is the SHA-256 of architecture and weights (64 hex digits); `report` says what was loaded from where.
+    `digest` is the SHA-256 of architecture and weights (64 hex digits), of a user's own encoder also of its answer to
+    the known clips (`known_by`); `report` says what was loaded from where.
     """
 
     def __init__(self, facts: EncoderFacts, module: nn.Module, *, report: Mapping[str, Any] | None = None) -> None:
         self.facts = facts
         self.module = module.eval().requires_grad_(False)
-        self.digest = weights_digest(module, facts.architecture)
+        self.weights_digest = self.digest = weights_digest(module, facts.architecture)
+        self.code = ""
+        """SHA-256 of the source of a user's own encoder, which is part of the key of its features; empty for others."""
+        self.token_scale = 1.0
+        """A power of two that the module's tokens are multiplied by, so that half precision can hold them."""
         self.report = dict(report or {})
         self.precision: Precision = "fp32"
         self.device = torch.device("cpu")
@@ -208,6 +213,27 @@ class Encoder:
     def input_spec(self) -> InputSpec:
         """The input that the weights were made for."""
         return self.facts.input_spec
+
+    @property
+    def key_fields(self) -> dict[str, Any]:
+        """What names the encoder in the key of features."""
+        return {"encoder": self.digest, **({"code": self.code} if self.code else {})}
+
+    def known_by(self, answer: str, code: str, token_scale: float) -> Encoder:
+        """This encoder as one whose digest tells its `answer` to the known clips too, so that other code is another
+        encoder; with the digest of that code, and the scale of its tokens. Returns itself."""
+        self.digest = hashlib.sha256(f"{self.weights_digest} {answer} {token_scale:g}".encode()).hexdigest()
+        self.code, self.token_scale = code, token_scale
+        self.report |= {"code": code, "token_scale": token_scale}
+        return self
+
+    def unscaled(self) -> Encoder:
+        """The encoder with tokens as its module gives them, for a probe that was trained on such; another digest."""
+        other = copy(self)
+        other.token_scale = 1.0
+        other.digest = hashlib.sha256(f"{self.digest} unscaled".encode()).hexdigest()
+        other.report = {**self.report, "token_scale": 1.0}
+        return other
 
     def grid(self, num_frames: int, height: int, width: int) -> tuple[int, int, int]:
         """The (t, h, w) token grid of a clip; see `EncoderFacts.grid`."""
@@ -273,7 +299,7 @@ class Encoder:
         else:
             shown = self._shown(clips)
             with self._autocast():
-                tokens = self._called(shown)
+                tokens = self._scaled(self._called(shown))
         expected = (len(clips), self.facts.num_tokens(*clips.shape[2:]), self.embed_dim)
         if tokens.shape != expected:
             raise BenchError(
@@ -281,7 +307,7 @@ class Encoder:
                 where=f"model {self.name}",
                 fix="correct the encoder or its facts: patch_size, tubelet_size, special_tokens, embed_dim",
             )
-        return tokens.float()
+        return tokens
 
     @torch.inference_mode()
     def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]:
@@ -295,7 +321,11 @@ class Encoder:
         shown = self._shown(clips)
         with self._autocast():
             outputs = self._called.layers(shown, out_layers)
-        return [tokens.float() for tokens in outputs]
+        return [self._scaled(tokens) for tokens in outputs]
+
+    def _scaled(self, tokens: Tensor) -> Tensor:
+        """What the module gives, in float32 and at `token_scale`."""
+        return tokens.float() if self.token_scale == 1 else tokens.float() * self.token_scale
 
     def _shown(self, clips: Tensor) -> Tensor:
         """What the module gets of `clips`: on its device, still images repeated. Raises BenchError for other shapes."""

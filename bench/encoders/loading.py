@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from bench.encoders.contract import Encoder, EncoderFacts
 from bench.encoders.known import check_known_answer
+from bench.encoders.own import identified
 from bench.encoders.resolution import encoder_at, facts_at
-from bench.encoders.specs import Spec, SpecKind, resolve
+from bench.encoders.specs import OWN, Spec, SpecKind, named, resolve
 from bench.encoders.stated import NOTHING, Stated, read_stated
 
 
@@ -26,21 +27,33 @@ class Choice:
 
     def resolve(self) -> tuple[SpecKind, Spec]:
         """What the spec names."""
-        return resolve(self.spec, self.stated)
+        return resolve(named(self.spec)[1], self.stated)
 
     def facts(self) -> EncoderFacts:
         """What can be known of the encoder without reading its weights."""
         kind, resolved = self.resolve()
-        return facts_at(kind.facts(resolved), self.resolution)
+        return self._named(facts_at(kind.facts(resolved), self.resolution))
 
     def load(self, device: str | torch.device = "cpu") -> Encoder:
         """The frozen encoder on `device`. Raises BenchError as `load_encoder`."""
+        encoder = self.open(device)
+        kind, resolved = self.resolve()
+        return identified(resolved.argument, encoder) if kind is OWN else encoder
+
+    def open(self, device: str | torch.device = "cpu") -> Encoder:
+        """`load`, but an encoder of the user's own is not asked for anything, so that any can be examined."""
         kind, resolved = self.resolve()
         encoder = kind.load(resolved)
         card = resolved.card
         if card and card.known_answer:
             check_known_answer(encoder, card)
-        return encoder_at(encoder, self.resolution).to(device)
+        encoder = encoder_at(encoder, self.resolution)
+        encoder.facts = self._named(encoder.facts)
+        return encoder.to(device)
+
+    def _named(self, facts: EncoderFacts) -> EncoderFacts:
+        """The facts under the name that the user gave."""
+        return replace(facts, name=named(self.spec)[0] or facts.name)
 
 
 def load_encoder(
@@ -56,7 +69,7 @@ def load_encoder(
 
     `spec` is a catalog name, `random[:SIZE]`, `pixels[:PATCH]`, `timm:NAME`, `hf:REPO_OR_FOLDER`,
     `package.module:function`, an entry point of the group `bench.encoders`, the path of a checkpoint (.pth.tar, .pt,
-    .pth, .safetensors), or a Hugging Face folder of V-JEPA 2.
+    .pth, .safetensors), a Hugging Face folder of V-JEPA 2, or `NAME=` and one of these.
 
     `num_heads`, `family` (`vjepa1`, `vjepa2`, `vjepa2.1`) and `key` say of a checkpoint what it leaves open: its
     attention heads, which V-JEPA it is, and which of its encoders to read. `resolution` (pixels of a side) builds

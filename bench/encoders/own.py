@@ -18,6 +18,8 @@ from types import ModuleType
 from typing import Any
 
 from bench.encoders.contract import Encoder, EncoderFacts
+from bench.encoders.own_answer import known_by_its_answer
+from bench.encoders.own_code import code_digest
 from bench.encoders.registered import registered_encoders
 from bench.errors import BenchError, nearest
 
@@ -55,13 +57,31 @@ def load_own(spec: str) -> Encoder:
     return encoder
 
 
-def _find(name: str) -> Callable[..., Any]:
+def identified(spec: str, encoder: Encoder) -> Encoder:
+    """An encoder of `load_own`, on its device, with what its code decides: digest and scale of tokens. Returns itself.
+
+    Raises BenchError where it cannot encode the known clips.
+    """
+    module, _ = _place(spec.partition("@")[0])
+    try:
+        return known_by_its_answer(encoder, code_digest(module, encoder.module))
+    except BenchError:
+        raise
+    except Exception as error:
+        raise _failed(spec, error) from error
+
+
+def _place(name: str) -> tuple[str, str]:
+    """Module and name of the function that a spec without its file stands for."""
     match = _FUNCTION.fullmatch(name)
-    if match is None:
-        found = next(encoder for encoder in registered_encoders() if encoder.name == name)
-        module, attribute = found.module, found.function
-    else:
-        module, attribute = match["module"], match["function"]
+    if match is not None:
+        return match["module"], match["function"]
+    found = next(encoder for encoder in registered_encoders() if encoder.name == name)
+    return found.module, found.function
+
+
+def _find(name: str) -> Callable[..., Any]:
+    module, attribute = _place(name)
     try:
         namespace = vars(_import(module))
     except BenchError:

@@ -7,6 +7,7 @@ by what is on the disk.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,9 @@ from bench.encoders.registered import registered_encoders
 from bench.encoders.stated import NOTHING, Stated
 from bench.errors import BenchError, nearest
 
+_ROW_NAME = re.compile(r"[^\W_][\w .+()-]{0,59}")
+_NOT_IN_NAMES = re.compile(r"[/\\:@]")
+"""What stands before an `=` and holds one of these is a path or another kind of spec."""
 _SUFFIXES = (".pth.tar", ".pth", ".pt", ".safetensors")
 
 
@@ -93,8 +97,30 @@ OWN = SpecKind(lambda spec: own.own_facts(spec.argument), lambda spec: own.load_
 """A user's own encoders: `package.module:function`, and entry points."""
 
 
+def named(text: str) -> tuple[str | None, str]:
+    """The name that NAME=SPEC gives a row, and the spec; None where `text` is a spec alone.
+
+    A file that is there keeps the `=` in its name. Raises BenchError for a name that rows cannot have, or that is
+    another model's.
+    """
+    name, equals, spec = text.partition("=")
+    if not equals or _NOT_IN_NAMES.search(name) or os.path.exists(os.path.expanduser(text)):  # noqa: PTH110, PTH111
+        return None, text
+    where = f"--model {text!r}"
+    if not _ROW_NAME.fullmatch(name):
+        fix = "letters, digits, spaces and . _ - + ( ), at most 60, beginning with a letter or digit"
+        raise BenchError(f"{name!r} is no name for a row", where=where, fix=fix)
+    if not spec:
+        raise BenchError("no model behind the =", where=where, fix="say NAME=SPEC, such as ours=runs/e100.pt")
+    taken = {*KINDS, *(card.name for card in model_cards()), *(encoder.name for encoder in registered_encoders())}
+    if name in taken and spec != name:
+        raise BenchError(f"'{name}' is another model's name", where=where, fix="give the row one of its own")
+    return name, spec
+
+
 def resolve(text: str, stated: Stated = NOTHING) -> tuple[SpecKind, Spec]:
-    """The kind of a model spec, and the spec as that kind takes it, with what is stated of its file.
+    """The kind of a model spec without a row's name (`named`), and the spec as that kind takes it, with what is stated
+    of its file.
 
     A name of the catalog goes before a file of the same name. Raises BenchError with the nearest names where nothing
     matches, where the weights of a catalog name are not on this machine, and where something is stated of an encoder

@@ -28,6 +28,7 @@ from bench.estimate.counts import PartName, Work
 from bench.estimate.plans import NUM_CLIPS, Subject
 from bench.estimate.probes import measure_probe
 from bench.features.extract import clips_at_once, encode
+from bench.features.half import HalfPrecision
 from bench.features.memory import ClipsAtOnce
 from bench.features.split import sample_items
 from bench.features.store import Store, items_per_shard
@@ -170,7 +171,7 @@ def encode_seconds(
         batch = [each[place % len(each)] for place in range(number)]
         started = time.perf_counter()
         pixels, items = [video for _, video in batch], [item for item, _ in batch]
-        encode(encoder, pixels, items, single, ClipsAtOnce(at_once)).cpu()
+        encode(encoder, pixels, items, single, ClipsAtOnce(at_once), HalfPrecision(encoder, 16)).cpu()
         return time.perf_counter() - started
 
     on_cpu = encoder.device.type == "cpu"

@@ -15,6 +15,7 @@ from bench.encoders import Encoder, vjepa
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.families import card_config
 from bench.encoders.resolution import encoder_at
+from bench.encoders.specs import named
 from bench.encoders.untrained import vjepa_facts
 from bench.errors import BenchError
 from bench.estimate.clips import describe, make_clip
@@ -89,7 +90,7 @@ def _checked(subject: Subject) -> Subject:
 
 def _without_weights(model: str) -> ModelCard | None:
     """The card of a catalog name whose file is not here and whose architecture is known."""
-    card = next((card for card in model_cards() if card.name == model), None)
+    card = next((card for card in model_cards() if card.name == named(model)[1]), None)
     if card is None or card.size is None or card.weights_path is None or card.weights_path.is_file():
         return None
     return card

@@ -32,11 +32,21 @@ def packed(tokens: NDArray[np.float16]) -> Records:
     n, V, N, D = tokens.shape
     records = np.empty((n, V), _record(N, D))
     for item, record in zip(tokens, records, strict=True):
-        x = torch.from_numpy(item).float()
-        scales = x.abs().amax(dim=-1) / LARGEST
-        steps = x / scales.where(scales > 0, 1.0).unsqueeze(-1)
-        record["scales"], record["values"] = scales.numpy(), steps.round_().to(torch.int8).numpy()
+        scales, steps = _steps(torch.from_numpy(item).float())
+        record["scales"], record["values"] = scales.squeeze(-1).numpy(), steps.to(torch.int8).numpy()
     return records
+
+
+def rounded(tokens: Tensor) -> Tensor:
+    """What is left of tokens [..., D], float32, that are kept in 8 bits."""
+    scales, steps = _steps(tokens)
+    return steps * scales
+
+
+def _steps(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The scales [..., 1] of tokens [..., D], and their whole numbers [..., D]; both float32."""
+    scales = x.abs().amax(dim=-1, keepdim=True) / LARGEST
+    return scales, (x / scales.where(scales > 0, 1.0)).round_()
 
 
 def _record(num_tokens: int, embed_dim: int) -> np.dtype[np.void]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.encoders.contract import Encoder
-from bench.errors import BenchError
+from bench.features.half import HalfPrecision, check_finite
 from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space, token_bytes
 from bench.features.store import Array, Store, items_per_shard
@@ -66,7 +66,7 @@ def feature_fields(encoder: Encoder, plan: ClipPlan | TrainViews, token_bits: in
     spec = encoder.input_spec
     return {
         "protocol_version": 1,
-        "encoder": encoder.digest,
+        **encoder.key_fields,
         "precision": encoder.precision,
         "dtype": "int8" if token_bits == 8 else "fp16",
         "mean": spec.mean,
@@ -124,7 +124,8 @@ def extract(
     """Bring the tokens of all `items` into `store`, shard by shard; what is there is kept, what fails is listed.
 
     An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
-    it and all that follow are halved. Raises BenchError where the encoder gives values that are not finite in fp16.
+    it and all that follow are halved. Raises BenchError, with the video, where the encoder gives values that are not
+    finite in fp16, and where fp16 loses what tells tokens apart.
     """
     started = time.perf_counter()
     result = Extraction()
@@ -139,22 +140,28 @@ def extract(
     at_once = ClipsAtOnce(batch_size or clips_at_once(encoder, num_tokens))
     per_shard = items_per_shard(item_bytes)
     loaded = remembered_clips(missing, plan, num_workers=num_workers, timeout_s=timeout_s)
+    half = HalfPrecision(encoder, store.token_bits)
     shard: dict[str, Array] = {}
+
+    def write() -> None:
+        half.check()
+        store.add(list(shard), np.stack(list(shard.values())))
+        shard.clear()
+
     together = items_at_once(encoder, at_once.size, clips_per_item, num_tokens)
     for batch in _batches(zip(missing, loaded, strict=True), together, result.failures):
         pixels = [clips.pixels for _, clips in batch if clips.pixels is not None]
-        tokens = _checked(encoder, encode(encoder, pixels, [missing[key] for key, _ in batch], plan, at_once))
-        for (key, _), item_tokens in zip(batch, tokens, strict=True):
+        tokens = encode(encoder, pixels, [missing[key] for key, _ in batch], plan, at_once, half)
+        for (key, _), item_tokens in zip(batch, tokens.cpu().numpy(), strict=True):
             shard[key] = item_tokens
             if len(shard) == per_shard:
-                _write(store, shard)
-                shard = {}
+                write()
         result.encoded_clips += len(batch) * clips_per_item
         if progress:
             cached = len(unique) - len(missing)
             progress(cached + result.encoded_clips // clips_per_item + len(result.failures), len(unique))
     if shard:
-        _write(store, shard)
+        write()
     if at_once.halved:
         result.halved_to = at_once.size
         result.notes.append(f"out of memory on larger batches: {at_once.size} clips were encoded at once")
@@ -171,10 +178,6 @@ def items_at_once(encoder: Encoder, clips_at_once: int, clips_per_item: int, num
     return max(1, together)
 
 
-def _write(store: Store, shard: dict[str, Array]) -> None:
-    store.add(list(shard), np.stack(list(shard.values())))
-
-
 def clips_at_once(encoder: Encoder, num_tokens: int) -> int:
     """Clips of so many tokens that the encoder is given at once, where the user does not say."""
     return max(1, _TOKENS_PER_BATCH.get(encoder.device.type, 2**16) // num_tokens)
@@ -186,9 +189,10 @@ def encode(
     items: Sequence[VideoItem],
     plan: ClipPlan | TrainViews,
     at_once: ClipsAtOnce,
-    dtype: torch.dtype = torch.float16,
+    half: HalfPrecision | None = None,
 ) -> Tensor:
-    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens [b, V, K * N, D] (protocol.md 4.3).
+    """Clips of several items, each uint8 [V, K, T, S, S, 3] -> tokens [b, V, K * N, D] (protocol.md 4.3), float32, or
+    what `half` makes of them. Raises BenchError, with the video, where they are not finite.
 
     They are on the device of the encoder, which sees at most `at_once.size` clips at once. On a CPU it sees one: matrix
     products of other sizes are summed in other orders, and tokens that depended on their neighbours in a batch would
@@ -200,11 +204,21 @@ def encode(
     numbers = encoder.embed_dim * encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     with small_steps(encoder.device, numbers, small=SMALL_CLIP):
         stacked = torch.stack(list(pixels))
-        tokens = at_once.fitting(
-            lambda size: torch.cat(
-                [encoder(some).to(dtype) for some in _normalised(encoder, stacked, items, plan, size)]
-            )
-        )
+
+        def encoded(size: int) -> Tensor:
+            parts: list[Tensor] = []
+            for some in _normalised(encoder, stacked, items, plan, size):
+                tokens, before = encoder(some), sum(map(len, parts))
+
+                def name(row: int, before: int = before) -> str:
+                    return items[(before + row) // (V * K)].path
+
+                if half is None:
+                    check_finite(encoder, tokens, name)
+                parts.append(tokens if half is None else half.rounded(tokens, name))
+            return torch.cat(parts)
+
+        tokens = at_once.fitting(encoded)
     return tokens.view(b, V, K * tokens.shape[1], tokens.shape[2])
 
 
@@ -228,18 +242,6 @@ def _on_device(pixels: Tensor, encoder: Encoder) -> Tensor:
     if encoder.device.type != "cuda":
         return pixels
     return pixels.pin_memory().to(encoder.device, non_blocking=True)
-
-
-def _checked(encoder: Encoder, tokens: Tensor) -> Array:
-    """The tokens as they go to the cache."""
-    if not torch.isfinite(tokens).all():
-        raise BenchError(
-            "the encoder gave tokens that are not finite in half precision",
-            where=f"model {encoder.name}",
-            fix="run it with --precision fp32, and check its weights",
-        )
-    array: Array = tokens.cpu().numpy()
-    return array
 
 
 def _chunks(clips: Tensor, size: int) -> Iterator[Tensor]:

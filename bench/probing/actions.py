@@ -23,7 +23,7 @@ from bench.cards import ProbeCard
 from bench.encoders.checkpoints import read_tensors
 from bench.errors import BenchError
 from bench.probing import attentive, blocks
-from bench.probing.files import read_metadata
+from bench.probing.files import read_metadata, read_scale
 from bench.probing.first_weights import first_weights
 from bench.probing.scoring import Logits
 from bench.probing.shapes import check_shapes, matrix_shape
@@ -146,7 +146,9 @@ def load_action_probe(path: Path) -> ActionProbe:
         raise BenchError("its number of attention heads is not stated", where=where, fix="save the probe again")
     attentive.check_heads(width, int(heads))
     # Copies, for the reason given in bench.probing.files.
-    return ActionProbe({name: tensor.clone() for name, tensor in tensors.items()}, int(heads))
+    probe = ActionProbe({name: tensor.clone() for name, tensor in tensors.items()}, int(heads))
+    probe.token_scale = read_scale(metadata, where)
+    return probe
 
 
 @torch.no_grad()

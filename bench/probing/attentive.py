@@ -132,6 +132,8 @@ class AttentiveProbe(nn.Module):
     def __init__(self, weights: Mapping[str, Tensor], num_heads: int) -> None:
         super().__init__()
         self.num_heads = num_heads
+        self.token_scale = 1.0
+        """A power of two that tokens are multiplied by first; 1 for probes of tokens of ordinary size."""
         for name, weight in weights.items():
             *folders, leaf = name.split(".")
             module: nn.Module = self
@@ -142,9 +144,13 @@ class AttentiveProbe(nn.Module):
             module.register_parameter(leaf, nn.Parameter(weight.detach(), requires_grad=False))
         self.eval()
 
+    def scaled(self, tokens: Tensor) -> Tensor:
+        """The tokens at `token_scale`."""
+        return tokens if self.token_scale == 1 else tokens.float() * self.token_scale
+
     def forward(self, tokens: Tensor) -> Tensor:
         weights = {name: weight.unsqueeze(0) for name, weight in self.named_parameters()}
-        return attentive_logits(weights, tokens, self.num_heads)[0]
+        return attentive_logits(weights, self.scaled(tokens), self.num_heads)[0]
 
 
 def check_heads(embed_dim: int, num_heads: int, *, where: str | None = None) -> None:

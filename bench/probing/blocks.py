@@ -204,7 +204,9 @@ class BlockProbe(AttentiveProbe):
         self.norm_eps = norm_eps
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _chunked(self.logits_of, dict(self.named_parameters()), tokens, self.num_heads, self.norm_eps)
+        return _chunked(
+            self.logits_of, dict(self.named_parameters()), self.scaled(tokens), self.num_heads, self.norm_eps
+        )
 
 
 def new_probe(

@@ -6,6 +6,7 @@ A file is data, never code. Whatever is missing, unexpected or misshapen is an e
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -40,6 +41,7 @@ def save_probe(path: str | Path, probe: AttentiveProbe | LinearProbe, metadata: 
     facts = dict(metadata)
     if isinstance(probe, AttentiveProbe):
         facts["num_heads"] = str(probe.num_heads)
+        facts |= {} if probe.token_scale == 1 else {"token_scale": str(probe.token_scale)}
     if isinstance(probe, BlockProbe):
         facts["norm_eps"] = str(probe.norm_eps)
     with atomic_write(Path(path)) as temporary:
@@ -172,8 +174,23 @@ def _build(
     heads, note = _heads(metadata, width, *num_heads, where)
     attentive.check_heads(width, heads)
     if num_blocks == 1:
-        return AttentiveProbe(tensors, heads), note
-    return BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where)), note
+        probe = AttentiveProbe(tensors, heads)
+    else:
+        probe = BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where))
+    probe.token_scale = read_scale(metadata, where)
+    return probe, note
+
+
+def read_scale(metadata: Mapping[str, str], where: str) -> float:
+    """The factor of the tokens that a file of our own states; 1 where it states none."""
+    try:
+        scale = float(metadata.get("token_scale", 1))
+    except ValueError:
+        scale = math.nan
+    if not scale > 0 or math.frexp(scale)[0] != 0.5:  # infinity has another mantissa
+        stated = metadata["token_scale"]
+        raise BenchError(f"token_scale '{stated}' is no power of two", where=where, fix="save the probe again")
+    return scale
 
 
 def _heads(

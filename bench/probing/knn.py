@@ -39,13 +39,15 @@ class KnnProbe(nn.Module):
 
         super().__init__()
         self.num_classes = num_classes
+        self.token_scale = 1.0
+        """As of an attentive probe."""
         views = [source.read(rows, view).float().mean(dim=1).numpy() for view in range(source.num_views)]
         self._classifier = KNeighborsClassifier(n_neighbors=k, metric="cosine", algorithm="brute")
         self._classifier.fit(np.concatenate(views), np.tile(labels[rows], len(views)))
         self.eval()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        features = tokens.float().mean(dim=1).cpu().numpy()
+        features = (tokens.float() * self.token_scale).mean(dim=1).cpu().numpy()
         votes = np.zeros((len(features), self.num_classes), dtype=np.float32)
         votes[:, self._classifier.classes_] = self._classifier.predict_proba(features)
         return torch.from_numpy(votes).log()

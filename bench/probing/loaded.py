@@ -49,7 +49,8 @@ class LoadedProbe(nn.Module):
         """SHA-256 of the first head: its tensors and the numbers that its file may leave open."""
         head = self.heads[0]
         facts = {name: getattr(head, name) for name in ("num_heads", "norm_eps") if getattr(head, name, None)}
-        return weights_digest(head, facts)
+        scale = getattr(head, "token_scale", 1)
+        return weights_digest(head, facts if scale == 1 else {**facts, "token_scale": scale})
 
     def forward(self, tokens: Tensor, *, all_heads: bool = False) -> Tensor:
         if not all_heads:

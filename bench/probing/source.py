@@ -78,6 +78,19 @@ class SingleClips:
         return self._tokens[:, clip * self.num_tokens : (clip + 1) * self.num_tokens].contiguous()
 
 
+class ScaledTokens:
+    """The tokens of another source times a power of two. A TokenSource."""
+
+    def __init__(self, source: TokenSource, scale: float) -> None:
+        self.num_samples, self.num_views = source.num_samples, source.num_views
+        self.num_tokens, self.embed_dim = source.num_tokens, source.embed_dim
+        self.source, self.scale = source, scale
+
+    def read(self, rows: Rows, view: int) -> Tensor:
+        """Scaled tokens [b, N, D] of these samples, float32."""
+        return self.source.read(rows, view).float() * self.scale
+
+
 class NormalisedTokens:
     """The tokens of a small split with zero mean and unit variance, read once and kept: [views, samples, N, D] float32.
 

@@ -17,12 +17,13 @@ import torch
 from torch import nn
 
 from bench.cards import ProbeCard
+from bench.features.scale import token_scale
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.scoring import Logits, held_out_scores, log_probabilities
-from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, TestSamples, TokenSource
+from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, ScaledTokens, TestSamples, TokenSource
 from bench.probing.split import Rows, stratified_split
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
 
@@ -31,6 +32,8 @@ Progress = Callable[..., None]
 samples in place of steps, and how it goes."""
 _KEPT_BYTES = 1 << 28
 """Size of a training split whose normalised tokens are kept in memory."""
+_SCALED_BY = 16
+"""Samples whose tokens decide on a scale."""
 _MANY_EPOCHS = 10
 """Epochs from which on that is worth a pass over all tokens beforehand."""
 
@@ -95,6 +98,10 @@ def fit(
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
     started = time.perf_counter()
+    scale = 1.0 if isinstance(train, TokenStream) else _scale(train)
+    if scale != 1 and not isinstance(train, TokenStream):
+        train = ScaledTokens(train, scale)
+        chosen_on = chosen_on and replace(chosen_on, tokens=ScaledTokens(chosen_on.tokens, scale))
     source = train if isinstance(train, TokenStream) or objective else _prepared(card, train, device)
     if chosen_on is not None and isinstance(source, NormalisedTokens):
         chosen_on = replace(chosen_on, tokens=NormalisedTokens(chosen_on.tokens, eps=attentive.NORM_EPS))
@@ -132,9 +139,24 @@ def fit(
         batch_size=batch_size,
         num_held_out=num_held_out,
         seconds=time.perf_counter() - started,
-        probe=final.probe,
+        probe=_unscaled(final.probe, scale),
         streamed=source.counts if isinstance(source, TokenStream) else None,
     )
+
+
+def _scale(train: TokenSource) -> float:
+    """What the first tokens are to be multiplied by, so that no epsilon outweighs them; 1 for ordinary ones."""
+    return token_scale(train.read(np.arange(min(_SCALED_BY, train.num_samples)), 0))
+
+
+def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
+    """A probe of tokens times `scale`, a power of two, as one of the tokens themselves: with the same answers."""
+    if isinstance(probe, linear.LinearProbe):
+        probe.mean.div_(scale)
+        probe.deviation.div_(scale)
+    elif isinstance(probe, attentive.AttentiveProbe | knn.KnnProbe):
+        probe.token_scale = scale
+    return probe
 
 
 def _prepared(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from bench.errors import BenchError, nearest
 from bench.scores.index import read_run, read_runs
-from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, natural, reordered
+from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, reordered
+from bench.scores.naming import is_called, natural
 from bench.scores.records import Record
 from bench.scores.summary import Summary, summarise
 
@@ -24,7 +25,7 @@ class Choice:
 
     tasks: Sequence[str] = ()
     models: Sequence[str] = ()
-    """Wildcards on model names."""
+    """Wildcards on model names, and on the ends of the paths of their weights."""
     probes: Sequence[str] = ()
     """Wildcards on probe names."""
     sort: str | None = None
@@ -93,26 +94,22 @@ def _chosen(records: Sequence[Summary], choice: Choice) -> list[Summary]:
             raise _unknown("task", task, {record.task for record in records})
     if choice.tasks:
         kept = [record for record in kept if record.task in choice.tasks]
-    for word, patterns, name in (
-        ("model", choice.models, lambda record: record.model),
-        ("probe", choice.probes, lambda record: record.probe),
-    ):
-        kept = _matching(kept, word, patterns, name)
-    return kept
+    kept = _matching(kept, "model", choice.models, lambda record: (record.model, record.place))
+    return _matching(kept, "probe", choice.probes, lambda record: (record.probe, ""))
 
 
 def _matching(
-    records: list[Summary], word: str, patterns: Sequence[str], name: Callable[[Summary], str]
+    records: list[Summary], word: str, patterns: Sequence[str], name: Callable[[Summary], tuple[str, str]]
 ) -> list[Summary]:
-    known = {name(record) for record in records}
+    """The records that a pattern fits, by their name and the place of their weights."""
     for pattern in patterns:
-        if not any(_fits(one, pattern) for one in known):
-            raise _unknown(word, pattern, known)
-    return [r for r in records if not patterns or any(_fits(name(r), pattern) for pattern in patterns)]
+        if not any(_fits(*name(record), pattern) for record in records):
+            raise _unknown(word, pattern, {name(record)[0] for record in records})
+    return [r for r in records if not patterns or any(_fits(*name(r), pattern) for pattern in patterns)]
 
 
-def _fits(name: str, pattern: str) -> bool:
-    return name == pattern or fnmatchcase(name, pattern)
+def _fits(name: str, place: str, pattern: str) -> bool:
+    return is_called(name, place, pattern) or fnmatchcase(name, pattern) or fnmatchcase(f"/{place}", f"*/{pattern}")
 
 
 def _unknown(word: str, name: str, known: Iterable[str]) -> BenchError:

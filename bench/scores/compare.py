@@ -125,8 +125,8 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
         protocol=record.protocol,
         metric=record.scores[0].metric,
         seeds=sorted({run.record.seed for run in (*runs_a, *runs_b)}),
-        a=_side(runs_a, hits_a),
-        b=_side(runs_b, hits_b),
+        a=_side(matched.names[0], runs_a, hits_a),
+        b=_side(matched.names[1], runs_b, hits_b),
         difference=100 * found.difference,
         low=100 * found.low,
         high=100 * found.high,
@@ -138,7 +138,7 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
         clusters=found.clusters,
         interval=interval_name(found),
         test="exact McNemar" if found.clusters == found.n else "exact sign flips of whole clusters",
-        verdict=_verdict(found, runs_a[0].record.model, runs_b[0].record.model),
+        verdict=_verdict(found, *matched.names),
         classes=_classes(answers_a[0], hits_a, hits_b, names),
         changed=_changed(answers_a, answers_b, names, num_changed),
         notes=notes,
@@ -198,11 +198,11 @@ def _notes(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun], left_out: i
     return [*notes, f"the encoders saw {inputs[0]} and {inputs[1]}"] if inputs[0] != inputs[1] else notes
 
 
-def _side(runs: Sequence[StoredRun], hits: Hits) -> Side:
+def _side(name: str, runs: Sequence[StoredRun], hits: Hits) -> Side:
     num_seeds, n = hits.shape
     ends = [wilson_interval(int(seed.sum()), n) for seed in hits]
     return Side(
-        model=runs[0].record.model,
+        model=name,
         input=runs[0].record.input,
         run_ids=[run.record.run_id for run in runs],
         value=100 * int(hits.sum()) / hits.size,

@@ -55,7 +55,7 @@ def exposure(summary: Summary) -> Exposure | None:
     if summary.dataset not in _DATASETS:
         return None
     by_name, by_file = _statements()
-    statement = by_name.get(summary.model) or by_file.get(summary.weights_file, "")
+    statement = by_name.get(summary.model) or by_name.get(summary.spec) or by_file.get(summary.weights_file, "")
     return stated(statement, summary.dataset)
 
 

@@ -30,7 +30,7 @@ from bench.scores.baseline import Baseline, BaselineRow
 from bench.scores.compare import paired_seeds
 from bench.scores.discordance import detectable_difference
 from bench.scores.statistics import unpaired_interval
-from bench.scores.stored import StoredRun
+from bench.scores.stored import StoredRun, place_names
 
 Status = Literal["pass", "regression", "unknown"]
 ALPHA = 0.05
@@ -207,8 +207,7 @@ def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
 
 def _current(row: BaselineRow, runs: Sequence[StoredRun]) -> StoredRun:
     """The newest run of a row. Raises BenchError where there is none, or only of another protocol."""
-    alike = [run for run in runs if (run.record.task, run.record.model) == (row.task, row.model)]
-    alike = [run for run in alike if (run.record.probe, run.record.seed) == (row.probe, row.seed)]
+    alike = [run for run in _alike(row, runs) if (run.record.probe, run.record.seed) == (row.probe, row.seed)]
     if not alike:
         raise BenchError(f"no run of {row.model} on {row.task} with {row.probe} and seed {row.seed}", fix="`bench run`")
     fitting = [run for run in alike if (run.record.protocol, run.record.scores[0].metric) == (row.protocol, row.metric)]
@@ -217,6 +216,23 @@ def _current(row: BaselineRow, runs: Sequence[StoredRun]) -> StoredRun:
         theirs = f"{other.protocol}, {other.scores[0].metric}"
         raise BenchError(f"another protocol: {theirs} / {row.protocol}, {row.metric} in the baseline")
     return fitting[-1]
+
+
+def _alike(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs of the model of a row on its task, oldest first.
+
+    Where files of that name lie in several folders, those of the folder in which the row's weights are. Raises
+    BenchError where they are in none of them.
+    """
+    alike = [run for run in runs if run.record.task == row.task and run.is_called(row.model)]
+    called = place_names(alike)
+    if len(set(called.values())) < 2:
+        return alike
+    same = {called[run.record.run_id] for run in alike if run.record.digests.get("encoder") == row.encoder}
+    if not same:
+        several = ", ".join(sorted(set(called.values())))
+        raise BenchError(f"'{row.model}' is the name of several weights, and none are the baseline's: {several}")
+    return [run for run in alike if called[run.record.run_id] in same]
 
 
 def _same_samples(row: BaselineRow, run: StoredRun) -> Answers:
@@ -275,16 +291,25 @@ def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[Stor
 
 def _notes(baseline: Baseline, runs: Sequence[StoredRun]) -> list[str]:
     """What changed besides the answers, and what the baseline does not know."""
-    known = {(row.task, row.model, row.protocol): row for row in baseline.rows}
-    newest = {(run.record.task, run.record.model, run.record.protocol): run.record for run in runs}
-    fresh = [
-        f"{model} on {task} ({protocol})" for task, model, protocol in newest if (task, model, protocol) not in known
-    ]
+    known: dict[tuple[str, str, str], tuple[BaselineRow, list[StoredRun]]] = {}
+    for row in baseline.rows:
+        try:
+            alike = [run for run in _alike(row, runs) if run.record.protocol == row.protocol]
+        except BenchError:  # the reason of its verdict
+            alike = []
+        known[row.task, row.model, row.protocol] = row, alike
+    held = {run.record.run_id for _, alike in known.values() for run in alike}
+    called = place_names(runs)
+    fresh = {
+        f"{called[run.record.run_id]} on {run.record.task} ({run.record.protocol})"
+        for run in runs
+        if run.record.run_id not in held
+    }
     notes = [f"not in the baseline: {', '.join(sorted(fresh))}; --update adds them"] if fresh else []
-    for key, row in known.items():
-        record = newest.get(key)
-        if record is None:
+    for row, alike in known.values():
+        if not alike:
             continue
+        record = alike[-1].record
         pairs = {
             "weights of the encoder": (row.encoder, record.digests.get("encoder", "")),
             "input of the encoder": (row.input, record.input),

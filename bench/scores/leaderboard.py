@@ -8,7 +8,6 @@ where model name and weights are. What is read and chosen from results folders i
 from __future__ import annotations
 
 import math
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from statistics import fmean, stdev
 from typing import TYPE_CHECKING, Any, Literal
 
 from bench.scores.exposure import exposure
+from bench.scores.naming import identity, labels, natural
 from bench.scores.outcomes import Outcomes, aligned
 from bench.scores.records import Record, Score
 from bench.scores.summary import Summary, summarise
@@ -185,11 +185,11 @@ def build(records: Sequence[Record]) -> Leaderboard:
 def assemble(summaries: Sequence[Summary]) -> Leaderboard:
     """The board of shortened records, with ranks as far as they have outcomes. One given twice counts once."""
     current, superseded = newest({(record.run_id, record.moment): record for record in summaries}.values())
-    labels = _labels(current)
+    called = labels(current)
     grouped: dict[tuple[str, str], dict[Column, list[Run]]] = defaultdict(lambda: defaultdict(list))
     for record in sorted(current, key=lambda record: record.seed):
         for score in record.scores:
-            row = record.model, labels[_identity(record)]
+            row = record.model, called[identity(record)]
             grouped[row][_column(record, score)].append(Run(record, score))
     rows = [
         Row(label, {column: Cell(tuple(runs)) for column, runs in cells.items()})
@@ -239,17 +239,11 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
     return replace(board, rows=tuple(rows), reference=reference)
 
 
-def natural(text: str) -> list[tuple[int, str]]:
-    """A sort key that puts vit2 before vit10."""
-    parts = re.split(r"([0-9]+)", text.lower())
-    return [(int(part), "") if index % 2 else (-1, part) for index, part in enumerate(parts)]
-
-
 def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
     """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
     ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
     kept = {
-        (_identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
+        (identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
         for record in ordered
     }
     return list(kept.values()), len(ordered) - len(kept)
@@ -295,34 +289,6 @@ def _outcomes(cells: Mapping[int, Cell]) -> tuple[dict[int, list[Outcomes]], lis
     common, videos = aligned(found)
     outcomes = iter(common)
     return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
-
-
-def _identity(record: Summary) -> tuple[str, str, str]:
-    return record.model, record.digests.get("encoder", ""), record.input
-
-
-def _labels(records: Sequence[Summary]) -> dict[tuple[str, str, str], str]:
-    """What each encoder is called: its name, with input and weights where the name is there more than once.
-
-    One set of weights that saw several inputs on the same task is several rows; where only the tasks differ
-    in their input, it is one.
-    """
-    inputs: dict[Any, set[str]] = defaultdict(set)
-    for record in records:
-        inputs[record.model, record.digests.get("encoder", ""), record.task, record.probe].add(record.input)
-    split = {(model, digest) for (model, digest, *_), seen in inputs.items() if len(seen) > 1}
-    members: dict[str, dict[Any, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for model, digest, shape in map(_identity, records):
-        members[model][digest, shape if (model, digest) in split else ""].add(shape)
-    labels = {}
-    for model, rows in members.items():
-        shown = {row: "/".join(sorted(shapes, key=natural)) for row, shapes in rows.items()}
-        for row, shapes in rows.items():
-            parts = [shown[row]] if len(set(shown.values())) > 1 else []
-            parts += [f"weights {row[0][:7]}"] if list(shown.values()).count(shown[row]) > 1 else []
-            label = f"{model} ({', '.join(parts)})" if parts else model
-            labels.update({(model, row[0], shape): label for shape in shapes})
-    return labels
 
 
 def _column(record: Summary, score: Score) -> Column:

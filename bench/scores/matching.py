@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.scores.stored import StoredRun, called, load_runs, newest_by_seed, open_run
+from bench.scores.stored import StoredRun, called, load_runs, newest_by_seed, open_run, row_labels
 
 _SHOWN = 90
 """Characters of a value that an error shows."""
@@ -22,6 +22,8 @@ class Match:
     pairs: tuple[tuple[StoredRun, StoredRun], ...]
     notes: tuple[str, ...]
     """What a reader must know: other seeds, runs left out."""
+    names: tuple[str, str] = ("", "")
+    """Of the two rows, as a leaderboard of all runs calls them."""
 
 
 def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:
@@ -32,8 +34,17 @@ def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:
     given = [open_run(name_a), open_run(name_b)]
     runs = [] if all(given) else load_runs(folders)[0]
     a, b = ([run] if run else called(name, runs) for run, name in zip(given, (name_a, name_b), strict=True))
+    everyone = {run.record.run_id: run for run in (*runs, *a, *b)}
+    shown = row_labels(list(everyone.values()))
     if len(a) == len(b) == 1 and a[0].record == b[0].record:
-        return Match(((a[0], b[0]),), ("both names stand for one run",))
+        found = Match(((a[0], b[0]),), ("both names stand for one run",))
+    else:
+        found = _of_one_measurement(name_a, name_b, a, b)
+    one, other = (shown[run.record.run_id] for run in found.pairs[0])
+    return replace(found, names=(one, other))
+
+
+def _of_one_measurement(name_a: str, name_b: str, a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:
     sides = [_by_measurement(side) for side in (a, b)]
     common = [key for key in sides[0] if key in sides[1]]
     if not common:
@@ -53,11 +64,7 @@ def _by_measurement(side: Sequence[StoredRun]) -> dict[tuple[Any, ...], list[Sto
 def _by_seed(a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:
     """Pairs of the seeds that both have; without any, the newest run of each."""
     newest = [newest_by_seed(side) for side in (a, b)]
-    notes = [
-        f"{len(side) - len(kept)} older run{'s' * (len(side) > len(kept) + 1)} of {side[0].record.model} left out"
-        for side, kept in zip((a, b), newest, strict=True)
-        if len(side) > len(kept)
-    ]
+    notes = [note for side, kept in zip((a, b), newest, strict=True) for note in _left_out(side, kept)]
     seeds = sorted(newest[0].keys() & newest[1].keys())
     if seeds:
         notes += [
@@ -69,6 +76,23 @@ def _by_seed(a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:
     latest = [max(kept.values(), key=lambda run: run.record.moment) for kept in newest]
     notes.append(f"no seed in common: seed {latest[0].record.seed} against seed {latest[1].record.seed}")
     return Match(((latest[0], latest[1]),), tuple(notes))
+
+
+def _left_out(side: Sequence[StoredRun], kept: Mapping[int, StoredRun]) -> list[str]:
+    """Which runs of a side are not compared: those of other weights or inputs, and older ones."""
+    encoder = next(iter(kept.values())).encoder
+    rest = [run for run in side if run not in kept.values()]
+    kinds = {
+        "with other weights": [run for run in rest if run.encoder[1] != encoder[1]],
+        "with another input": [run for run in rest if run.encoder[1] == encoder[1] and run.encoder != encoder],
+    }
+    older = sum(run.encoder == encoder for run in rest)
+    notes = [f"{older} older run{'s' * (older > 1)} of {encoder[0]} left out"] if older else []
+    return notes + [
+        f"{len(runs)} run{'s' * (len(runs) > 1)} of {encoder[0]} {kind} left out"
+        for kind, runs in kinds.items()
+        if runs
+    ]
 
 
 def _ambiguous(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,10 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.scores.answers import read_answers
 from bench.scores.baseline import BaselineRow, make_row, read_baseline, write_baseline
-from bench.scores.stored import StoredRun
+from bench.scores.stored import StoredRun, place_names
+
+Key = tuple[str, str, str, str, int]
+"""Task, model, protocol, metric and seed of a row."""
 
 
 @dataclass(frozen=True)
@@ -37,20 +41,44 @@ def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
     missing, or another kind of file is at `path`.
     """
     old = {_key(row): row for row in read_baseline(path).rows} if path.exists() else {}
-    newest: dict[tuple[str, str, str, str, int], StoredRun] = {}
-    for run in runs:
-        record = run.record
-        if record.selected_on_test:
-            continue
-        newest[record.task, record.model, record.protocol, record.scores[0].metric, record.seed] = run
+    newest = {key: of_key[-1] for key, of_key in _by_key(runs).items()}
     if not newest:
         raise BenchError("no readable record to make a baseline of", where=str(path), fix="`bench run` writes one")
-    rows = {key: make_row(run.record, read_answers(run.folder, run.record)) for key, run in newest.items()}
+    rows = {
+        key: make_row(run.record, read_answers(run.folder, run.record)).model_copy(update={"model": key[1]})
+        for key, run in newest.items()
+    }
     write_baseline(path, list(rows.values()))
     return [_change(old.get(key), rows.get(key)) for key in sorted(rows.keys() | old.keys())]
 
 
-def _key(row: BaselineRow) -> tuple[str, str, str, str, int]:
+def other_encoders(runs: Sequence[StoredRun]) -> list[str]:
+    """A line for each row of `renew` that took the newest of several encoders which nothing but weights or input tells
+    apart."""
+    lines = []
+    for (task, model, protocol, _, seed), of_key in _by_key(runs).items():
+        kept = of_key[-1].encoder
+        others = list({run.encoder: None for run in of_key if run.encoder != kept})
+        if others:
+            digests = ", ".join(f"weights {digest[:7]} ({shape})" for _, digest, shape in others)
+            kind = f"weights {kept[1][:7]} ({kept[2]})"
+            lines.append(f"{model} on {task} ({protocol}), seed {seed}: kept {kind}, left out older runs of {digests}")
+    return lines
+
+
+def _by_key(runs: Sequence[StoredRun]) -> dict[Key, list[StoredRun]]:
+    """The runs of each row, oldest first; weights of one file name are different rows where their folders differ."""
+    called = place_names(runs)
+    found: dict[Key, list[StoredRun]] = defaultdict(list)
+    for run in runs:
+        record = run.record
+        if not record.selected_on_test:
+            key = record.task, called[record.run_id], record.protocol, record.scores[0].metric, record.seed
+            found[key].append(run)
+    return found
+
+
+def _key(row: BaselineRow) -> Key:
     return row.task, row.model, row.protocol, row.metric, row.seed
 
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, nearest
+from bench.scores.naming import is_called, labels, names, weights_place
 from bench.scores.records import Record, read_record
+from bench.scores.summary import summarise
 
 RECORD_NAME = "record.json"
 
@@ -32,6 +34,15 @@ class StoredRun:
             "test samples (ids, labels or contents; test_list)": record.digests.get("test_list", ""),
             "training samples (ids, labels or contents; train_list)": record.digests.get("train_list", ""),
         }
+
+    @property
+    def place(self) -> str:
+        """Path of the weights as it was given, without its suffix; empty for weights that are no file."""
+        return weights_place(self.record)
+
+    def is_called(self, name: str) -> bool:
+        """Whether a name means this run's model, alone or with folders of its weights: `e100`, `runA/e100`."""
+        return is_called(self.record.model, self.place, name)
 
     @property
     def encoder(self) -> tuple[str, str, str]:
@@ -74,20 +85,44 @@ def open_run(name: str) -> StoredRun | None:
 
 
 def called(name: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
-    """The runs that `name` stands for: a run id, a model, or model@task. Raises BenchError where there is none."""
+    """The runs that `name` stands for: a run id, a model, or the name of its row on the leaderboard; also with @task.
+
+    Raises BenchError where there is none, and where they are of several weights whose files have folders of their own.
+    """
     model, _, task = name.rpartition("@")
+    shown = row_labels(runs)
+    of_task = [run for run in runs if run.record.task == task]
     found = (
         [run for run in runs if run.record.run_id == name]
-        or [run for run in runs if run.record.model == name]
-        or [run for run in runs if (run.record.model, run.record.task) == (model, task)]
+        or [run for run in runs if shown[run.record.run_id] == name]
+        or [run for run in of_task if shown[run.record.run_id] == model]
+        or [run for run in runs if run.is_called(name)]
+        or [run for run in of_task if run.is_called(model)]
     )
+    told_apart = sorted(set(place_names(found).values()))
+    if len(told_apart) > 1:
+        what = f"'{name}' has {len(told_apart)} weights of one name"
+        raise BenchError(what, fix=f"say {' or '.join(told_apart[:6])}, alone or with @task")
     if not found:
-        records = [run.record for run in runs]
-        tasks = {record.task for record in records if record.model == model}
-        known = {f"{model}@{task}" for task in tasks} or {record.model for record in records}
+        tasks = {run.record.task for run in runs if run.is_called(model)}
+        known = {f"{model}@{task}" for task in tasks} or set(shown.values())
         what = f"no run is called '{name}', and no folder with a {RECORD_NAME} is there"
         raise BenchError(what, fix=f"a run id, its folder, a model or model@task; {nearest(name, known)}")
     return found
+
+
+def row_labels(runs: Iterable[StoredRun]) -> dict[str, str]:
+    """Of each run, by its id: the name of its row on a leaderboard of these runs."""
+    summaries = [summarise(run.record) for run in runs]
+    called = labels(summaries)
+    return {one.run_id: called[one.model, one.digests.get("encoder", ""), one.input] for one in summaries}
+
+
+def place_names(runs: Iterable[StoredRun]) -> dict[str, str]:
+    """Of each run, by its id: its model, with folders of the weights where others of these runs have the same model."""
+    runs = list(runs)
+    found = names((run.record.model, run.record.digests.get("encoder", ""), run.place) for run in runs)
+    return {run.record.run_id: found[run.record.model, run.record.digests.get("encoder", "")] for run in runs}
 
 
 def newest_by_seed(runs: Sequence[StoredRun]) -> dict[int, StoredRun]:

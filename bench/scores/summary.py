@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from bench.scores.naming import given_spec, weights_place
 from bench.scores.outcomes import Outcomes
 from bench.scores.records import Cost, Record, Score
 
@@ -38,6 +39,10 @@ class Summary:
     """What the encoder ran on, such as `cpu` or `cuda:0`; empty where the record does not say."""
     dataset: str
     """What the task's samples are taken from: `digits`, the task's name among published scores, or its own name."""
+    spec: str
+    """What `--model` named, such as a path or a name of the catalog."""
+    place: str
+    """Path of the weights as it was given, without its suffix; empty for weights that are no file."""
     weights_file: str
     """File name of weights that were made elsewhere; empty for others."""
     cost: Cost
@@ -77,6 +82,8 @@ def summarise(record: Record) -> Summary:
         digests=record.digests,
         device=str(record.hardware.get("device", "")),
         dataset=_dataset(record),
+        spec=given_spec(record),
+        place=weights_place(record),
         weights_file=_weights_file(record),
         cost=record.cost,
     )

@@ -132,7 +132,7 @@ def test_other_weights_under_one_name_stay_out(make_run, results) -> None:
     make_run(B, model="theirs", seed=1)
     found = compare("ours", "theirs", results)
     assert found.a.run_ids == [newest.name]
-    assert found.notes == ["1 older run of ours left out"]
+    assert found.notes == ["1 run of ours with other weights left out"]
 
 
 def test_samples_of_one_video_are_one_cluster(make_run, results) -> None:

@@ -8,7 +8,8 @@ import pytest
 
 from bench.errors import BenchError
 from bench.scores.choice import load_board
-from bench.scores.leaderboard import build, natural
+from bench.scores.leaderboard import build
+from bench.scores.naming import natural
 from bench.scores.records import SCHEMA_VERSION, Record
 
 
