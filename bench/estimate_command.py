@@ -90,8 +90,8 @@ def estimate(
     from bench.estimate.hours import estimate as estimate_hours
     from bench.estimate.measure import measure
     from bench.estimate.plans import subject_of
-    from bench.plan import RunOptions, make_options
     from bench.progress import Live
+    from bench.run_options import RunOptions, make_options
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
     options = {name: value for name, value in arguments.items() if name in names}

@@ -32,7 +32,7 @@ from bench.features.split import SplitFeatures, account, extract_held_out, extra
 from bench.fewer_labels import label_parts
 from bench.files import writable_folder
 from bench.further import further_of, train_account
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.presence import look_for_files, refuse_missing
 from bench.probing import save_probe
 from bench.probing.attentive import AttentiveProbe
@@ -48,6 +48,7 @@ from bench.ready import check_ready, say_notes
 from bench.recording import Outcome, make_record
 from bench.remote.features import shared_file
 from bench.remote.staging import bring_files
+from bench.run_options import make_options
 from bench.scores.records import Record, write_record
 from bench.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob
 from bench.streaming import StreamedSplit, open_stream
@@ -56,7 +57,7 @@ from bench.streaming import StreamedSplit, open_stream
 def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
     """Measure how well a probe reads one task from one encoder's frozen features; write and return the record.
 
-    `options` are the fields of `bench.plan.RunOptions`: task, model, probe, data, train, val, device, seed, ...
+    `options` are the fields of `bench.run_options.RunOptions`: task, model, probe, data, train, val, device, seed, ...
     Raises BenchError for whatever the user can mend, before a score is given.
     """
     reporter = reporter or Silent()

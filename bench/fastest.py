@@ -23,8 +23,9 @@ from bench.features.extract import clips_at_once
 from bench.features.memory import ClipsAtOnce
 from bench.files import atomic_write
 from bench.machine import SMALL_CLIP, small_steps
-from bench.plan import RunPlan, is_measured
+from bench.plan import RunPlan
 from bench.progress import Reporter
+from bench.run_options import is_measured
 
 WORTH = 1.05
 """How many times as fast as fp32 a lower precision must be, and as the same uncompiled what is compiled."""

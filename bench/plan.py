@@ -2,21 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from dataclasses import replace as replace_fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
-
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from typing import Literal
 
 from bench import environment
 from bench.annotations.splits import ListOptions, Splits, load_splits, subset
 from bench.cards import (
-    Axis,
     ClipProtocol,
     ProbeCard,
     TaskCard,
@@ -24,97 +18,29 @@ from bench.cards import (
     load_recipe,
     load_task,
     override,
-    probe_names,
     replace,
     with_clip,
 )
 from bench.checkup import load_checked
-from bench.controls import check_controls, read_orders
+from bench.controls import check_controls
 from bench.distributed import World
 from bench.encoders import Choice, Encoder, EncoderFacts, Precision
 from bench.encoders.stated import stated_settings
-from bench.errors import BenchError, nearest
-from bench.fewer_labels import check_labels, read_shares
+from bench.errors import BenchError
+from bench.fewer_labels import check_labels
 from bench.files import cache_folder
 from bench.layers import layers_as_named, layers_name, reading
 from bench.probing import attentive
 from bench.probing.given import GivenProbe, describe_given
 from bench.progress import Reporter, Silent
+from bench.recipe_marks import changed_settings, own_recipe_mark
 from bench.remote.staging import local_folder, local_lists
-from bench.remote.urls import remote_cache, remote_url
-from bench.scores.records import FrameOrder
-from bench.video.decode import check_decoder
+from bench.remote.urls import remote_cache
+from bench.run_options import RunOptions, check_options, first_precision, section
 from bench.video.plans import ClipPlan
 from bench.video.readers import is_still
 from bench.video.training import TrainViews
 from bench.video.views import OFFICIAL_CROP
-
-Decoder = Literal["auto", "decord", "pyav"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunOptions:
-    """What a user can ask of a run. The names are those of the command line."""
-
-    task: str = "digits-motion"
-    model: str = "random"
-    probe: str = "attentive"
-    probe_weights: Path | None = None
-    """A probe that is scored as it is; none is trained."""
-    probe_classes: Path | None = None
-    """Names of that probe's classes, in its order."""
-    data: Path | None = None
-    train: Path | None = None
-    val: Path | None = None
-    axis: Axis | None = None
-    name: str | None = None
-    """Name of a custom task on the leaderboard."""
-    clip: str | None = None
-    """Which of the card's clip protocols, by its name in `clips`."""
-    cache: Path | None = None
-    results: Path = Path("results")
-    device: str = "auto"
-    precision: str = "auto"
-    """`fastest`: what this machine is measured to be fastest in."""
-    compile: Literal["off", "auto", "on"] = "off"
-    """Whether the encoder runs under torch.compile; `auto`: where it is measured to be faster."""
-    token_bits: Literal[8, 16] = 16
-    """Size of a channel of a stored token: 8 bits have one scale for each token (bench.features.eight_bit)."""
-    decoder: Decoder = "auto"
-    workers: int | None = None
-    batch_size: int | None = None
-    timeout_s: float = 60.0
-    """A video that takes longer to decode is a failed sample."""
-    seed: int = 0
-    limit: int | None = None
-    max_failed: float = 0.01
-    """Largest share of unreadable samples of a split, 0 to 1."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """`probe.KEY`, `clip.KEY` and `task.KEY` overrides of the cards; `encoder.KEY` says what a file of weights leaves
-    open."""
-    controls: Annotated[tuple[FrameOrder, ...], BeforeValidator(read_orders)] = ()
-    """Orders of a clip's frames that probes are scored on besides the clips as they are."""
-    labels: Annotated[tuple[float, ...], BeforeValidator(read_shares)] = ()
-    """Shares of the training samples that probes are trained on besides all, above 0 and below 1."""
-
-
-def make_options(given: Mapping[str, Any]) -> RunOptions:
-    """Options from keyword arguments; an unknown one is an error with the nearest name."""
-    known = {f.name for f in fields(RunOptions)}
-    for key in given:
-        if key not in known:
-            raise BenchError(f"unknown option '{key}'", fix=nearest(key, known))
-    try:
-        options = TypeAdapter(RunOptions).validate_python(dict(given))
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = str(first["loc"][0])
-        raise BenchError(f"{first['msg']}, not {first['input']!r}", where=f"--{name.replace('_', '-')}") from error
-    names = ("probe_weights", "probe_classes", "data", "train", "val", "cache", "results")
-    paths = {name: getattr(options, name) for name in names}
-    if url := remote_url(options.results):
-        raise BenchError("records are kept on a local disk", where=f"--results {url}", fix="give a local folder")
-    return replace_fields(options, **{name: path.expanduser() for name, path in paths.items() if path})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,39 +146,6 @@ class RunPlan:
         return " ".join([*parts, *changed_settings(self.recipe, load_recipe(self.options.probe, self.task))])
 
 
-def flat(recipe: ProbeCard) -> dict[str, str]:
-    """The fields of a recipe that decide scores, sections dissolved."""
-    content = recipe.model_dump(mode="json", exclude={"name", "title", "version", "caveat"})
-    if recipe.num_blocks == 1:  # as before there was a choice, so that recipes of a user's own keep their mark
-        del content["num_blocks"]
-    values: dict[str, str] = {}
-    for key, value in content.items():
-        for inner, setting in value.items() if isinstance(value, dict) else [(key, value)]:
-            values[inner] = ",".join(map(_flat_value, setting)) if isinstance(setting, list) else str(setting)
-    return values
-
-
-def _flat_value(value: Any) -> str:
-    """A number, or the values of one setting of a listed sweep."""
-    if isinstance(value, dict):
-        return "/".join(f"{v:g}" for v in value.values() if v is not None)
-    return f"{value:g}"
-
-
-def changed_settings(recipe: ProbeCard, usual: ProbeCard) -> list[str]:
-    """`key=value` of every field of a recipe that decides scores and is not as its card says."""
-    ours, theirs = flat(recipe), flat(usual)
-    changed = [key for key in {**ours, **theirs} if ours.get(key) != theirs.get(key)]
-    return [f"{key}={ours.get(key, getattr(recipe, key, None))}" for key in changed]
-
-
-def own_recipe_mark(recipe: ProbeCard) -> str:
-    """What tells a recipe of the user's own from a shipped one, whatever name it bears; empty for those."""
-    if recipe.name in probe_names() and flat(load_probe_card(recipe.name)) == flat(recipe):
-        return ""
-    return "#" + hashlib.sha256(json.dumps(flat(recipe)).encode()).hexdigest()[:6]
-
-
 def make_plan(
     options: RunOptions,
     reporter: Reporter | None = None,
@@ -265,21 +158,19 @@ def make_plan(
     `splits` and `facts` stand in for samples and weights that are not on this machine (bench.estimate).
     """
     reporter = reporter or Silent()
-    _check_numbers(options)
-    _check_given(options)
-    check_decoder(options.decoder)
+    check_options(options)
     device = environment.choose_device(options.device)
     precision = first_precision(options, device)
     task = _task(options)
     if task.data == "boxes":
         from bench.boxes.plan import make_box_plan  # it builds on this module
 
-        return make_box_plan(options, task, _section(options.settings, "probe"), reporter)
+        return make_box_plan(options, task, section(options.settings, "probe"), reporter)
     if task.data == "actions":
         from bench.anticipation.plan import make_anticipation_plan  # it builds on this module
 
-        return make_anticipation_plan(options, task, _section(options.settings, "probe"), reporter)
-    changes = {} if options.probe_weights else _section(options.settings, "probe")
+        return make_anticipation_plan(options, task, section(options.settings, "probe"), reporter)
+    changes = {} if options.probe_weights else section(options.settings, "probe")
     recipe = override(load_recipe(options.probe, task), "probe", changes)
     if recipe.boxes is not None:
         what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
@@ -352,7 +243,7 @@ def _given(
         task=task.name,
         class_names=splits.class_names,
         embed_dim=facts.embed_dim,
-        num_heads=_section(options.settings, "probe").get("num_heads"),
+        num_heads=section(options.settings, "probe").get("num_heads"),
         encoder_heads=facts.num_heads,
         layers=facts.out_layers,
         clip={
@@ -432,20 +323,9 @@ def _with_media(task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard
     return task
 
 
-def is_measured(options: RunOptions) -> bool:
-    """Whether how the encoder computes is settled by measurement when its weights are there (bench.fastest)."""
-    return options.precision == "fastest" or options.compile != "off"
-
-
-def first_precision(options: RunOptions, device: str) -> Precision:
-    """The precision until `fastest` has been measured: that of `auto`."""
-    wanted = "auto" if options.precision == "fastest" else options.precision
-    return environment.choose_precision(wanted, device)
-
-
 def _task(options: RunOptions) -> TaskCard:
-    task = override(with_clip(load_task(options.task), options.clip), "clip", _section(options.settings, "clip"))
-    task = override(task, "task", _section(options.settings, "task"))
+    task = override(with_clip(load_task(options.task), options.clip), "clip", section(options.settings, "clip"))
+    task = override(task, "task", section(options.settings, "task"))
     unknown = [key for key in options.settings if key.partition(".")[0] not in ("probe", "clip", "task", "encoder")]
     if unknown:
         fix = "settings begin with probe., clip., task. or encoder."
@@ -456,36 +336,3 @@ def _task(options: RunOptions) -> TaskCard:
         return task
     changes = {"axis": options.axis or task.axis, "name": options.name or task.name}
     return replace(task, changes, "--axis, --name")
-
-
-def _section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
-    return {k.partition(".")[2]: v for k, v in settings.items() if k.partition(".")[0] == name}
-
-
-def _check_given(options: RunOptions) -> None:
-    """A given probe is not trained: what concerns training alone is refused rather than ignored."""
-    if options.probe_weights is None:
-        if options.probe_classes is not None:
-            raise BenchError("--probe-classes is for --probe-weights", fix="drop it, or give the probe's file too")
-        return
-    useless = [f"--probe {options.probe}"] if options.probe != RunOptions.probe else []
-    useless += ["--train"] if options.train else []
-    useless += [
-        f"--set {key}" for key in options.settings if key.partition(".")[0] == "probe" and key != "probe.num_heads"
-    ]
-    if useless:
-        raise BenchError(f"{useless[0]} means nothing with --probe-weights: nothing is trained", fix="drop one of them")
-
-
-def _check_numbers(options: RunOptions) -> None:
-    lowest = {"limit": 2, "workers": 0, "batch_size": 1, "seed": 0}
-    for name, least in lowest.items():
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise BenchError(f"--{name.replace('_', '-')} {value} is too small", fix=f"at least {least}")
-    if options.seed >= 2**32:
-        raise BenchError(f"--seed {options.seed} is too large", fix="less than 4294967296")
-    if not (math.isfinite(options.timeout_s) and options.timeout_s > 0):
-        raise BenchError(f"--timeout-s {options.timeout_s} is no time", fix="give seconds above 0, such as 60")
-    if not 0 <= options.max_failed <= 1:
-        raise BenchError(f"--max-failed {options.max_failed} is not a share", fix="give 0 to 1, such as 0.01")

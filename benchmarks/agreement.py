@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from bench.evaluate import measure, prepare
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.probing.split import Rows
 from bench.probing.streaming import Chunk, StreamCounts, TokenStream, samples_at_once
 from bench.progress import Live, Reporter
+from bench.run_options import make_options
 
 LABELS = ("motion", "appearance")
 STREAMED = "streamed"

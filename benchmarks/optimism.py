@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from bench.cards import ProbeCard
 from bench.evaluate import extract_features, prepare_encoder
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveSweep
 from bench.probing.heads import choose
@@ -42,6 +42,7 @@ from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.source import NormalisedTokens, PooledTokens
 from bench.probing.split import Rows, stratified_split
 from bench.progress import Silent
+from bench.run_options import make_options
 
 LABELS = ("motion", "appearance")
 BATCH = 64

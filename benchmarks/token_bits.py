@@ -27,9 +27,10 @@ from rich.table import Table
 
 from bench.evaluate import extract_features, measure, prepare, prepare_encoder
 from bench.features.store import FeatureSet, Store, items_per_shard
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.probing.train import predict
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.scores.statistics import bootstrap_interval
 from benchmarks.ratios import Ratio, ratio_of
 from benchmarks.read_features import timed

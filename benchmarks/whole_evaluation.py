@@ -43,7 +43,8 @@ from bench.cards import Setting, load_task
 from bench.digits import ensure_digits
 from bench.evaluate import evaluate
 from bench.options import parse_settings
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
+from bench.run_options import make_options
 from bench.video.memory import forget_clips
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads, official_loop
 from benchmarks.ratios import Ratio, ratio_of

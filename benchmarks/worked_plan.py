@@ -27,8 +27,8 @@ from bench.estimate.counts import Work, work_of
 from bench.estimate.plans import subject_of
 from bench.features.space import human_bytes
 from bench.features.split import sample_items
-from bench.plan import make_options
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.video.loader import load_clips
 
 TASK, MODEL, VIDEO, GPUS = "k400", "vjepa2-vitg-256", "340x256@30,10", 64

@@ -22,8 +22,9 @@ from bench.evaluate import measure, prepare
 from bench.features.extract import feature_fields
 from bench.features.store import space_key
 from bench.forecast import forecast
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.scores.records import Control, Record, read_record
 from bench.scores.statistics import paired
 from bench.video.plans import ClipPlan

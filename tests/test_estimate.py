@@ -28,8 +28,9 @@ from bench.estimate.constants import (
 from bench.estimate.counts import Part, Training, Work, work_of
 from bench.estimate.hours import Estimate, estimate, step_seconds
 from bench.estimate.plans import subject_of
-from bench.plan import RunPlan, make_options
+from bench.plan import RunPlan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.video.decode import open_video
 
 BRIEF = {"probe.min_steps": 20, "probe.epochs": 1, "probe.lr": [0.01, 0.001], "probe.weight_decay": [0.01]}

@@ -23,8 +23,9 @@ from bench.errors import BenchError
 from bench.evaluate import evaluate, prepare_encoder
 from bench.fastest import Choice, fastest, usable_precisions
 from bench.features.extract import feature_fields
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 
 
 class Told(Silent):

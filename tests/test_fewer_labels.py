@@ -14,8 +14,9 @@ import bench
 from bench import BenchError
 from bench.evaluate import prepare
 from bench.fewer_labels import SomeTokens, draw_rows, label_parts, read_shares
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.scores.records import Record
 
 SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.min_steps": 40}

@@ -14,7 +14,8 @@ from torchvision import transforms
 
 import bench
 from bench.encoders import load_encoder
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
+from bench.run_options import make_options
 from bench.scores.records import Record
 from bench.video.loader import load_clips
 from bench.video.plans import VideoItem

@@ -26,7 +26,8 @@ from bench.features.split import sample_items
 from bench.features.store import space_key
 from bench.forecast import forecast
 from bench.layers import Layers, layers_as_named, layers_name, parse_layers, reading
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
+from bench.run_options import make_options
 from bench.scores.records import Record
 from bench.scores.references import _same_protocol
 from bench.streaming import ClipStream

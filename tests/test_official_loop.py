@@ -14,9 +14,10 @@ import bench
 from bench.cards import Optimisation
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.stated import Stated
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan
+from bench.run_options import make_options
 from benchmarks import official_loop, whole_evaluation
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads
 from benchmarks.ratios import ratio_of

@@ -10,7 +10,9 @@ from PIL import Image
 
 from bench import BenchError
 from bench.cards import load_probe_card, override
-from bench.plan import RunPlan, flat, make_options, make_plan, own_recipe_mark
+from bench.plan import RunPlan, make_plan
+from bench.recipe_marks import flat, own_recipe_mark
+from bench.run_options import make_options
 
 
 @pytest.fixture

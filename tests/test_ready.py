@@ -11,9 +11,10 @@ from support import write_video
 
 from bench import BenchError, evaluate
 from bench.forecast import forecast
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.progress import Silent
 from bench.ready import check_all_ready, check_ready
+from bench.run_options import make_options
 
 
 def plan(folder: Path, train: str, val: str = "v 0\nw 1\n", **options: Any) -> RunPlan:

@@ -26,10 +26,12 @@ from bench.features.extract import extract, feature_fields, item_key
 from bench.features.split import sample_items
 from bench.features.store import FeatureSet, Store
 from bench.forecast import forecast
-from bench.plan import RunPlan, flat, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.probing import fit
 from bench.probing.split import Rows
 from bench.progress import Silent
+from bench.recipe_marks import flat
+from bench.run_options import make_options
 from bench.scores.records import Record
 from bench.streaming import ClipStream
 from bench.video.plans import ClipPlan, VideoItem

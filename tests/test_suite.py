@@ -16,8 +16,9 @@ from support import ROOT
 
 from bench import BenchError, crew, suite
 from bench.evaluate import run
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.scores.records import Record, read_record
 from bench.suite import run_all
 

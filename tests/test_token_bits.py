@@ -19,8 +19,9 @@ from bench import BenchError
 from bench.evaluate import extract_features, prepare_encoder
 from bench.features.extract import feature_fields
 from bench.forecast import forecast
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.scores.leaderboard import build
 from bench.scores.records import Record
 

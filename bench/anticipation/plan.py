@@ -13,10 +13,11 @@ from bench.encoders import EncoderFacts
 from bench.errors import BenchError
 from bench.files import cache_folder
 from bench.layers import reading
-from bench.plan import RunOptions, RunPlan, check_heads, chosen_encoder, clip_plan, first_precision
+from bench.plan import RunPlan, check_heads, chosen_encoder, clip_plan
 from bench.probing.actions import ActionClasses
 from bench.progress import Reporter
 from bench.remote.staging import local_lists
+from bench.run_options import RunOptions, first_precision
 from bench.video.anticipation import Ending
 
 

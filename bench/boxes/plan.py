@@ -16,18 +16,11 @@ from bench.encoders import EncoderFacts
 from bench.errors import BenchError
 from bench.features.space import token_bytes
 from bench.files import cache_folder
-from bench.plan import (
-    RunOptions,
-    RunPlan,
-    changed_settings,
-    check_heads,
-    chosen_encoder,
-    clip_plan,
-    is_measured,
-    own_recipe_mark,
-)
+from bench.plan import RunPlan, check_heads, chosen_encoder, clip_plan
 from bench.progress import Reporter
+from bench.recipe_marks import changed_settings, own_recipe_mark
 from bench.remote.staging import local_lists
+from bench.run_options import RunOptions, is_measured
 
 DEFAULT_PROBE = "ava-attentive"
 """The recipe of tasks of boxes where the user names none."""

@@ -19,8 +19,9 @@ from bench.encoders.specs import named
 from bench.encoders.untrained import vjepa_facts
 from bench.errors import BenchError
 from bench.estimate.clips import describe, make_clip
-from bench.plan import RunOptions, RunPlan, is_measured, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.progress import Reporter
+from bench.run_options import RunOptions, is_measured
 
 NUM_CLIPS = 50
 """Videos that are decoded to measure: drawn from the lists, or made."""

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from bench import plan as run_plans
 from bench.evaluate import run
+from bench.plan import RunPlan, make_plan
 from bench.pretrain.plan import LATEST, PROBE_TASKS, PretrainPlan
 from bench.progress import Reporter
+from bench.run_options import RunOptions
 from bench.scores.curves import CurvePoint, ScoreCurve
 
 
-def probe_plans(plan: PretrainPlan) -> list[run_plans.RunPlan]:
+def probe_plans(plan: PretrainPlan) -> list[RunPlan]:
     """One evaluation of latest.pth.tar for each probe task. Raises BenchError where a task cannot be run."""
     return [
-        run_plans.make_plan(
-            run_plans.RunOptions(
+        make_plan(
+            RunOptions(
                 task=task,
                 model=str(plan.out / LATEST),
                 data=plan.options.probe_data,

@@ -19,10 +19,11 @@ import bench
 from bench.boxes import extract
 from bench.errors import BenchError
 from bench.forecast import forecast
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.probing import load_probe
 from bench.report.gather import gather
 from bench.report.page import to_page
+from bench.run_options import make_options
 from bench.scores.choice import Choice
 from bench.scores.key_frames import read_key_frames
 from bench.scores.metrics import frame_map

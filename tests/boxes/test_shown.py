@@ -19,7 +19,8 @@ from bench.boxes.plan import BoxPlan
 from bench.boxes.scoring import Detections
 from bench.boxes.shown import DrawnFrames, draw_key_frames
 from bench.boxes.splits import BoxSample
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
+from bench.run_options import make_options
 
 ACTIONS = {1: "sit", 2: "stand", 3: "walk"}
 LEFT, MIDDLE, RIGHT = (0.0, 0.0, 0.3, 1.0), (0.35, 0.0, 0.65, 1.0), (0.7, 0.0, 1.0, 1.0)

@@ -15,8 +15,9 @@ from bench.encoders import load_encoder
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.memory import ClipsAtOnce
 from bench.features.store import Store
-from bench.plan import RunPlan, make_options, make_plan
+from bench.plan import RunPlan, make_plan
 from bench.progress import Silent
+from bench.run_options import make_options
 from bench.video.plans import ClipPlan, VideoItem
 
 PLAN = ClipPlan(

@@ -14,9 +14,10 @@ from worlds import run_world
 import bench
 from bench import BenchError
 from bench.forecast import forecast
-from bench.plan import make_options, make_plan
+from bench.plan import make_plan
 from bench.remote import features, staging
 from bench.remote.tree import tree_of
+from bench.run_options import make_options
 from bench.scores.records import Record, read_record
 
 QUICK = {"probe.min_steps": 10, "probe.lr": 0.01, "probe.weight_decay": 0.01}

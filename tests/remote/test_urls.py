@@ -8,8 +8,8 @@ import pytest
 
 from bench import BenchError
 from bench.files import cache_path
-from bench.plan import make_options
 from bench.remote.urls import remote_url, told_in_one_line
+from bench.run_options import make_options
 
 
 @pytest.mark.parametrize(

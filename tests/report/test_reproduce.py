@@ -12,8 +12,8 @@ import typer.main
 
 from bench.cli import app
 from bench.options import parse_settings
-from bench.plan import RunOptions, make_options
 from bench.report.reproduce import DEFAULTS, command
+from bench.run_options import RunOptions, make_options
 
 _OF_THE_MACHINE = {"cache", "results", "workers"}
 
