@@ -11,6 +11,7 @@ from support import ROOT
 
 from bench.cards import ProbeCard, load_probe_card, load_task, override
 from bench.cli import app
+from bench.encoders.stated import Stated
 
 # Names of keys, by section, of configs/evals of V-JEPA and of configs/eval and configs/inference of V-JEPA 2, and those
 # that only their code reads.
@@ -89,6 +90,11 @@ def test_named_settings_of_recipes_can_be_set(name: str) -> None:
     card, key = load_probe_card("vjepa1-paper"), name.removeprefix("probe.")
     home: Any = card if key in ProbeCard.model_fields else card.optimisation
     assert override(card, "probe", {key: getattr(home, key)}) == card
+
+
+@pytest.mark.parametrize("name", [name for name in NAMED if name.startswith("encoder.")])
+def test_named_settings_of_encoders_can_be_stated(name: str) -> None:
+    assert name.removeprefix("encoder.") in Stated.__dataclass_fields__
 
 
 def test_every_counterpart_is_of_a_kind_that_is_looked_at() -> None:
