@@ -49,6 +49,7 @@ def record(file: Path, encoder: str = "") -> Record:
     return Record.model_construct(
         task="digits-motion",
         axis="motion",
+        model=file.stem,
         probe="attentive",
         num_classes=8,
         scores=[Score(metric="top1", value=40, low=35, high=45, correct=40, n=100, failed=0, interval="")],

@@ -208,7 +208,7 @@ def test_too_many_unreadable_samples_give_no_score(bright_and_dark: Path, tmp_pa
     (bright_and_dark / "clips" / "val_3.mp4").write_bytes(b"")
     with pytest.raises(BenchError) as refusal:
         evaluate(bright_and_dark, tmp_path)
-    assert "1 of 12 test samples" in str(refusal.value) and "clips/val_3.mp4" in str(refusal.value)
+    assert "1 of 12 test files" in str(refusal.value) and "clips/val_3.mp4" in str(refusal.value)
     assert not list((tmp_path / "results").glob("*/record.json"))
 
 

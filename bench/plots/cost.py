@@ -53,8 +53,8 @@ def sample_flops(record: Record) -> tuple[float, int] | None:
         return None
     names = {field.name for field in fields(EncoderFacts)}
     try:
-        facts = EncoderFacts(**{k: v for k, v in known.items() if k in names})
-        facts = replace(facts, input_spec=InputSpec(**known["input_spec"]))
+        own = {k: v for k, v in known.items() if k in names}
+        facts = EncoderFacts(**{**own, "input_spec": InputSpec(**known["input_spec"])})
         tokens = facts.num_tokens(clips["frames_per_clip"], clips["size"], clips["size"])
         views = int(clips["num_segments"]) * int(clips["views"])
         flops = facts.flops(tokens)

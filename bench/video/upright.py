@@ -41,11 +41,23 @@ class Orientation:
         return picture[:: -1 if self.rows_reversed else 1, :: -1 if self.columns_reversed else 1]
 
 
+_TURNS = (
+    Orientation(),
+    Orientation(transposed=True, rows_reversed=True),
+    Orientation(rows_reversed=True, columns_reversed=True),
+    Orientation(transposed=True, columns_reversed=True),
+)
+"""By quarter turns to the left."""
+
+
 def orientation_of(frame: VideoFrame) -> Orientation:
     """What the display matrix of a decoded frame asks for; nothing where it has none, or one that shows nothing."""
     from av.sidedata.sidedata import SideData
 
-    matrix = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        matrix = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # PyAV lists none where one is of a kind that it does not know, such as a camera's EXIF
+        return _TURNS[round(frame.rotation / 90) % 4]
     if not isinstance(matrix, SideData):
         return Orientation()
     numbers = np.frombuffer(bytes(matrix), dtype=np.int32)  # in the byte order of the machine

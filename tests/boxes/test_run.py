@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from ava_standin import ava_standin
-from support import SHARED_DATA, Run
+from support import SHARED_DATA, Run, assert_refused
 
 import bench
 from bench.boxes import extract
@@ -229,7 +229,8 @@ def test_the_real_annotation_samples_go_through_a_dry_run(bench_command: Run, tm
     ):
         shutil.copy(tests / source, data / name)
     command = ["run", "--task", "ava", "--data", data, "--model", "random", "--dry-run"]
-    done = bench_command(*command, "--max-failed", "1", "--json")
+    assert_refused(bench_command(*command, "--max-failed", "1"), "of one video", "a recipe with one setting")
+    done = bench_command(*command, "--max-failed", "1", "--probe", "ava-paper", "--json")
     (counted,) = json.loads(done.stdout)
     assert (counted["train_samples"], counted["test_samples"], counted["missing_files"]) == (1, 3, 4)
     options = {"task": "ava", "data": data, "model": "random", "cache": tmp_path / "cache"}

@@ -36,7 +36,7 @@ def test_a_training_is_the_same_bit_by_bit(monkeypatch: pytest.MonkeyPatch, chun
         fitted.append(train.fit(card, source, labels, 3, 2, seed=0))
         reads.append(len(source.seen))
     kept, read = fitted
-    assert reads[0] == 2 < reads[1]
+    assert reads[0] == 1 + 2 < reads[1], "a few tokens tell the scale, then each view is read once"
     assert kept.heads == read.heads
     for name, weight in kept.probe.state_dict().items():
         assert torch.equal(weight, read.probe.state_dict()[name])

@@ -13,6 +13,7 @@ from containers import decode_in_order, write
 
 from bench.video.decode import DecodeError, probe_video, read_frames
 from bench.video.info import Frames
+from bench.video.upright import orientation_of
 
 needs_decord = pytest.mark.skipif(importlib.util.find_spec("decord") is None, reason="decord is not installed")
 Shown = Callable[[Frames], Frames]
@@ -64,3 +65,19 @@ def test_decord_is_kept_from_mirrored_videos(name: str, tmp_path: Path) -> None:
     path, _ = with_matrix(tmp_path, MIRRORS[name][0])
     with pytest.raises(DecodeError, match="does not mirror"):
         read_frames(path, [3], "decord")
+
+
+@pytest.mark.parametrize("quarters", range(4))
+def test_a_frame_whose_side_data_cannot_be_listed_is_turned_all_the_same(quarters: int) -> None:
+    """PyAV lists nothing of a frame with side data of a kind that it does not know, but tells the rotation."""
+
+    class Frame:
+        rotation = (90 * quarters + 180) % 360 - 180
+
+        @property
+        def side_data(self) -> dict[str, object]:
+            raise ValueError("31 is not a valid Type")
+
+    picture = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    shown = orientation_of(Frame()).shown(picture)  # type: ignore[arg-type]
+    assert np.array_equal(shown, np.rot90(picture, quarters))
