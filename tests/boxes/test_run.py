@@ -233,7 +233,7 @@ def test_the_real_annotation_samples_go_through_a_dry_run(bench_command: Run, tm
     done = bench_command(*command, "--max-failed", "1", "--probe", "ava-paper", "--json")
     (counted,) = json.loads(done.stdout)
     assert (counted["train_samples"], counted["test_samples"], counted["missing_files"]) == (1, 3, 4)
-    options = {"task": "ava", "data": data, "model": "random", "cache": tmp_path / "cache"}
+    options = {"task": "ava", "data": data, "model": "random", "probe": "ava-paper", "cache": tmp_path / "cache"}
     with pytest.raises(BenchError, match="1 of 1 training files are missing or empty") as caught:
         forecast(make_plan(make_options(options)))
     assert "trainval/0f39OWEqJ24.mp4" in str(caught.value)
