@@ -20,6 +20,23 @@ def known_clips(spec: InputSpec) -> Tensor:
     return torch.sin(steps * 0.37 + torch.sin(steps * 0.011)).float().view(2, 3, T, S, S)
 
 
+def moving_clips(spec: InputSpec) -> Tensor:
+    """Three fixed clips [3, 3, T, S, S] that look like pictures, for encoders whose code nobody here has read.
+
+    An edge between bright and dark moves right, then left in a brighter clip, and right again in one of twice the
+    contrast, over the texture of `known_clips`. Red, green and blue have contrasts of their own. So no frame, colour,
+    side or brightness is like another, and an edit of what is done with one of them shows; in noise, few would.
+    """
+    T, S = spec.num_frames, spec.resolution
+    moved = torch.arange(T) / max(T - 1, 1)
+    edges = torch.stack([0.5 + 0.4 * moved, 0.9 - 0.4 * moved])  # [2, T], in widths
+    columns = (torch.arange(S) + 0.5) / S
+    bright = 2.0 * (columns < edges[..., None]) - torch.tensor([1.0, 0.6]).view(2, 1, 1)  # [2, T, S]
+    contrast = torch.tensor([0.6, 1.0, 1.2]).view(3, 1, 1, 1)
+    first_two = contrast * bright[:, None, :, None, :] + 0.3 * known_clips(spec)
+    return torch.cat([first_two, 2 * first_two[:1]])
+
+
 def known_answer(encoder: Encoder) -> tuple[float, float, float, float]:
     """Mean, standard deviation, first and last value of the tokens of `known_clips`."""
     tokens = encoder(known_clips(encoder.input_spec))

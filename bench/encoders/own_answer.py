@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 
 from bench.encoders.contract import Encoder
-from bench.encoders.known import known_clips
+from bench.encoders.known import moving_clips
 from bench.encoders.known_input import known_digest
 from bench.features.scale import token_scale
 
@@ -20,14 +20,11 @@ V-JEPA 2 probe adds to the tokens as they are, so that their scale has a meaning
 def known_by_its_answer(encoder: Encoder, code: str) -> Encoder:
     """The encoder with the digest and the scale that its answer to the known clips gives; returns itself.
 
-    `code` is the digest of its source. The clips are encoded one by one on its device, and a bright one after them: the
-    two are noise of no brightness, in which few edits of colours or means would show.
+    `code` is the digest of its source. The clips are `moving_clips`, encoded one by one on its device.
     """
     encoder.token_scale = 1.0  # of what it is made of, which its own now takes the place of
-    clips = known_clips(encoder.input_spec)
-    bright = torch.linspace(-1, 3, clips[0].numel()).view_as(clips[:1])
     with full_precision():
-        tokens = torch.cat([encoder(clip) for clip in (clips[:1], clips[1:], bright)]).nan_to_num()
+        tokens = torch.cat([encoder(clip[None]) for clip in moving_clips(encoder.input_spec)]).nan_to_num()
     encoder.report["known_input"] = known_digest(tokens[:2])
     answer = f"{encoder.report['known_input']} {known_digest(tokens[2:])}"
     return encoder.known_by(answer, code, token_scale(tokens[:2], _ORDINARY_SPREAD))
