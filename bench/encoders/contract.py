@@ -360,9 +360,15 @@ def transformer_flops(depth: int, embed_dim: int, mlp_dim: int, num_tokens: int)
 
 
 def weights_digest(module: nn.Module, architecture: Mapping[str, Any]) -> str:
-    """SHA-256 over the architecture and every tensor of the module (name, type, shape, bytes)."""
+    """SHA-256 over the architecture and every tensor of the module (name, type, shape, bytes).
+
+    A module whose names are those of a library, which renames them, has a method `canonical_name(name)`: the name to
+    take instead, None for a tensor that changes nothing.
+    """
     digest = hashlib.sha256(json.dumps(dict(architecture), sort_keys=True).encode())
-    for name, tensor in sorted(module.state_dict().items()):
+    canonical = getattr(module, "canonical_name", str)
+    named = {canonical(name): tensor for name, tensor in module.state_dict().items()}
+    for name, tensor in sorted((name, tensor) for name, tensor in named.items() if name is not None):
         values = tensor.detach().cpu().contiguous()
         digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
         digest.update(values.view(torch.uint8).numpy() if values.ndim else values.numpy().tobytes())

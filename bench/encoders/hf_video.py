@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.hf_processor import preprocessing
+from bench.encoders.hf_names import canonical_name
 from bench.encoders.hub_access import hub_access
 from bench.encoders.huggingface import refuse_other_types, tensor_files, tensor_headers
 from bench.encoders.videomae import fill_biases
@@ -181,6 +182,9 @@ class VideoTokens(nn.Module):
     def forward(self, clips: Tensor) -> Tensor:
         frames = self._frames(clips)
         return self._tokens(self._hidden(frames), frames)
+
+    def canonical_name(self, name: str) -> str | None:
+        return canonical_name(self.family.model_class, name)
 
     def layers(self, clips: Tensor, out_layers: Sequence[int]) -> list[Tensor]:
         """What leaves several layers, each with the model's final norm if it has one: [B, N, D] in the order asked for.
