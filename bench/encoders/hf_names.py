@@ -1,8 +1,8 @@
 """One name for each parameter of transformers' video encoders, whatever the installed version calls it.
 
 An encoder is known by its weights under their names, and must be the same encoder after an upgrade. VideoMAE's `q_bias`
-and `v_bias` became `query.bias` and `value.bias` in 5.5, with a `key.bias` beside them for some versions; ViViT's layers
-were written anew by 5.12, with other names for all that they hold.
+and `v_bias` became `query.bias` and `value.bias` by 5.5, with a `key.bias` beside them until 5.12 or later; ViViT's
+layers were written anew between 5.8 and 5.12, with other names for all that they hold.
 """
 
 from __future__ import annotations

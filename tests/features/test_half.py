@@ -101,7 +101,8 @@ def test_differences_between_clips_count_where_a_clip_has_one_token() -> None:
 
 
 def test_few_clips_which_may_all_be_of_one_colour_are_not_judged() -> None:
-    stored(5 + 1e-4 * ordinary(3))
+    tokens = 5 + 1e-4 * ordinary(3)
+    assert torch.equal(stored(tokens), tokens.half())
 
 
 def test_streamed_tokens_have_no_range_but_must_be_finite() -> None:
