@@ -21,8 +21,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
-from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hf_names import canonical_name
+from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hub_access import hub_access
 from bench.encoders.huggingface import refuse_other_types, tensor_files, tensor_headers
 from bench.encoders.videomae import fill_biases
