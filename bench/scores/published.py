@@ -1,9 +1,9 @@
 """Scores that papers and authors print, to stand beside a board but never in it.
 
-`results/published.csv` holds one printed number a line with the table it was read in. Probes, views and
-schedules differ between papers, so these are reference points: a gap of one to two points between labs is
-normal. A task's card may hold reference scores with a tolerance; what was measured under their protocol is held
-against them.
+`results/published.csv` holds one printed number a line with the table it was read in, and whether it was read there:
+`verified` is no of numbers that only notes of others tell. Probes, views and schedules differ between papers, so these
+are reference points: a gap of one to two points between labs is normal. A task's card may hold reference scores with a
+tolerance; what was measured under their protocol is held against them.
 """
 
 from __future__ import annotations
@@ -178,6 +178,7 @@ def _is_wanted(row: dict[str, str], metric: _Metric) -> bool:
         row["metric"] == metric.column
         and row["probe"] in PROBES
         and _SECOND_HAND not in row["source"]
+        and row["verified"] == "yes"
         and not any(word in row["model"] for word in _STUDIES)
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 from pathlib import Path
 
 import pytest
+from support import ROOT
 
 from bench.cards import load_task, task_names
 from bench.errors import BenchError
@@ -37,6 +39,13 @@ def test_rows_are_comparable_in_kind_and_first_hand(task: str) -> None:
     assert not any("secondary" in row.source or "ablation" in row.model for row in rows)
 
 
+def test_numbers_that_only_notes_of_others_tell_are_not_verified() -> None:
+    with (ROOT / "results" / "published.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {row["verified"] for row in rows if "[secondary" in row["source"]} == {"no"}
+    assert {row["verified"] for row in rows if "[secondary" not in row["source"]} == {"yes"}
+
+
 @pytest.mark.parametrize("task", task_names())
 def test_a_card_names_a_task_that_has_published_scores(task: str) -> None:
     assert bool(published_rows(task)) == (load_task(task).published_task is not None)
@@ -50,6 +59,7 @@ def test_only_the_wanted_rows_of_the_task_are_read(tmp_path: Path) -> None:
         "M,ViT-L,300,,224.0,16,attentive,u,16x2x3,top1,81.5,Paper Table 1,yes",
         "M,ViT-L,300,,224.0,16,attentive,t,16x2x3,map,82.5,Paper Table 1,yes",
         "M,ViT-L,300,,224.0,16,attentive,t,16x2x3,top1,83.5,Paper [secondary notes],yes",
+        "M,ViT-L,300,,224.0,16,attentive,t,16x2x3,top1,83.6,Paper Table 1,no",
         "M masking=random,ViT-L,300,,224.0,16,attentive,t,16x2x3,top1,84.5,Paper Table 4,yes",
     )
     (row,) = published_rows("t", path)
