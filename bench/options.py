@@ -51,7 +51,7 @@ Clip = Annotated[
     str | None,
     typer.Option(help="Clip protocol of a paper, by its name in `bench tasks NAME`. Default: the card's own."),
 ]
-Axis = Annotated[str | None, typer.Option(help="For --task custom: motion or appearance.")]
+Axis = Annotated[str | None, typer.Option(help="For --task custom: motion, appearance or anticipation.")]
 Name = Annotated[str | None, typer.Option(help="For --task custom: its name on the leaderboard.")]
 Cache = Annotated[
     Path | None,

@@ -15,8 +15,8 @@ from pydantic import (
 from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive, without_usual
 from bench.layers import Layers, parse_layers
 from bench.probe_cards import Optimisation
+from bench.scores.records import Axis
 
-Axis = Literal["motion", "appearance"]
 Sampling = Literal["center", "random"]
 Format = Literal["list", "kinetics", "ssv2", "imagenet", "inat", "diving48", "jester", "coin", "ucf101", "hmdb51"]
 """Official annotation formats; bench.annotations.formats has the reader of each."""
@@ -194,7 +194,7 @@ class TaskCard(CardPart):
     title: str
     axis: Axis | None = None
     axis_source: str = ""
-    """Who says that the task is about motion, or about appearance."""
+    """Who says that the task is about motion, appearance or anticipation."""
     data: Literal["digits", "lists", "boxes", "actions"] = "lists"
     """`lists`: annotation files of the user's; `digits`: the embedded dataset; `boxes`: a sample is a key frame;
     `actions`: a sample is an action in a long video, to be foreseen."""

@@ -19,14 +19,20 @@ from bench.cards import (
     with_clip,
 )
 from bench.files import content_folder
+from bench.scores.records import AXES
 
 
 @pytest.mark.parametrize("name", task_names())
 def test_every_task_card_is_valid(name: str) -> None:
     card = load_task(name)
     assert card.name == name
-    assert card.axis in ("motion", "appearance") or name == "custom"
+    assert card.axis in AXES or name == "custom"
     assert bool(card.axis) == bool(card.axis_source), "an axis names who says so"
+
+
+def test_what_is_foreseen_is_a_group_of_its_own() -> None:
+    foreseen = {name for name in task_names() if load_task(name).data == "actions"}
+    assert {name for name in task_names() if load_task(name).axis == "anticipation"} == foreseen == {"ek100"}
 
 
 @pytest.mark.parametrize("name", probe_names())

@@ -18,7 +18,7 @@ from bench.scores.references import Check
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_BARS = {"motion": COLOURS[1], "appearance": COLOURS[0], None: COLOURS[2]}
+_BARS = {"motion": COLOURS[1], "appearance": COLOURS[0], "anticipation": COLOURS[3], None: COLOURS[2]}
 _WIDTH, _LINES = 40, 2
 """Characters and lines of a name."""
 

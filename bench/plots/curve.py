@@ -9,11 +9,10 @@ from bench.plots.plot import Plot
 from bench.plots.style import GREY, canvas, fold, mark, style
 from bench.scores.curves import CurvePoint
 from bench.scores.evidence import Evidence, read_curves
+from bench.scores.records import AXES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-_AXES = ("motion", "appearance", None)
 
 
 def draw(evidence: Sequence[Evidence]) -> list[Plot]:
@@ -38,7 +37,8 @@ def curve_plot(points: Sequence[CurvePoint], *, title: str, chance: Mapping[str,
     Raises ValueError where points can share no axis: some without samples, others without epoch.
     """
     field, label = _x_axis(points)
-    tasks = sorted({(point.axis, point.task) for point in points}, key=lambda key: (_AXES.index(key[0]), key[1]))
+    order = (*AXES, None)
+    tasks = sorted({(point.axis, point.task) for point in points}, key=lambda key: (order.index(key[0]), key[1]))
     with style():
         figure = canvas(8, 4.5, title, legend=2.2)
         axes = figure.add_subplot()

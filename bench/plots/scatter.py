@@ -14,7 +14,7 @@ from bench.plots.plot import Plot
 from bench.plots.style import canvas, mark
 from bench.scores.evidence import Evidence
 
-AXES = ("motion", "appearance")
+_AXES = ("motion", "appearance")
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
 def _sides(found: Sequence[Comparison]) -> Iterator[tuple[Side, Side, list[str]]]:
     """Motion, appearance, and the labels of the models: the pair of tasks that most models share, and all other tasks
     that these models share too; then the same of the models that are left."""
-    motion, appearance = ([c for c in found if c.column.axis == axis] for axis in AXES)
+    motion, appearance = ([c for c in found if c.column.axis == axis] for axis in _AXES)
     drawn: set[str] = set()
     while True:
         shared = [_labels(m) & _labels(a) - drawn for m, a in product(motion, appearance)]

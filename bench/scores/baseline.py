@@ -20,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.scores.answers import Answers
-from bench.scores.records import Count, Moment, Percent, Record
+from bench.scores.records import Axis, Count, Moment, Percent, Record
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"
 SCHEMA_VERSION = 1
@@ -34,7 +34,7 @@ class BaselineRow(_Part):
     """One run."""
 
     task: str
-    axis: Literal["motion", "appearance"] | None = None
+    axis: Axis | None = None
     model: str
     probe: str
     protocol: str

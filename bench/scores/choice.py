@@ -11,10 +11,9 @@ from bench.errors import BenchError, nearest
 from bench.scores.index import read_run, read_runs
 from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, reordered
 from bench.scores.naming import is_called, natural
-from bench.scores.records import Record
+from bench.scores.records import AXES, Record
 from bench.scores.summary import Summary, summarise
 
-AXES = ("motion", "appearance")
 ORDERS = (*AXES, "model", "cost")
 """What rows can be sorted by besides a column."""
 

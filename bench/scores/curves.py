@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from bench.errors import BenchError
 from bench.files import atomic_write
-from bench.scores.records import Count, Percent
+from bench.scores.records import Axis, Count, Percent
 
 CSV_NAME, SVG_NAME, PNG_NAME = "curve.csv", "curve.svg", "curve.png"
 
@@ -31,7 +31,7 @@ class CurvePoint(BaseModel):
     step: Progress = None
     """Updates of the weights."""
     task: str
-    axis: Annotated[Literal["motion", "appearance"] | None, _EMPTY]
+    axis: Annotated[Axis | None, _EMPTY]
     score: Percent
     low: Percent
     """Low end of the 95 % interval, 0 to 100."""

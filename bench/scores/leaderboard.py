@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from bench.scores.exposure import exposure
 from bench.scores.naming import identity, labels, natural
 from bench.scores.outcomes import Outcomes, aligned
-from bench.scores.records import Record, Score
+from bench.scores.records import AXES, Record, Score
 from bench.scores.summary import Summary, summarise
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 Place = Literal["all", "rows", "columns", "cells"]
-_AXES = ("motion", "appearance", None)
 ALPHA = 0.05
 """Chance that any two equal models of a column get different ranks."""
 
@@ -163,7 +162,7 @@ class Footnote:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """Rows, best first, and columns grouped by axis: motion, appearance, none."""
+    """Rows, best first, and columns grouped by axis: motion, appearance, anticipation, none."""
 
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
@@ -308,7 +307,7 @@ def _column(record: Summary, score: Score) -> Column:
 def _column_order(column: Column) -> tuple[Any, ...]:
     names = natural(column.probe), natural(column.task), natural(column.protocol)
     sizes = -column.num_test, -column.num_train
-    return _AXES.index(column.axis), *names, column.metric, *sizes, column.lists
+    return (*AXES, None).index(column.axis), *names, column.metric, *sizes, column.lists
 
 
 def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, ...]:

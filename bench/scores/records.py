@@ -11,18 +11,23 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
 from bench.files import remove_abandoned, writable_folder
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 """2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 3 added selection on the test
-split and schedules of single settings. Older records read as before."""
+split and schedules of single settings; 4 the group anticipation, in which older records of ek100 are read too. Other
+older records read as before."""
 
 Split = Literal["train", "test"]
+Axis = Literal["motion", "appearance", "anticipation"]
+"""What a task is about: its group on the leaderboard."""
+AXES: tuple[Axis, ...] = get_args(Axis)
+"""In the order in which they are shown; tasks without one come last."""
 
 
 def _utc(text: str) -> datetime:
@@ -184,7 +189,7 @@ class Record(_Part):
     created: Moment
     """UTC, ISO 8601."""
     task: str
-    axis: Literal["motion", "appearance"] | None
+    axis: Axis | None
     model: str
     """Name on the leaderboard."""
     probe: str
@@ -291,13 +296,20 @@ def read_record(path: Path) -> Record:
                 where=str(path),
                 fix="update vjepa-bench",
             )
-        return Record.model_validate(content)
+        return Record.model_validate(_in_its_group(content))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise _unreadable(path, f"{field}: {first['msg']}" if field else first["msg"]) from error
     except (OSError, ValueError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
+
+
+def _in_its_group(content: Any) -> Any:
+    """The content of a record, of ek100 with the group that it has today: scores of old and new runs share a column."""
+    if isinstance(content, dict) and content.get("task") == "ek100" and content.get("axis") == "appearance":
+        return {**content, "axis": "anticipation"}
+    return content
 
 
 def _unreadable(path: Path, reason: str) -> BenchError:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from bench.scores.leaderboard import ALPHA, Cell, Column, Difference, GroupMean, Leaderboard, Row
 
 MISSING = "—"
-_TITLES = {"motion": "Motion", "appearance": "Appearance", None: "No axis"}
+_TITLES = {"motion": "Motion", "appearance": "Appearance", "anticipation": "Anticipation", None: "No axis"}
 METRIC_NAMES = {"top1": "top-1 accuracy"}
 _Place = tuple[int | None, int | None]
 """(row, column), None for all of them."""
@@ -46,7 +46,7 @@ class PrintedColumn:
     """One column: its group, the lines of its heading and an entry for each row."""
 
     group: str
-    """Motion, Appearance, No axis or Cost."""
+    """Motion, Appearance, Anticipation, No axis or Cost."""
     probe: str
     heading: tuple[str, ...]
     marks: tuple[int, ...]

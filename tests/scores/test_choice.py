@@ -9,6 +9,7 @@ import pytest
 from bench.errors import BenchError
 from bench.scores.choice import Choice, arranged, board_of_runs, load_board
 from bench.scores.leaderboard import Leaderboard, build
+from bench.scores.sheet import lay_out
 
 
 @pytest.fixture
@@ -72,6 +73,17 @@ def test_unknown_columns_and_references_get_the_nearest(board, choice: Choice, m
     with pytest.raises(BenchError) as caught:
         arranged(board, choice)
     assert message in str(caught.value)
+
+
+def test_anticipation_is_a_group_to_sort_by(make_record) -> None:
+    scores = {("a", "k400", "appearance"): 400, ("b", "k400", "appearance"): 300}
+    scores |= {("a", "ek100", "anticipation"): 100, ("b", "ek100", "anticipation"): 200}
+    board = build(
+        [make_record(model=model, task=task, axis=axis, correct=n) for (model, task, axis), n in scores.items()]
+    )
+    assert [column.group for column in lay_out(board).columns][:2] == ["Appearance", "Anticipation"]
+    assert [row.label for row in arranged(board, Choice(sort="anticipation")).rows] == ["b", "a"]
+    assert [row.label for row in arranged(board, Choice(sort="appearance")).rows] == ["a", "b"]
 
 
 def test_an_axis_without_columns_cannot_be_sorted_by(make_record) -> None:

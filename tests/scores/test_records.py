@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -27,6 +28,16 @@ def test_a_written_run_is_complete_and_reads_back_equal(make_record, tmp_path) -
     ]
     assert [row["probabilities"] for row in rows] == probabilities.tolist()
     assert [path.name for path in tmp_path.iterdir()] == [record.run_id]
+
+
+@pytest.mark.parametrize(
+    ("task", "axis", "read"),
+    [("ek100", "appearance", "anticipation"), ("ek100", None, None), ("mine", "appearance", "appearance")],
+)
+def test_an_older_record_of_ek100_is_read_in_its_group_of_today(make_record, tmp_path, task, axis, read) -> None:
+    content = {**make_record(task=task, axis=axis).model_dump(), "schema_version": 3}
+    (tmp_path / "record.json").write_text(json.dumps(content))
+    assert read_record(tmp_path / "record.json").axis == read
 
 
 @pytest.mark.parametrize("created", ["2026-01-02T03:04:05+00:00", "2026-01-02T03:04:05Z", "2026-01-02T03:04:05"])
