@@ -15,11 +15,11 @@ from pydantic import BaseModel, ValidationError
 from bench.errors import BenchError, nearest
 from bench.files import content_folder
 from bench.probe_cards import BoxReading, Optimisation, ProbeCard, Selection, Setting
+from bench.scores.records import Axis
 from bench.task_cards import (
     ActionAnnotations,
     AnnotationFiles,
     Anticipation,
-    Axis,
     BoxAnnotations,
     ClipProtocol,
     Format,

@@ -28,8 +28,8 @@ def leaderboard(
     sort: Annotated[
         str | None,
         typer.Option(
-            help="Sort by a task, TASK/PROBE, motion, appearance, anticipation, model or cost. Default: the scores that "
-            "models share."
+            help="Sort by a task, TASK/PROBE, motion, appearance, anticipation, model or cost. Default: the scores "
+            "that models share."
         ),
     ] = None,
     reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,

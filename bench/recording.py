@@ -24,6 +24,7 @@ from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 from bench.remote.urls import remote_url
 from bench.scores.class_order import suspicion
+from bench.scores.conditions import shared_note
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Failure, Head, Predictions, Record, Score, Split
 
@@ -166,7 +167,7 @@ def _notes(done: Outcome) -> list[str]:
     train, test = ({bytes_of(content) for content in contents} - {""} for contents in lists)
     shared = len(train & test)
     if shared:
-        notes.append(f"{shared} test videos have the same bytes as a training video")
+        notes.append(shared_note(shared))
     return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
 
 

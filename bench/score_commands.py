@@ -58,6 +58,13 @@ def check(
     baseline: Annotated[Path, typer.Option(help="The baseline, a JSON file that --update writes.")],
     results: ResultFolders = None,
     margin: Annotated[float, typer.Option(help="The drop that is tolerated, in points.")] = 1.0,
+    accept_training_data: Annotated[
+        bool,
+        typer.Option(
+            "--accept-training-data",
+            help="Compare scores of probes that were trained on other data than the baseline's, too.",
+        ),
+    ] = False,
     update: Annotated[bool, typer.Option("--update", help="Write the baseline from the newest runs.")] = False,
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append Markdown to this file: $GITHUB_STEP_SUMMARY.")] = None,
@@ -78,7 +85,7 @@ def check(
     if known is None:
         _update(baseline, runs, as_json)
         return
-    found = check_runs(known, runs, margin=margin)
+    found = check_runs(known, runs, margin=margin, accept_training_data=accept_training_data)
     _report(found, junit, summary, github, as_json)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
@@ -107,15 +114,13 @@ def _report(found: Check, junit: Path | None, summary: Path | None, github: bool
 
 def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
     from bench.printing import print_list
-    from bench.scores.gate import left_out
-    from bench.scores.renewal import other_encoders, renew
+    from bench.scores.baseline import left_out
+    from bench.scores.renewal import leaks, other_encoders, renew
     from bench.scores.tables import plain
 
     changes = renew(path, runs)
-    for line in other_encoders(runs):
+    for line in (*other_encoders(runs), *leaks(runs), *left_out(runs)):
         print(f"bench: {plain(line)}", file=sys.stderr)
-    for note in left_out(runs):
-        print(f"bench: {note}", file=sys.stderr)
     rows = [
         {
             "task": change.task,

@@ -31,6 +31,7 @@ from bench.probing.files import save_probe
 from bench.probing.linear import LinearProbe
 from bench.probing.train import FittedProbe
 from bench.recording import head_facts, plain_facts, slug
+from bench.scores.conditions import shared_note
 from bench.scores.key_frames import write_key_frames
 from bench.scores.records import Cost, Failure, Record
 
@@ -151,7 +152,7 @@ def _notes(done: BoxOutcome) -> list[str]:
         notes.append(f"on a random subset of at most {plan.options.limit} key frames of each split (--limit)")
     shared = len(set(done.train.contents) & set(done.test.contents) - {""})
     if shared:
-        notes.append(f"{shared} test videos have the same bytes as a training video")
+        notes.append(shared_note(shared))
     return notes + [f"{done.encoder.name}: {note}" for note in done.encoder.report.get("notes", [])]
 
 

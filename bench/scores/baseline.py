@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -20,10 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.scores.answers import Answers
+from bench.scores.conditions import Conditions, conditions
+from bench.scores.metrics import METRICS
 from bench.scores.records import Axis, Count, Moment, Percent, Record
+from bench.scores.stored import StoredRun
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+"""2 added the conditions of a row and the number of its seeds. Older baselines read as before."""
 
 
 class _Part(BaseModel):
@@ -55,6 +60,10 @@ class BaselineRow(_Part):
     """Digest of its weights and architecture."""
     test_list: str = ""
     """Digest of ids, labels and file contents of the whole test list."""
+    conditions: Conditions | None = None
+    """None where an older version or a hand wrote the row."""
+    num_seeds: Count | None = None
+    """How many rows the baseline had of this model, task and protocol when it was written, one a seed."""
     run_id: str = ""
     created: Moment | None = None
 
@@ -88,8 +97,24 @@ class Baseline(_Part):
     rows: list[BaselineRow]
 
 
-def make_row(record: Record, answers: Answers) -> BaselineRow:
-    """The row of one run."""
+def why_not_gated(record: Record) -> str:
+    """Why no baseline can hold a run's score, in words; empty where one can."""
+    if record.selected_on_test:
+        return "selected on test"
+    metric = record.scores[0].metric
+    return "" if metric in METRICS else f"{metric} is not a sum over samples"
+
+
+def left_out(runs: Sequence[StoredRun]) -> list[str]:
+    """What the gate does not judge, in words, and why."""
+    names: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        names[why_not_gated(run.record)].add(f"{run.record.model} on {run.record.task}")
+    return [f"not gated, because {why}: {', '.join(sorted(found))}" for why, found in names.items() if why]
+
+
+def make_row(record: Record, answers: Answers, num_seeds: int) -> BaselineRow:
+    """The row of one run, which is one of `num_seeds` that differ in the seed alone."""
     score = record.scores[0]
     return BaselineRow(
         task=record.task,
@@ -108,6 +133,8 @@ def make_row(record: Record, answers: Answers) -> BaselineRow:
         predictions=answers.prediction_digest,
         encoder=record.digests.get("encoder", ""),
         test_list=record.digests.get("test_list", ""),
+        conditions=conditions(record),
+        num_seeds=num_seeds,
         run_id=record.run_id,
         created=record.created,
     )

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from bench.errors import BenchError
 from bench.scores.answers import Answers, read_answers
+from bench.scores.conditions import changed_settings, shared_note, shared_videos
 from bench.scores.matching import match
+from bench.scores.records import Record
 from bench.scores.statistics import Paired, paired, wilson_interval
 from bench.scores.stored import StoredRun
 
@@ -194,8 +196,26 @@ def _notes(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun], left_out: i
         notes.append(
             "selected on test: both scores are the best of a sweep by these very samples, so the test is biased"
         )
+    notes += _on_training([run.record for run in (*runs_a, *runs_b)])
     inputs = runs_a[0].record.input, runs_b[0].record.input
     return [*notes, f"the encoders saw {inputs[0]} and {inputs[1]}"] if inputs[0] != inputs[1] else notes
+
+
+def _on_training(records: Sequence[Record]) -> list[str]:
+    """What a reader must know of how these probes were trained, which all had one protocol and one training list."""
+    notes = []
+    shared = max(shared_videos(record.notes) for record in records)
+    if shared:
+        notes.append(shared_note(shared))
+    read = sorted({record.num_train for record in records})
+    if len(read) > 1:
+        notes.append(
+            f"not every run could read all training samples: probes were trained on {read[0]:,} to {read[-1]:,}"
+        )
+    changed = next(filter(None, (changed_settings(records[0], record) for record in records)), [])
+    if changed:
+        notes.append(f"other settings of a recipe under one name: {', '.join(changed)}")
+    return notes
 
 
 def _side(name: str, runs: Sequence[StoredRun], hits: Hits) -> Side:

@@ -4,7 +4,8 @@ Per row of the baseline, with d = accuracy now minus accuracy then, on the same 
 
     pass        every sample is predicted as before, or d is shown to be above -margin: its one-sided 95 % bound is
     regression  not that, and a drop is shown: d < 0 by an exact one-sided test at 5 %, Holm-corrected over the rows
-    unknown     neither: the run is missing or not comparable, or there are too few samples for this margin
+    unknown     neither: the run is missing or not comparable (of other samples, settings, classes or training data), or
+                there are too few samples for this margin
 
 So a drop of the margin or more passes in at most 5 % of cases, and where nothing fell at all, the chance that any
 row says regression is at most 5 %, whatever the number of samples. docs/statistics.md has the measurements.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from math import ceil
 from statistics import NormalDist, fmean
 from typing import Literal
@@ -26,9 +28,11 @@ from numpy.typing import NDArray
 
 from bench.errors import BenchError
 from bench.scores.answers import Answers, read_answers
-from bench.scores.baseline import Baseline, BaselineRow
+from bench.scores.baseline import Baseline, BaselineRow, left_out, why_not_gated
 from bench.scores.compare import paired_seeds
+from bench.scores.conditions import check_conditions, conditions
 from bench.scores.discordance import detectable_difference
+from bench.scores.metrics import METRICS
 from bench.scores.statistics import unpaired_interval
 from bench.scores.stored import StoredRun, place_names
 
@@ -74,6 +78,8 @@ class Verdict:
     losses: int = 0
     paired: bool = False
     """Whether outcomes were compared sample by sample."""
+    notes: tuple[str, ...] = ()
+    """What changed besides the answers, and what a reader of the score must know."""
 
 
 @dataclass(frozen=True)
@@ -91,27 +97,25 @@ class Check:
         return EXIT_CODES[self.status]
 
 
-def check(baseline: Baseline, runs: Sequence[StoredRun], *, margin: float = 1.0) -> Check:
+def check(
+    baseline: Baseline, runs: Sequence[StoredRun], *, margin: float = 1.0, accept_training_data: bool = False
+) -> Check:
     """Hold the newest runs against a baseline; `margin` in points is the drop that is tolerated.
 
-    Raises BenchError where the margin is no share of 100 points.
+    Probes that were trained on other data than the baseline's cannot be told, unless `accept_training_data`. Raises
+    BenchError where the margin is no share of 100 points.
     """
     if not 0 <= margin <= 100:
         raise BenchError(f"--margin {margin:g} is not a number of points", fix="give 0 to 100, such as 1")
-    fair = [run for run in runs if not run.record.selected_on_test]
+    fair = [run for run in runs if not why_not_gated(run.record)]
     groups: dict[tuple[str, ...], list[BaselineRow]] = defaultdict(list)
     for row in baseline.rows:
         groups[row.task, row.model, row.probe, row.protocol, row.metric].append(row)
-    verdicts = settle([_measure(rows, fair) for rows in groups.values()], margin)
+    verdicts = settle([_measure(rows, fair, accept_training_data) for rows in groups.values()], margin)
     statuses = {verdict.status for verdict in verdicts}
     overall: Status = "regression" if "regression" in statuses else "unknown" if "unknown" in statuses else "pass"
-    return Check(overall, margin, verdicts, [*_notes(baseline, fair), *left_out(runs)])
-
-
-def left_out(runs: Sequence[StoredRun]) -> list[str]:
-    """What the gate does not judge, in words: scores whose setting was chosen by the test split itself."""
-    names = sorted({f"{run.record.model} on {run.record.task}" for run in runs if run.record.selected_on_test})
-    return [f"not gated, because selected on test: {', '.join(names)}"] if names else []
+    notes = dict.fromkeys(f"{row.model} on {row.task}: {note}" for row in verdicts for note in row.notes)
+    return Check(overall, margin, verdicts, [*_notes(baseline, fair), *notes, *left_out(runs)])
 
 
 def settle(verdicts: Sequence[Verdict], margin: float) -> list[Verdict]:
@@ -174,7 +178,7 @@ def _margin_that_tells(row: Verdict) -> float:
     return ceil(10 * (bound + normal.inv_cdf(_POWER)) * standard_error) / 10
 
 
-def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
+def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun], accept_training_data: bool) -> Verdict:
     """The difference of one group of rows, still without a status; or why there is none."""
     rows = sorted(rows, key=lambda row: row.seed)
     first = rows[0]
@@ -192,10 +196,17 @@ def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
         n=first.n,
     )
     try:
-        current = [_current(row, runs) for row in rows]
+        _refuse_rows(rows)
+        pairs = [(row, _current(row, runs)) for row in rows]
+        verdict = replace(verdict, notes=(*_changes(pairs), *_more_seeds(pairs, runs)))
+        known = [
+            check_conditions(row.conditions, conditions(run.record), accept_training_data=accept_training_data)
+            for row, run in pairs
+        ]
+        verdict = replace(verdict, notes=(*dict.fromkeys(chain(*known)), *verdict.notes))
         if all(row.outcomes is None for row in rows):
-            return _unpaired(verdict, rows, current)
-        answers = [_same_samples(row, run) for row, run in zip(rows, current, strict=True)]
+            return _unpaired(verdict, rows, [run for _, run in pairs])
+        answers = [_same_samples(row, run) for row, run in pairs]
     except BenchError as error:
         return replace(verdict, reason=str(error))
     before, now = np.stack([row.hits() for row in rows]), np.stack([one.hits for one in answers])
@@ -205,17 +216,49 @@ def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
     return measured
 
 
+def _refuse_rows(rows: Sequence[BaselineRow]) -> None:
+    """Raise BenchError where no test is made of the metric of these rows, or they are not all that were written."""
+    if rows[0].metric not in METRICS:
+        raise BenchError(f"{rows[0].metric} is not a sum over samples, so nothing can be tested")
+    written = max((row.num_seeds or 0 for row in rows), default=0)
+    if written and written != len(rows):
+        raise BenchError(f"the baseline was written with {written} seeds, and has {len(rows)}", fix="--update")
+
+
+def _changes(pairs: Sequence[tuple[BaselineRow, StoredRun]]) -> list[str]:
+    """What is not as it was, and is compared all the same: the change may come from there."""
+    kinds = {
+        "weights of the encoder": [(row.encoder, run.record.digests.get("encoder", "")) for row, run in pairs],
+        "input of the encoder": [(row.input, run.record.input) for row, run in pairs],
+        "bytes of the test files": [(row.test_list, run.record.digests.get("test_list", "")) for row, run in pairs],
+    }
+    changed = [name for name, values in kinds.items() if any(a and b and a != b for a, b in values)]
+    return [f"other {', other '.join(changed)} than in the baseline"] if changed else []
+
+
+def _more_seeds(pairs: Sequence[tuple[BaselineRow, StoredRun]], runs: Sequence[StoredRun]) -> list[str]:
+    """Which seeds the results hold besides those that are compared, if any."""
+    row = pairs[0][0]
+    extra = {run.record.seed for run in _fitting(row, _alike(row, runs))} - {row.seed for row, _ in pairs}
+    return [f"seeds that the baseline does not have: {', '.join(map(str, sorted(extra)))}"] if extra else []
+
+
 def _current(row: BaselineRow, runs: Sequence[StoredRun]) -> StoredRun:
     """The newest run of a row. Raises BenchError where there is none, or only of another protocol."""
     alike = [run for run in _alike(row, runs) if (run.record.probe, run.record.seed) == (row.probe, row.seed)]
     if not alike:
         raise BenchError(f"no run of {row.model} on {row.task} with {row.probe} and seed {row.seed}", fix="`bench run`")
-    fitting = [run for run in alike if (run.record.protocol, run.record.scores[0].metric) == (row.protocol, row.metric)]
+    fitting = _fitting(row, alike)
     if not fitting:
         other = alike[-1].record
         theirs = f"{other.protocol}, {other.scores[0].metric}"
         raise BenchError(f"another protocol: {theirs} / {row.protocol}, {row.metric} in the baseline")
     return fitting[-1]
+
+
+def _fitting(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs of the protocol and metric of a row."""
+    return [run for run in runs if (run.record.protocol, run.record.scores[0].metric) == (row.protocol, row.metric)]
 
 
 def _alike(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
@@ -290,15 +333,13 @@ def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[Stor
 
 
 def _notes(baseline: Baseline, runs: Sequence[StoredRun]) -> list[str]:
-    """What changed besides the answers, and what the baseline does not know."""
-    known: dict[tuple[str, str, str], tuple[BaselineRow, list[StoredRun]]] = {}
+    """What of the runs the baseline does not have, and what it does not know."""
+    held: set[str] = set()
     for row in baseline.rows:
         try:
-            alike = [run for run in _alike(row, runs) if run.record.protocol == row.protocol]
+            held |= {run.record.run_id for run in _alike(row, runs) if run.record.protocol == row.protocol}
         except BenchError:  # the reason of its verdict
-            alike = []
-        known[row.task, row.model, row.protocol] = row, alike
-    held = {run.record.run_id for _, alike in known.values() for run in alike}
+            continue
     called = place_names(runs)
     fresh = {
         f"{called[run.record.run_id]} on {run.record.task} ({run.record.protocol})"
@@ -306,16 +347,8 @@ def _notes(baseline: Baseline, runs: Sequence[StoredRun]) -> list[str]:
         if run.record.run_id not in held
     }
     notes = [f"not in the baseline: {', '.join(sorted(fresh))}; --update adds them"] if fresh else []
-    for row, alike in known.values():
-        if not alike:
-            continue
-        record = alike[-1].record
-        pairs = {
-            "weights of the encoder": (row.encoder, record.digests.get("encoder", "")),
-            "input of the encoder": (row.input, record.input),
-            "bytes of the test files": (row.test_list, record.digests.get("test_list", "")),
-        }
-        changed = [name for name, (then, now) in pairs.items() if then and now and then != now]
-        if changed:
-            notes.append(f"{row.model} on {row.task}: other {', other '.join(changed)} than in the baseline")
+    silent = sum(row.conditions is None or row.conditions.training is None for row in baseline.rows)
+    if silent:
+        what = f"{silent} of {len(baseline.rows)} rows of the baseline do not say what their probes were trained on"
+        notes.append(f"{what}, so that is not compared; --update keeps it")
     return notes

@@ -98,29 +98,38 @@ def to_junit(found: Check) -> bytes:
         names = {"classname": plain(row.task), "name": plain(f"{row.model}, {row.protocol}")}
         case = ElementTree.SubElement(suite, "testcase", names)
         text = plain(f"{_scores(row)}: {row.reason}")
-        if row.status == "pass":
-            ElementTree.SubElement(case, "system-out").text = text
-        else:
+        if row.status != "pass":
             kind = "failure" if row.status == "regression" else "error"
             ElementTree.SubElement(case, kind, {"message": text, "type": row.status})
+        told = [*([text] if row.status == "pass" else []), *(f"note: {plain(note)}" for note in row.notes)]
+        if told:
+            ElementTree.SubElement(case, "system-out").text = "\n".join(told)
+    if found.notes:
+        ElementTree.SubElement(suite, "system-out").text = "\n".join(f"note: {plain(note)}" for note in found.notes)
     content: bytes = ElementTree.tostring(root, encoding="utf-8", xml_declaration=True)
     return content + b"\n"
 
 
 def to_annotations(found: Check) -> list[str]:
-    """GitHub workflow commands: an error for a regression, a warning for what cannot be told, a notice if all pass."""
+    """GitHub workflow commands: an error for a regression, a warning for what cannot be told, a notice if all pass and
+    for each note."""
     lines = [
         _annotation(row.status, f"{_name(row)}: {_scores(row)}, {row.reason}")
         for row in found.tasks
         if row.status != "pass"
     ]
-    return lines or [_annotation("pass", summary_line(found))]
+    lines = lines or [_annotation("pass", summary_line(found))]
+    return lines + [_command("notice", "note", note) for note in found.notes]
 
 
 def _annotation(status: Status, text: str) -> str:
+    return _command(_LEVELS[status], WORDS[status], text)
+
+
+def _command(level: str, title: str, text: str) -> str:
     # As GitHub's toolkit escapes the data of a workflow command.
     shown = plain(text).replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    return f"::{_LEVELS[status]} title=bench check - {WORDS[status]}::{shown}"
+    return f"::{level} title=bench check - {title}::{shown}"
 
 
 def _name(row: Verdict) -> str:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.scores.answers import read_answers
-from bench.scores.baseline import BaselineRow, make_row, read_baseline, write_baseline
+from bench.scores.baseline import BaselineRow, left_out, make_row, read_baseline, why_not_gated, write_baseline
+from bench.scores.conditions import shared_note, shared_videos
 from bench.scores.stored import StoredRun, place_names
 
 Key = tuple[str, str, str, str, int]
@@ -35,7 +36,7 @@ class Change:
 
 def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
     """Write the baseline at `path`: one row for the newest run of each task, model, protocol and seed, and no others;
-    none for scores that were selected on test.
+    none for scores that no baseline can hold (`why_not_gated`).
 
     Returns the changes against the baseline that was there. Raises BenchError where there is no run, predictions are
     missing, or another kind of file is at `path`.
@@ -43,9 +44,13 @@ def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
     old = {_key(row): row for row in read_baseline(path).rows} if path.exists() else {}
     newest = {key: of_key[-1] for key, of_key in _by_key(runs).items()}
     if not newest:
-        raise BenchError("no readable record to make a baseline of", where=str(path), fix="`bench run` writes one")
+        what = "; ".join(["no readable record to make a baseline of", *left_out(runs)])
+        raise BenchError(what, where=str(path), fix="`bench run` writes one")
+    num_seeds = Counter(key[:-1] for key in newest)
     rows = {
-        key: make_row(run.record, read_answers(run.folder, run.record)).model_copy(update={"model": key[1]})
+        key: make_row(run.record, read_answers(run.folder, run.record), num_seeds[key[:-1]]).model_copy(
+            update={"model": key[1]}
+        )
         for key, run in newest.items()
     }
     write_baseline(path, list(rows.values()))
@@ -66,13 +71,23 @@ def other_encoders(runs: Sequence[StoredRun]) -> list[str]:
     return lines
 
 
+def leaks(runs: Sequence[StoredRun]) -> list[str]:
+    """A line for each row of `renew` whose probe was trained on some of the test videos."""
+    lines = []
+    for (task, model, protocol, _, seed), of_key in _by_key(runs).items():
+        shared = shared_videos(of_key[-1].record.notes)
+        if shared:
+            lines.append(f"{model} on {task} ({protocol}), seed {seed}: {shared_note(shared)}")
+    return lines
+
+
 def _by_key(runs: Sequence[StoredRun]) -> dict[Key, list[StoredRun]]:
     """The runs of each row, oldest first; weights of one file name are different rows where their folders differ."""
     called = place_names(runs)
     found: dict[Key, list[StoredRun]] = defaultdict(list)
     for run in runs:
         record = run.record
-        if not record.selected_on_test:
+        if not why_not_gated(record):
             key = record.task, called[record.run_id], record.protocol, record.scores[0].metric, record.seed
             found[key].append(run)
     return found
