@@ -7,11 +7,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.errors import BenchError
+from bench.probe_cards import ProbeCard
 from bench.scores.records import Count, Record
 
 _IN_THE_PROTOCOL = ("name", "title", "version", "caveat")
@@ -59,7 +61,13 @@ def changed_settings(then: Record, now: Record) -> list[str]:
 
 def _settings(record: Record) -> dict[str, Any] | None:
     recipe = record.resolved.get("recipe")
-    return {k: v for k, v in recipe.items() if k not in _IN_THE_PROTOCOL} if isinstance(recipe, dict) else None
+    if not isinstance(recipe, dict):
+        return None
+    # Older records lack settings that there was no choice of: they are as usual. Recipes of versions with other fields
+    # are compared as they are.
+    with suppress(ValidationError):
+        recipe = ProbeCard.model_validate(recipe).model_dump(mode="json")
+    return {key: value for key, value in recipe.items() if key not in _IN_THE_PROTOCOL}
 
 
 def shared_note(count: int) -> str:

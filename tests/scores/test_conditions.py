@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import typer
 
+from bench.cards import load_probe_card
 from bench.errors import BenchError
 from bench.score_commands import check as command
 from bench.scores.baseline import read_baseline
@@ -99,6 +100,14 @@ def test_words_of_a_recipe_are_no_settings(baseline: Path, make_run) -> None:
     make_run(HITS, resolved={"recipe": {**RECIPE, "title": "The probe", "caveat": "Slow."}})
     found = checked(baseline)
     assert (found.status, found.notes) == ("pass", [])
+
+
+def test_a_setting_that_an_older_record_does_not_know_is_as_usual(make_run, tmp_path: Path) -> None:
+    card = load_probe_card("attentive").model_dump(mode="json")
+    older = {key: value for key, value in card.items() if key != "num_blocks"}
+    make_run(HITS, results=tmp_path / "then", resolved={"recipe": older})
+    make_run(HITS, resolved={"recipe": card})
+    assert checked(renewed(tmp_path)).status == "pass"
 
 
 def test_the_newest_run_is_judged_even_where_an_older_one_fits(baseline: Path, make_run) -> None:
