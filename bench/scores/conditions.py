@@ -97,9 +97,10 @@ def check_conditions(then: Conditions | None, now: Conditions, *, accept_trainin
     other = list(_other_training(then, now))
     if other and not accept_training_data:
         raise BenchError(f"other training data: {'; '.join(other)}", fix="--accept-training-data, or --update")
-    if other:
-        return [f"accepted, other training data: {'; '.join(other)}"]
-    return [f"{shared_note(now.shared)}, as in the baseline"] if now.shared else []
+    notes = [f"accepted, other training data: {'; '.join(other)}"] if other else []
+    if now.shared and then and then.shared == now.shared:
+        notes.append(f"{shared_note(now.shared)}, as in the baseline")
+    return notes
 
 
 def _other_training(then: Conditions | None, now: Conditions) -> Iterator[str]:

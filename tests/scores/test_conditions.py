@@ -135,6 +135,9 @@ def test_test_videos_that_were_trained_on_then_and_now_are_named(make_run, tmp_p
     assert LEAK in to_markdown(found) and any(LEAK in line for line in to_annotations(found))
     suite = ElementTree.fromstring(to_junit(found))[0]  # noqa: S314 - what this test made itself
     assert [LEAK in (part.findtext("system-out") or "") for part in (suite, suite[0])] == [True, True]
+    make_run(HITS, notes=[LEAK], digests={"train_list": "other"})
+    found = checked(tmp_path / "baseline.json", accept_training_data=True)
+    assert len(found.notes) == 2 and f"{LEAK}, as in the baseline" in found.notes[1]
 
 
 def aged(path: Path) -> Path:
