@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import run_command
 from fetch_lab import RIGHT, Lab
 from support import ROOT, Run, write_video
 from web_site import serving
@@ -35,21 +36,24 @@ def bright_and_dark(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def bench_command(tmp_path: Path) -> Run:
-    """Run the command line in a process of its own, in an empty folder with its own cache."""
+    """Run the command line in an empty folder with its own cache, in a process where torch is loaded already."""
 
     def run(*arguments: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
         folder = cwd or tmp_path / "work"
         folder.mkdir(exist_ok=True)
-        environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100"}
-        environment["PYTHONPATH"] = str(ROOT)
-        return subprocess.run(
-            [sys.executable, "-m", "bench", *map(str, arguments)],
-            capture_output=True,
-            text=True,
-            cwd=folder,
-            env=environment,
-            timeout=300,
-        )
+        return run_command(arguments, folder, {"BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100"})
+
+    return run
+
+
+@pytest.fixture
+def bench_process(tmp_path: Path) -> Run:
+    """The same as a user starts it, for what depends on that: what is imported, what is read of the environment."""
+
+    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "COLUMNS": "100", "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-m", "bench", *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=300)
 
     return run
 
