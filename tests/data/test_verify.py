@@ -345,13 +345,13 @@ def test_what_cannot_be_checked_is_said_in_one_line(bench_command: Run, argument
     assert_refused(bench_command("data", "verify", *arguments), *words)
 
 
-def test_neither_command_imports_torch(bench_command: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neither_command_imports_torch(bench_process: Run, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    done = bench_command("data", "verify", "custom", "--data", tree, "--workers", 0)
+    done = bench_process("data", "verify", "custom", "--data", tree, "--workers", 0)
     assert done.returncode == 0 and " torch\n" not in done.stderr and "typer" in done.stderr
 
 
 @pytest.mark.parametrize("command", ["verify", "prepare"])
-def test_help_has_an_example(bench_command: Run, command: str) -> None:
-    done = bench_command("data", command, "--help")
+def test_help_has_an_example(bench_process: Run, command: str) -> None:
+    done = bench_process("data", command, "--help")
     assert done.returncode == 0 and f"Example: bench data {command} ssv2" in done.stdout
