@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.errors import BenchError, nearest
-from bench.options import ResultFolders, split_names, split_words
-from bench.printing import show
+from bench.options import ResultFolders, Strict, split_names, split_words
+from bench.printing import say_left_out, show
 
 if TYPE_CHECKING:
     from bench.scores.leaderboard import Leaderboard
@@ -35,7 +35,7 @@ def leaderboard(
     reference: Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")] = None,
     output: Annotated[str, typer.Option("--format", help="table, markdown, csv, json, latex or html.")] = "table",
     published: Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record cannot be read.")] = False,
+    strict: Strict = False,
 ) -> None:
     """Compare the models of all records: motion against appearance."""
     from bench.scores.choice import Choice, load_board
@@ -57,10 +57,7 @@ def leaderboard(
     _print(output, board, sections)
     if published and not sections:
         print("bench: no published numbers of these tasks", file=sys.stderr)
-    for problem in problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
-    if strict and problems:
-        raise typer.Exit(2)
+    say_left_out(problems, strict=strict)
 
 
 def _print(output: str, board: Leaderboard, sections: list[Section]) -> None:

@@ -61,6 +61,7 @@ Cache = Annotated[
     ),
 ]
 Results = Annotated[Path, typer.Option(help="Where records go.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record is left out.")]
 ResultFolders = Annotated[list[Path] | None, typer.Option("--results", help="Folder of records. Repeat to merge.")]
 Device = Annotated[str, typer.Option(help="auto (CUDA, then MPS, then CPU), cpu, cuda, cuda:1, mps.")]
 Precision = Annotated[str, typer.Option(help="auto (bf16 on CUDA, fp32 on CPU), fastest (measured), fp32, bf16, fp16.")]

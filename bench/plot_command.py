@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from bench.errors import BenchError
-from bench.options import ResultFolders, split_names, split_words
+from bench.options import ResultFolders, Strict, split_names, split_words
 from bench.plots import KINDS
 
 EXAMPLE = "Example: bench plot scatter -o scatter.svg"
@@ -24,6 +23,7 @@ def plot(
     task: Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")] = None,
     model: Annotated[list[str] | None, typer.Option("--model", help="Only models like this: 'vjepa*'.")] = None,
     probe: Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")] = None,
+    strict: Strict = False,
 ) -> None:
     """Draw the records. Where a kind makes one plot for each task, the files are numbered: scores-1.svg, ..."""
     if kind not in KINDS:
@@ -34,6 +34,7 @@ def plot(
         raise BenchError(f"'{output.suffix}' cannot be written", where=f"-o {output}", fix="end it in .svg or .png")
     from bench.files import atomic_write, writable_folder
     from bench.plots import draw
+    from bench.printing import say_left_out
     from bench.scores.evidence import read_evidence
 
     evidence, problems = read_evidence(
@@ -42,8 +43,7 @@ def plot(
         models=split_words("--model", model),
         probes=split_words("--probe", probe),
     )
-    for problem in problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
+    say_left_out(problems, strict=strict)
     plots = draw(kind, evidence)
     if not plots:
         raise BenchError(f"the records hold nothing for the plot '{kind}'", fix=_NEEDS[kind])

@@ -9,6 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from bench.errors import BenchError
+
 if TYPE_CHECKING:
     from bench.encoders.catalog import ModelCard
     from bench.encoders.registered import Registered
@@ -150,3 +154,11 @@ def show(renderable: Any) -> None:
     from rich.console import Console
 
     Console(highlight=False).print(renderable)
+
+
+def say_left_out(problems: Sequence[BenchError], *, strict: bool = False) -> None:
+    """Say on stderr why records were left out; `strict` makes that the end of the command, exit code 2."""
+    for problem in problems:
+        print(f"bench: skipped {problem}", file=sys.stderr)
+    if strict and problems:
+        raise typer.Exit(2)

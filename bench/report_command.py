@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from bench.errors import BenchError
-from bench.options import ResultFolders, split_names, split_words
+from bench.options import ResultFolders, Strict, split_names, split_words
 
 EXAMPLE = "Example: bench report -o report.html --results results --reference random"
 
@@ -32,10 +32,11 @@ def report(
         bool,
         typer.Option("--no-frames", help="Leave out frames of videos, where their licence forbids to pass them on."),
     ] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 2 where a record cannot be read.")] = False,
+    strict: Strict = False,
 ) -> None:
     """Write one HTML file about all records: leaderboard, plots, classes, failed samples, provenance, commands."""
     from bench.files import atomic_write, writable_folder
+    from bench.printing import say_left_out
     from bench.report.gather import gather
     from bench.report.page import to_page
     from bench.scores.choice import Choice
@@ -61,7 +62,4 @@ def report(
     )
     if published and not sections:
         print("bench: no published numbers of these tasks", file=sys.stderr)
-    for problem in material.problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
-    if strict and material.problems:
-        raise typer.Exit(2)
+    say_left_out(material.problems, strict=strict)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.errors import BenchError
-from bench.options import Json, ResultFolders
+from bench.options import Json, ResultFolders, Strict
 from bench.plot_command import EXAMPLE as PLOT_EXAMPLE
 from bench.plot_command import plot
 from bench.report_command import EXAMPLE as REPORT_EXAMPLE
 from bench.report_command import report
+from bench.results_command import app as results_commands
 
 if TYPE_CHECKING:
     from bench.scores.gate import Check
@@ -27,6 +28,7 @@ Run = Annotated[str, typer.Argument(help="Run id, folder of a run, model, or mod
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
+    app.add_typer(results_commands, name="results")
     app.command(epilog=PLOT_EXAMPLE)(plot)
     app.command(epilog=REPORT_EXAMPLE)(report)
     app.command(epilog="Example: bench compare vjepa-nano@digits-motion pixel-nano@digits-motion")(compare)
@@ -69,9 +71,11 @@ def check(
     junit: Annotated[Path | None, typer.Option(help="Also write JUnit XML here.")] = None,
     summary: Annotated[Path | None, typer.Option(help="Append Markdown to this file: $GITHUB_STEP_SUMMARY.")] = None,
     github: Annotated[bool, typer.Option("--github", help="Also print GitHub annotations.")] = False,
+    strict: Strict = False,
     as_json: Json = False,
 ) -> None:
     """Say whether scores fell below a baseline, for CI: exit code 0 pass, 1 regression, 2 cannot tell."""
+    from bench.printing import say_left_out
     from bench.scores.baseline import read_baseline
     from bench.scores.gate import check as check_runs
     from bench.scores.stored import load_runs
@@ -80,8 +84,10 @@ def check(
         raise BenchError("--github prints annotations on stdout, --json nothing but JSON", fix="drop one of them")
     known = None if update else read_baseline(baseline)
     runs, problems = load_runs(results or [_RESULTS])
-    for problem in problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
+    say_left_out(problems, strict=strict)
+    for run in runs:
+        for doubt in run.doubts:
+            print(f"bench: {run.folder}: {doubt}", file=sys.stderr)
     if known is None:
         _update(baseline, runs, as_json)
         return

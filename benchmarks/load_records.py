@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.scores.choice import load_board
-from bench.scores.index import INDEX_NAME, read_run, read_runs
+from bench.scores.index import INDEX_NAME, examine, read_runs
 from bench.scores.metrics import score_of
 from bench.scores.records import Cost, Head, Predictions, Record, write_record
 
@@ -96,7 +96,7 @@ def measure(models: int, tasks: int, seeds: int, rounds: int = 3) -> dict[str, f
         command = [sys.executable, "-m", "bench", "leaderboard", "--results", str(folder), "--format", "json"]
         for _ in range(rounds):
             for side, work in (
-                ("all_s", lambda: [list(read_run(path)) for path in sorted(folder.glob("*/record.json"))]),
+                ("all_s", lambda: [examine(path) for path in sorted(folder.glob("*/record.json"))]),
                 ("index_s", lambda: read_runs([folder], index)),
                 ("board_s", lambda: load_board([folder])),
                 ("command_s", lambda: subprocess.run(command, cwd=ROOT, check=True, capture_output=True)),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.scores.controls import Reading, write_answers
 from bench.scores.curves import CurvePoint, write_curve
 from bench.scores.metrics import score_of
 from bench.scores.records import (
-    Control,
     Cost,
     FewerLabels,
     Head,
@@ -60,6 +61,24 @@ def made_predictions(share: float, classes: int, n: int, seed: int) -> Predictio
     return Predictions([f"clip{i:05d}" for i in range(n)], labels.tolist(), probabilities)
 
 
+def made_readings(scores: dict[tuple[str, str], Score], said: Predictions, classes: int) -> list[Reading]:
+    """What probes said of the clips of other frame orders, so that they score what `scores` has for (frames, trained
+    on): the first samples right."""
+    labels, readings = np.array(said.labels), []
+    for (frames, trained_on), score in scores.items():
+        right = np.arange(len(labels)) < (score.correct or 0)
+        answers = np.eye(classes, dtype=np.float32)[np.where(right, labels, (labels + 1) % classes)]
+        readings.append(Reading(frames, trained_on, replace(said, probabilities=answers), failed=0))  # type: ignore[arg-type]
+    return readings
+
+
+def made_share(without: Any, value: float, ordered: Score, other: Score) -> MotionShare:
+    """The share of a score that is lost, at the level of chance that makes it `value`."""
+    lost = (ordered.correct or 0) - (other.correct or 0)
+    chance = 100 * ((ordered.correct or 0) - lost / value) / ordered.n
+    return MotionShare(without=without, value=value, low=value - 0.1, high=value + 0.1, chance=chance)
+
+
 def made_heads(best: float) -> list[Head]:
     """A sweep of four learning rates and three weight decays around 100 * `best`; the highest rate diverged once."""
     heads = []
@@ -90,16 +109,17 @@ def made_run(
     left = {"reversed": 0.9, "shuffled": 0.5, "static": 0.1}
     lean = {"reversed": 0.6, "shuffled": 0.4, "static": 0.05}
     extra: dict[str, Any] = {}
+    controls: dict[tuple[str, str], Score] = dict(fields.pop("controls", {}))
     if evidence:
-        extra["controls"] = [
-            Control(frames=order, trained_on=on, score=made_score(chance + part * (value - chance), n))  # type: ignore[arg-type]
+        controls = {
+            (order, on): made_score(chance + part * (value - chance), n)
             for parts in (left, lean)
             for order, part in parts.items()
             for on in ([order] if parts is left else ["ordered"])
-        ]
+        }
         extra["motion_shares"] = [
-            MotionShare(without="order", value=0.5, low=0.4, high=0.6),
-            MotionShare(without="motion", value=0.9, low=0.8, high=1.0),
+            made_share("order", 0.5, score, controls["shuffled", "shuffled"]),
+            made_share("motion", 0.9, score, controls["static", "static"]),
         ]
         extra["fewer_labels"] = [
             FewerLabels(
@@ -133,7 +153,14 @@ def made_run(
         "git_revision": None,
         "cost": COST,
     }
-    return write_record(results, Record(**{**defaults, **extra, **fields}), predictions)
+    readings = made_readings(controls, predictions, len(classes))
+    extra["controls"] = [reading.control("top1") for reading in readings]
+
+    def add_controls(folder: Path) -> None:
+        if readings:
+            write_answers(folder / "controls.parquet", readings)
+
+    return write_record(results, Record(**{**defaults, **extra, **fields}), predictions, add_files=add_controls)
 
 
 def made_results(results: Path, models: int = 3, seeds: int = 2) -> Path:

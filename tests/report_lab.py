@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -10,20 +11,20 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bench.scores.controls import Reading, motion_shares, write_answers
 from bench.scores.key_frames import Guess, Person, ShownFrame, write_key_frames
 from bench.scores.metrics import score_of
 from bench.scores.records import (
-    Control,
     Cost,
     Failure,
     FewerLabels,
-    MotionShare,
     Predictions,
     Record,
     write_record,
 )
 
 HOSTILE = "<script>alert(1)</script>&\"' onload=alert(2)"
+CONTROLS = "controls.parquet"
 CLASSES = ["left", "right", "up"]
 _TASKS = (("digits-motion", "motion"), ("digits-appearance", "appearance"))
 
@@ -51,25 +52,29 @@ def write_full_runs(results: Path) -> list[Record]:
     The hostile model has one task only; another task has its name, too.
     """
     made = write_runs(results, {"vjepa-nano": 0.9, "random": 0.4})
-    score = made[0].scores[0]
     again, said = _run(0, "random", 0.4, HOSTILE, None, 0, 60)
     task = again.model_copy(update={"run_id": "hostile-task"})
     write_record(results, task, said)
     _, predictions = _run(0, HOSTILE, 0.6, "digits-motion", "motion", 0, 59)
+    score = score_of("top1", predictions.labels, predictions.probabilities, failed=1)
+    ordered = Reading("ordered", "ordered", predictions, failed=1)
+    # Every class moves on by one: what was right is wrong, and of what was wrong nothing is right.
+    lost = replace(predictions, probabilities=np.roll(predictions.probabilities, 1, axis=1))
+    readings = [ordered, Reading("shuffled", "shuffled", lost, failed=1)]
     record = made[0].model_copy(
         update={
             "run_id": "hostile",
             "model": HOSTILE,
             "num_train": made[0].num_train - 1,
             "class_names": [HOSTILE, "right", "up"],
-            "scores": [score_of("top1", predictions.labels, predictions.probabilities, failed=1)],
+            "scores": [score],
             "failures": [
                 Failure(sample=f"{HOSTILE}.mp4", split="test", reason=f"not decodable: {HOSTILE}"),
                 Failure(sample="clips/short.mp4", split="train", reason="2 frames, 8 wanted"),
             ],
             "notes": [f"note {HOSTILE}"],
-            "controls": [Control(frames="shuffled", trained_on="ordered", score=score)],
-            "motion_shares": [MotionShare(without="order", value=0.5, low=0.4, high=0.6)],
+            "controls": [reading.control("top1") for reading in readings],
+            "motion_shares": motion_shares(readings, "top1", predictions.labels),
             "fewer_labels": [FewerLabels(share=0.1, draw=0, num_train=12, score=score)],
             "arguments": {"task": "digits-motion", "model": HOSTILE, "probe": "attentive", "name": HOSTILE},
             "resolved": {"encoder": {"precision": "fp32", "report": {"file": HOSTILE, "key": HOSTILE}}},
@@ -78,7 +83,8 @@ def write_full_runs(results: Path) -> list[Record]:
             "git_revision": HOSTILE,
         }
     )
-    write_key_frames(write_record(results, record, predictions), key_frames(5))
+    folder = write_record(results, record, predictions, add_files=lambda at: write_answers(at / CONTROLS, readings))
+    write_key_frames(folder, key_frames(5))
     return [*made, task, record]
 
 

@@ -26,10 +26,9 @@ from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import save_probe
 from bench.probing.train import FittedProbe
 from bench.recording import Outcome, make_record
-from bench.scores.anticipation import hits_at, recall_interval, recall_of_hits
+from bench.scores.anticipation import hits_at
+from bench.scores.recall_scores import BEST, scores_of_hits
 from bench.scores.records import Predictions, Record, Score
-
-_BEST = 5
 
 
 @dataclass(frozen=True)
@@ -96,25 +95,8 @@ def make_anticipation_record(done: Foreseen) -> Record:
 
 def recall_scores(done: Foreseen) -> list[Score]:
     """Class-mean recall at 5 of action, verb and noun, all of the one probe that was chosen."""
-    videos, scores = done.videos, []
-    for head in ("action", "verb", "noun"):
-        labels, values = done.heads[head]
-        hits = hits_at(labels, values, _BEST)
-        several = len(set(videos)) > 1
-        low, high = recall_interval(labels, hits, videos) if several else (0.0, 1.0)
-        scores.append(
-            Score(
-                metric=f"{head}-recall@{_BEST}",
-                value=100 * recall_of_hits(labels, hits).mean,
-                low=100 * low,
-                high=100 * high,
-                correct=None,
-                n=len(labels),
-                failed=len(done.test.failures),
-                interval="bootstrap over videos, 95 %" if several else "none: one video tells nothing of others",
-            )
-        )
-    return scores
+    hits = {head: (labels, hits_at(labels, values, BEST)) for head, (labels, values) in done.heads.items()}
+    return scores_of_hits(hits, done.videos, len(done.test.failures))
 
 
 def _notes(done: Foreseen) -> list[str]:
@@ -138,7 +120,7 @@ def _write_best(path: Path, done: Foreseen) -> None:
         "video": pa.array(done.videos, pa.int32()),
     }
     for head, (labels, values) in done.heads.items():
-        best = np.argsort(-values, axis=1, kind="stable")[:, :_BEST]
+        best = np.argsort(-values, axis=1, kind="stable")[:, :BEST]
         columns[f"{head}_label"] = pa.array(labels, pa.int32())
         columns[f"{head}_top5"] = pa.array(list(best.astype(np.int32)), pa.list_(pa.int32()))
         columns[f"{head}_scores"] = pa.array(list(np.take_along_axis(values, best, axis=1)), pa.list_(pa.float32()))

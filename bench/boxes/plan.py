@@ -21,6 +21,7 @@ from bench.progress import Reporter
 from bench.recipe_marks import changed_settings, own_recipe_mark
 from bench.remote.staging import local_lists
 from bench.run_options import RunOptions, is_measured
+from bench.scores.box_scores import unique_names
 
 DEFAULT_PROBE = "ava-attentive"
 """The recipe of tasks of boxes where the user names none."""
@@ -123,7 +124,9 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
         recipe=recipe,
         facts=facts,
         splits=Splits(
-            [sample.sample for sample in boxes.train], [sample.sample for sample in boxes.test], class_names(boxes)
+            [sample.sample for sample in boxes.train],
+            [sample.sample for sample in boxes.test],
+            unique_names(boxes.actions),
         ),
         train_clips=clips,
         held_out_clips=None,
@@ -136,12 +139,6 @@ def make_box_plan(options: RunOptions, task: TaskCard, settings: dict[str, objec
     )
     check_heads(plan, plan.box_shape[1])
     return plan
-
-
-def class_names(boxes: BoxSplits) -> tuple[str, ...]:
-    """Names of the evaluated actions in label order, each once."""
-    names = list(boxes.actions.values())
-    return tuple(f"{name} ({action})" if names.count(name) > 1 else name for action, name in boxes.actions.items())
 
 
 def _key_frames(task: TaskCard, facts: EncoderFacts, options: RunOptions) -> KeyFramePlan:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from bench import environment
 from bench.boxes.plan import BoxPlan
 from bench.boxes.roi import chosen_layers
-from bench.boxes.scoring import Detections, Scored, box_table
+from bench.boxes.scoring import Detections, box_table
 from bench.boxes.shown import DrawnFrames
 from bench.boxes.splits import BoxSample
 from bench.data.prepared import notes_on
@@ -31,6 +31,7 @@ from bench.probing.files import save_probe
 from bench.probing.linear import LinearProbe
 from bench.probing.train import FittedProbe
 from bench.recording import head_facts, plain_facts, slug
+from bench.scores.box_scores import BoxScore
 from bench.scores.conditions import shared_note
 from bench.scores.key_frames import write_key_frames
 from bench.scores.records import Cost, Failure, Record
@@ -50,7 +51,7 @@ class BoxOutcome:
     fitted: FittedProbe
     probe_known: bool
     """Whether the probe was trained in an earlier run and read from the cache."""
-    scored: Scored
+    scored: BoxScore
     detections: Detections
     drawn: DrawnFrames
     seconds: float

@@ -23,6 +23,7 @@ from bench.annotations.rows import Split
 from bench.annotations.splits import ListOptions
 from bench.cards import AnnotationFiles, BoxAnnotations, BoxReading, TaskCard
 from bench.errors import BenchError
+from bench.scores.box_scores import action_groups
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,7 @@ class BoxSplits:
 
     def groups(self, card: BoxAnnotations) -> dict[str, list[int]]:
         """Name of each group -> numbers of its evaluated actions."""
-        named = {
-            name: [action for action in self.actions if first <= action <= last]
-            for name, (first, last) in card.groups.items()
-        }
-        return {name: actions for name, actions in named.items() if actions}
+        return action_groups(self.actions, card.groups)
 
 
 def read_box_splits(card: TaskCard, where: ListOptions, reading: BoxReading, starts_s: float) -> BoxSplits:

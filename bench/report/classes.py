@@ -10,6 +10,7 @@ from statistics import fmean, median_low
 from bench.report.gather import Material
 from bench.report.grid import MISSING, Grid, Spot
 from bench.report.names import column_names
+from bench.scores.answers import FILE_NAME, read_columns
 from bench.scores.evidence import Evidence
 from bench.scores.leaderboard import Column, Row
 from bench.scores.statistics import wilson_interval
@@ -54,16 +55,12 @@ def breakdowns(material: Material) -> list[Grid]:
 
 
 def counts(folder: Path) -> Counts | None:
-    """How many samples of each class a run had right; None where its predictions are missing or damaged."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+    """How many samples of each class a run had right; None where its metric has no outcome for each sample."""
+    if not (folder / FILE_NAME).is_file():
+        return None
     right: dict[int, int] = defaultdict(int)
     total: dict[int, int] = defaultdict(int)
-    try:
-        table = pq.read_table(folder / "predictions.parquet", columns=["label", "prediction"]).to_pydict()
-    except (OSError, ValueError, pa.ArrowException):
-        return None  # the board has named it, or says that the run has no rank
+    table = read_columns(folder / FILE_NAME, ["label", "prediction"]).to_pydict()
     for label, prediction in zip(table["label"], table["prediction"], strict=True):
         total[label] += 1
         right[label] += label == prediction

@@ -10,7 +10,7 @@ from bench.errors import BenchError
 from bench.scores.choice import Choice, load_board
 from bench.scores.evidence import Evidence
 from bench.scores.leaderboard import Leaderboard
-from bench.scores.records import read_record
+from bench.scores.stored import in_full
 
 
 @dataclass(frozen=True)
@@ -30,10 +30,13 @@ def gather(folders: Iterable[Path], choice: Choice) -> Material:
     board, problems = load_board(folders, choice=choice)
     if not board.rows:
         raise problems[0] if problems else BenchError("no scores", where=", ".join(map(str, folders)))
-    evidence = {}
-    for row in board.rows:
-        for run in (run for column in board.columns if column in row.cells for run in row.cells[column].runs):
-            summary = run.record
-            if summary.path and summary.run_id not in evidence:
-                evidence[summary.run_id] = Evidence(read_record(summary.path), summary.path.parent)
+    runs = (
+        run.record
+        for row in board.rows
+        for column in board.columns
+        if column in row.cells
+        for run in row.cells[column].runs
+    )
+    summaries = {summary.run_id: summary for summary in runs if summary.path}
+    evidence = {run.record.run_id: run for run in in_full(summaries.values(), problems)}
     return Material(board, evidence, tuple(problems))

@@ -8,10 +8,11 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench.errors import BenchError, nearest
-from bench.scores.index import read_run, read_runs
+from bench.scores.index import read_run
 from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, reordered
 from bench.scores.naming import is_called, natural
 from bench.scores.records import AXES, Record
+from bench.scores.stored import load_summaries
 from bench.scores.summary import Summary, summarise
 
 ORDERS = (*AXES, "model", "cost")
@@ -49,15 +50,7 @@ def load_board(
 
 def choose(folders: Iterable[Path], choice: Choice) -> tuple[list[Summary], list[BenchError]]:
     """The records under the results folders that `choice` keeps, and what could not be read; raises as `load_board`."""
-    unique = list({folder.resolve(): folder for folder in folders}.values())
-    for folder in unique:
-        if not folder.is_dir():
-            raise BenchError("no such folder", where=str(folder), fix="`bench run` writes records to its --results")
-    found = read_runs(unique)
-    if not found:
-        raise BenchError("no records yet", where=", ".join(map(str, unique)), fix="`bench run` writes one")
-    records, clashes = _one_of_each_id([entry for entry in found if isinstance(entry, Summary)])
-    problems = [entry for entry in found if isinstance(entry, BenchError)] + clashes
+    records, problems = load_summaries(folders)
     return _chosen(records, choice), problems
 
 
@@ -66,8 +59,8 @@ def board_of_runs(records: Sequence[Record], results: Path) -> Leaderboard:
     found = {}
     for record in records:
         path = results.expanduser() / record.run_id / "record.json"
-        read = next((entry for entry in read_run(path) if isinstance(entry, Summary)), None)
-        found[record.run_id] = read or summarise(record)
+        read = read_run(path)
+        found[record.run_id] = read if isinstance(read, Summary) else summarise(record)
     return assemble(list(found.values()))
 
 
@@ -114,23 +107,6 @@ def _fits(name: str, place: str, pattern: str) -> bool:
 def _unknown(word: str, name: str, known: Iterable[str]) -> BenchError:
     names = list(known)
     return BenchError(f"no record of {word} '{name}'", fix=nearest(name, names) if names else None)
-
-
-def _one_of_each_id(records: Sequence[Summary]) -> tuple[list[Summary], list[BenchError]]:
-    """The records, copies of one counted once; and an error for each that has the run id of another record."""
-    first: dict[str, Summary] = {}
-    clashes = []
-    for record in records:
-        kept = first.setdefault(record.run_id, record)
-        if not kept.same_record(record):
-            clashes.append(
-                BenchError(
-                    f"another record than {kept.where}, but both have the run id {record.run_id}",
-                    where=record.where,
-                    fix="give one of them another run_id, or move it away",
-                )
-            )
-    return list(first.values()), clashes
 
 
 def _row(board: Leaderboard, name: str) -> Row:

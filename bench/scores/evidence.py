@@ -6,23 +6,16 @@ The leaderboard itself needs only summaries; sweeps, controls and per-sample ans
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from bench.errors import BenchError
 from bench.scores.choice import Choice, choose
 from bench.scores.curves import CSV_NAME, CurvePoint, read_curve
 from bench.scores.leaderboard import newest
-from bench.scores.records import Record, read_record
+from bench.scores.stored import StoredRun, in_full
 
-
-@dataclass(frozen=True)
-class Evidence:
-    """One run."""
-
-    record: Record
-    folder: Path
-    """Where the record lies, and its predictions; they are read when a plot needs them."""
+Evidence = StoredRun
+"""One run in full."""
 
 
 def read_evidence(
@@ -35,15 +28,7 @@ def read_evidence(
     """
     folders = list(folders)
     summaries, problems = choose(folders, Choice(tasks=tasks, models=models, probes=probes))
-    evidence = []
-    for summary in newest(summaries)[0]:
-        if summary.path is None or not summary.scores:
-            problems.append(BenchError("the record holds no score", where=summary.where, fix="run again"))
-            continue
-        try:
-            evidence.append(Evidence(read_record(summary.path), summary.path.parent))
-        except BenchError as error:  # changed since the index was made
-            problems.append(error)
+    evidence = in_full(newest(summaries)[0], problems)
     return evidence, problems + read_curves(folders)[1]
 
 

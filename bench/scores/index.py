@@ -1,159 +1,196 @@
-"""The records of results folders, shortened, from an index that is rebuilt wherever it is stale.
+"""The records of results folders, shortened and checked, from an index that is rebuilt wherever it is stale.
 
-The records stay the truth. `records.sqlite` in the cache holds what was read of each run, under the folder, the name
-of the run and the times and sizes of its two files. A run whose files have changed is read again; an index that is
-damaged or cannot be written is done without, so that a results folder or a cache may be read-only.
+This is the one reader of results folders. A record is believed where its parts agree and its tables give the same
+scores again (bench.scores.consistency, bench.scores.recomputed). What came of that is kept in `records.sqlite` in the
+cache under the SHA-256 of the run's files; their times and sizes tell whether they have to be read at all. An index
+that is damaged or cannot be written is done without, so that a results folder or a cache may be read-only.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from bench.errors import BenchError
-from bench.files import cache_path
-from bench.scores.outcomes import Outcomes, read_outcomes
+from bench.files import cache_path, file_digest
+from bench.scores.outcomes import Outcomes
 from bench.scores.records import SCHEMA_VERSION, Cost, Score, read_record
 from bench.scores.summary import Summary, from_text, summarise, to_text
 
 INDEX_NAME = "records.sqlite"
+RECORD_NAME = "record.json"
 _PREDICTIONS = "predictions.parquet"
-_MEANING = 1
-"""Raised when a field of a summary comes to mean something else. New and lost fields show by themselves."""
+_PROBE = "probe.safetensors"
+_TABLES = (_PREDICTIONS, "controls.parquet", "top5.parquet", "detections.parquet", "ground_truth.parquet")
+_MEANING = 2
+"""Raised when a field of a summary comes to mean something else, or a check of records does. New and lost fields show
+by themselves."""
 _WAIT_S = 2.0
 """For another process that writes the index; after that it is done without."""
 
 _CREATE = (
-    "CREATE TABLE IF NOT EXISTS runs (folder BLOB, name BLOB, stamp TEXT, summary TEXT, samples TEXT, n INTEGER, "
-    "correct BLOB, grouped INTEGER, PRIMARY KEY (folder, name))"
+    "CREATE TABLE IF NOT EXISTS runs (folder BLOB, name BLOB, stamp TEXT, digest TEXT, PRIMARY KEY (folder, name))",
+    "CREATE TABLE IF NOT EXISTS contents (digest TEXT PRIMARY KEY, problem TEXT, summary TEXT, samples TEXT, "
+    "n INTEGER, correct BLOB, grouped INTEGER)",
 )
 
 
 @dataclass(frozen=True)
 class _Entry:
-    """One run as the index holds it."""
+    """What came of reading a run, as the index holds it."""
 
-    stamp: str
-    summary: str
-    samples: str | None
-    n: int | None
-    correct: bytes | None
+    digest: str
+    """SHA-256 of its files."""
+    problem: str | None = None
+    """Why it is not believed: what, where inside of its folder, and what to do, as JSON."""
+    summary: str | None = None
+    samples: str | None = None
+    n: int | None = None
+    correct: bytes | None = None
     grouped: bool = False
 
-    def opened(self, path: Path) -> Summary:
-        """The summary of the record at `path`."""
+    @staticmethod
+    def of(digest: str, found: Summary | BenchError, folder: Path) -> _Entry:
+        """What to keep of the run in `folder`."""
+        if isinstance(found, BenchError):
+            inside = found.where and found.where.startswith(f"{folder}{os.sep}")
+            where = os.path.relpath(found.where, folder) if inside and found.where else None
+            return _Entry(digest, problem=json.dumps([found.what, where, found.fix]))
+        made, outcomes = _Entry(digest, summary=to_text(found)), found.outcomes
+        if outcomes is None:
+            return made
+        correct = outcomes.right.to_bytes((outcomes.n + 7) // 8, "little")
+        return replace(made, samples=outcomes.samples, n=outcomes.n, correct=correct, grouped=outcomes.grouped)
+
+    def opened(self, folder: Path) -> Summary | BenchError:
+        """The same of the run in `folder`."""
+        path = folder / RECORD_NAME
+        if self.summary is None:
+            what, where, fix = json.loads(self.problem or "")
+            return BenchError(what, where=str(folder / where if where else path), fix=fix)
         if self.samples is None or self.n is None or self.correct is None:
             return from_text(self.summary, path, None)
         right = int.from_bytes(self.correct, "little")
-        outcomes = Outcomes(self.samples, self.n, right, _predictions(path), bool(self.grouped))
+        outcomes = Outcomes(self.samples, self.n, right, folder / _PREDICTIONS, bool(self.grouped))
         return from_text(self.summary, path, outcomes)
 
 
 def read_runs(folders: Iterable[Path], index: Path | None = None) -> list[Summary | BenchError]:
-    """Every record under the results folders, shortened, in order; an unreadable one comes as its error.
+    """Every record under the results folders, shortened, in order; one that is not believed comes as its error.
 
-    So does a `predictions.parquet` that is damaged, after its record, which then has no outcomes. `index` is the file
-    of the index, by default in the cache. Folders that begin with a dot are runs that were never completed, and are
-    passed over.
+    `index` is the file of the index, by default in the cache. Folders that begin with a dot are runs that were never
+    completed, and are passed over.
     """
+    return [entry for folder in folders for entry in _read(folder, _names(folder), index, whole=True)]
+
+
+def read_run(path: Path) -> Summary | BenchError:
+    """The record at `path`, shortened, or why it is not believed; from the index where that is not stale."""
+    run = path.parent if path.parent.name else path.parent.resolve()
+    return next(iter(_read(run.parent, [run.name], None, whole=False)), None) or examine(path)
+
+
+def examine(path: Path) -> Summary | BenchError:
+    """The record at `path`, shortened, or why it is not believed; from its files alone."""
+    from bench.scores.consistency import check_record, doubts
+    from bench.scores.recomputed import check_tables
+
+    folder = path.parent
+    try:
+        record = read_record(path)
+        check_record(record, path)
+        answers, found = check_tables(folder, record)
+    except BenchError as error:
+        return error
+    outcomes = Outcomes.of(answers, folder / _PREDICTIONS) if answers else None
+    return replace(summarise(record), path=path, outcomes=outcomes, doubts=(*found, *doubts(record, folder)))
+
+
+def _names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if not entry.name.startswith("."))
+
+
+def _read(folder: Path, names: Sequence[str], index: Path | None, *, whole: bool) -> list[Summary | BenchError]:
+    """The runs of these names in a results folder that are there; `whole` where these are all it may hold."""
     file = index or cache_path() / INDEX_NAME
+    stamps = {name: stamp for name in names if (stamp := _stamp(f"{folder}/{name}"))}
+    known = _known(file, folder)
+    fresh: dict[str, tuple[str, _Entry]] = {}
     found: list[Summary | BenchError] = []
-    for folder in folders:
-        stamps = dict(_stamps(folder))
-        known = _known(file, folder)
-        fresh: dict[str, _Entry] = {}
-        for name, stamp in stamps.items():
-            path = folder / name / "record.json"
-            entry = known.get(name)
-            if entry and entry.stamp == stamp:
-                found.append(entry.opened(path))
-            else:
-                read = list(read_run(path))
-                found += read
-                if len(read) == 1 and isinstance(read[0], Summary):
-                    fresh[name] = _entry(stamp, read[0])
-        _keep(file, folder, fresh, known.keys() - stamps.keys())
+    for name, stamp in stamps.items():
+        run = folder / name
+        if name in known and known[name][0] == stamp:
+            found.append(known[name][1].opened(run))
+            continue
+        try:
+            digest = _digest(run)
+        except OSError as error:
+            what = f"not a readable record ({error.strerror or error})"
+            found.append(BenchError(what, where=str(run / RECORD_NAME), fix="check its rights and the disk"))
+            continue
+        entry = _by_content(file, digest)
+        found.append(entry.opened(run) if entry else examine(run / RECORD_NAME))
+        fresh[name] = stamp, entry or _Entry.of(digest, found[-1], run)
+    _keep(file, folder, fresh, known.keys() - stamps.keys() if whole else ())
     return found
 
 
-def read_run(path: Path) -> Iterator[Summary | BenchError]:
-    """One record and its predictions, from their files: the summary or its error, then an error of the predictions."""
-    problem = None
-    try:
-        summary = replace(summarise(read_record(path)), path=path)
-    except BenchError as error:
-        yield error
-        return
-    try:
-        outcomes = read_outcomes(_predictions(path))
-    except BenchError as error:
-        outcomes, problem = None, error
-    score = next((score for score in summary.scores if score.metric == "top1"), None)
-    if outcomes and score and (outcomes.right.bit_count(), outcomes.n) != (score.correct, score.n):
-        yield BenchError(
-            f"not a readable record (it says {score.correct} of {score.n} are right, its predictions say "
-            f"{outcomes.right.bit_count()} of {outcomes.n})",
-            where=str(path),
-            fix="one of the two files was changed: move it away or run again",
-        )
-        return
-    yield replace(summary, outcomes=outcomes)
-    if problem:
-        yield problem
+def _digest(run: Path) -> str:
+    """SHA-256 of the files that say what a run scored, and of what its probe says of it."""
+    from bench.scores.consistency import probe_facts
+
+    parts = [f"{name} {file_digest(run / name)}" for name in (RECORD_NAME, *_TABLES) if (run / name).is_file()]
+    return hashlib.sha256("\n".join([*parts, json.dumps(probe_facts(run), sort_keys=True)]).encode()).hexdigest()
 
 
-def _predictions(record: Path) -> Path:
-    return record.with_name(_PREDICTIONS)
+def _stamp(run: str) -> str:
+    """What the files of a run were when they were last written; empty where it has no record."""
+    record = _stamp_of_file(f"{run}/{RECORD_NAME}")
+    return " ".join([record, *(_stamp_of_file(f"{run}/{name}") for name in (*_TABLES, _PROBE))]) if record else ""
 
 
-def _stamps(folder: Path) -> Iterator[tuple[str, str]]:
-    """(name, stamp) of every run of a folder, in order: what the two files were when they were last written."""
-    with os.scandir(folder) as entries:
-        names = sorted(entry.name for entry in entries if not entry.name.startswith("."))
-    for name in names:
-        record = _stamp(f"{folder}/{name}/record.json")
-        if record:
-            yield name, f"{record} {_stamp(f'{folder}/{name}/{_PREDICTIONS}')}"
-
-
-def _stamp(path: str) -> str:
-    """Times and size of a file; empty where there is none. The second time tells copies that kept the first one."""
+def _stamp_of_file(path: str) -> str:
+    """Times, size and number of a file; empty where there is none. The second time tells copies that kept the first."""
     try:
         status = os.stat(path)  # noqa: PTH116 - for thousands of files, Path costs more than the call
     except OSError:
         return ""
-    return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_size}"
+    return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_size}.{status.st_ino}"
 
 
-def _entry(stamp: str, summary: Summary) -> _Entry:
-    outcomes = summary.outcomes
-    if outcomes is None:
-        return _Entry(stamp, to_text(summary), None, None, None)
-    correct = outcomes.right.to_bytes((outcomes.n + 7) // 8, "little")
-    return _Entry(stamp, to_text(summary), outcomes.samples, outcomes.n, correct, outcomes.grouped)
+def _known(file: Path, folder: Path) -> dict[str, tuple[str, _Entry]]:
+    """What the index holds of a folder, by name of the run: its stamp, and what came of it."""
+    sql = f"SELECT name, stamp, {_COLUMNS} FROM runs JOIN contents USING (digest) WHERE folder = ?"  # noqa: S608
+    return {os.fsdecode(name): (stamp, _Entry(*values)) for name, stamp, *values in _select(file, sql, _key(folder))}
 
 
-def _known(file: Path, folder: Path) -> dict[str, _Entry]:
-    """What the index holds of a folder, by name of the run; nothing where it is damaged or of another version."""
+def _by_content(file: Path, digest: str) -> _Entry | None:
+    """What came of reading a run with the same files, wherever it lay."""
+    rows = _select(file, f"SELECT {_COLUMNS} FROM contents WHERE digest = ?", digest)  # noqa: S608
+    return next((_Entry(*values) for values in rows), None)
+
+
+def _select(file: Path, sql: str, value: str | bytes) -> list[tuple[Any, ...]]:
+    """Rows of the index; none where it is not there, damaged or of another version."""
     if not file.is_file():
-        return {}
-    columns = ", ".join(field.name for field in fields(_Entry))
+        return []
     try:
         with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=_WAIT_S)) as database:
-            if _version(database) != _VERSION:
-                return {}
-            rows = database.execute(f"SELECT name, {columns} FROM runs WHERE folder = ?", (_key(folder),))  # noqa: S608
-            return {os.fsdecode(name): _Entry(*values) for name, *values in rows}
+            return database.execute(sql, (value,)).fetchall() if _version(database) == _VERSION else []
     except sqlite3.Error:
-        return {}
+        return []
 
 
-def _keep(file: Path, folder: Path, fresh: dict[str, _Entry], gone: Iterable[str]) -> None:
+def _keep(file: Path, folder: Path, fresh: Mapping[str, tuple[str, _Entry]], gone: Iterable[str]) -> None:
     """Put what was read into the index, and take out runs that are no longer there."""
     gone = list(gone)
     if not fresh and not gone:
@@ -179,22 +216,26 @@ def _is_damaged(file: Path) -> bool:
         return True
 
 
-def _write(file: Path, folder: Path, fresh: dict[str, _Entry], gone: Sequence[str]) -> None:
-    names = [field.name for field in fields(_Entry)]
+def _write(file: Path, folder: Path, fresh: Mapping[str, tuple[str, _Entry]], gone: Sequence[str]) -> None:
     key = _key(folder)
     with closing(sqlite3.connect(file, timeout=_WAIT_S)) as database, database:
         database.execute("BEGIN IMMEDIATE")
         if _version(database) != _VERSION:
-            database.execute("DROP TABLE IF EXISTS runs")
+            for table in ("runs", "contents"):
+                database.execute(f"DROP TABLE IF EXISTS {table}")
             database.execute(f"PRAGMA user_version = {_VERSION}")
-        database.execute(_CREATE)
+        for sql in _CREATE:
+            database.execute(sql)
         database.executemany(
             "DELETE FROM runs WHERE folder = ? AND name = ?", [(key, os.fsencode(name)) for name in gone]
         )
-        rows = [(key, os.fsencode(name), *(getattr(entry, field) for field in names)) for name, entry in fresh.items()]
-        places = ", ".join("?" * (2 + len(names)))
-        statement = f"INSERT OR REPLACE INTO runs (folder, name, {', '.join(names)}) VALUES ({places})"  # noqa: S608
-        database.executemany(statement, rows)
+        rows = [(key, os.fsencode(name), stamp, entry.digest) for name, (stamp, entry) in fresh.items()]
+        database.executemany("INSERT OR REPLACE INTO runs (folder, name, stamp, digest) VALUES (?, ?, ?, ?)", rows)
+        names = [field.name for field in fields(_Entry)]
+        places = ", ".join("?" * len(names))
+        contents = [[getattr(entry, name) for name in names] for _, entry in fresh.values()]
+        database.executemany(f"INSERT OR REPLACE INTO contents ({_COLUMNS}) VALUES ({places})", contents)  # noqa: S608
+        database.execute("DELETE FROM contents WHERE digest NOT IN (SELECT digest FROM runs)")
 
 
 def _version(database: sqlite3.Connection) -> int:
@@ -206,6 +247,7 @@ def _key(folder: Path) -> bytes:
     return os.fsencode(folder.resolve())
 
 
+_COLUMNS = ", ".join(field.name for field in fields(_Entry))
 _FIELDS = (
     [field.name for kind in (Summary, _Entry) for field in fields(kind)],
     list(Score.model_fields),

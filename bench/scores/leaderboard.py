@@ -329,23 +329,18 @@ def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, .
 def _footnotes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Footnote, ...]:
     """Every distinct note, in reading order."""
     present = {(r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells}
-    shared = {
-        c
-        for c, column in enumerate(columns)
-        if not column.selected_on_test and sum(column in row.cells for row in rows) > 1
-    }
     places: dict[str, set[tuple[int, int]]] = defaultdict(set)
     for r, c in sorted(present):
         for run in rows[r].cells[columns[c]].runs:
-            for text in _notes(run, ranked=c in shared):
+            for text in _notes(run):
                 places[text].add((r, c))
     return tuple(Footnote(text, _place(cells, present), frozenset(cells)) for text, cells in places.items())
 
 
-def _notes(run: Run, ranked: bool) -> list[str]:
-    """What a reader must know of a score; `ranked` where it would have a rank if its predictions were there."""
+def _notes(run: Run) -> list[str]:
+    """What a reader must know of a score."""
     record, score = run.record, run.score
-    notes = [f"encoder input {record.input}", *record.notes]
+    notes = [f"encoder input {record.input}", *record.notes, *record.doubts]
     if score.failed:
         notes.append(f"{score.failed:,} of {score.n + score.failed:,} test samples could not be read")
     if record.num_unread:
@@ -353,8 +348,6 @@ def _notes(run: Run, ranked: bool) -> list[str]:
         notes.append(f"{record.num_unread:,} of {total:,} training samples could not be read")
     if seen := exposure(record):
         notes.append(seen.note)
-    if ranked and record.path and record.outcomes is None:
-        notes.append("no rank, and left out of the ranks of others: no readable predictions.parquet")
     return notes
 
 

@@ -21,7 +21,7 @@ class Match:
 
     pairs: tuple[tuple[StoredRun, StoredRun], ...]
     notes: tuple[str, ...]
-    """What a reader must know: other seeds, runs left out."""
+    """What a reader must know: other seeds, runs left out, what does not fit in a record."""
     names: tuple[str, str] = ("", "")
     """Of the two rows, as a leaderboard of all runs calls them."""
 
@@ -32,8 +32,8 @@ def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:
     Raises BenchError where a name means nothing or too much, or the runs are not of one measurement: with the fields.
     """
     given = [open_run(name_a), open_run(name_b)]
-    runs = [] if all(given) else load_runs(folders)[0]
-    a, b = ([run] if run else called(name, runs) for run, name in zip(given, (name_a, name_b), strict=True))
+    runs, problems = ([], []) if all(given) else load_runs(folders)
+    a, b = ([run] if run else called(name, runs, problems) for run, name in zip(given, (name_a, name_b), strict=True))
     everyone = {run.record.run_id: run for run in (*runs, *a, *b)}
     shown = row_labels(list(everyone.values()))
     if len(a) == len(b) == 1 and a[0].record == b[0].record:
@@ -41,7 +41,10 @@ def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:
     else:
         found = _of_one_measurement(name_a, name_b, a, b)
     one, other = (shown[run.record.run_id] for run in found.pairs[0])
-    return replace(found, names=(one, other))
+    sides = {run.record.run_id: run for pair in found.pairs for run in pair}
+    doubts = [f"{run_id}: {doubt}" for run_id, run in sides.items() for doubt in run.doubts]
+    left_out = [f"left out: {problem}" for problem in problems]
+    return replace(found, notes=(*found.notes, *doubts, *left_out), names=(one, other))
 
 
 def _of_one_measurement(name_a: str, name_b: str, a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:

@@ -10,9 +10,10 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from bench.errors import BenchError
+if TYPE_CHECKING:
+    from bench.scores.answers import Answers
 
 
 @dataclass(frozen=True)
@@ -29,13 +30,11 @@ class Outcomes:
     grouped: bool = False
     """Whether the predictions say which samples were cut from one video (a column `video`)."""
 
-
-def read_outcomes(path: Path) -> Outcomes | None:
-    """The outcomes in a `predictions.parquet`; None where there is none. Raises BenchError where it is damaged."""
-    if not path.is_file():
-        return None
-    read = _read(path)
-    return Outcomes(_digest(read.ids), len(read.ids), _packed(read.right), path, read.videos is not None)
+    @staticmethod
+    def of(answers: Answers, path: Path) -> Outcomes:
+        """Of the answers in the predictions at `path`, in their order."""
+        right = _packed([bool(hit) for hit in answers.hits])
+        return Outcomes(_digest(answers.samples), len(answers.samples), right, path, answers.videos is not None)
 
 
 def aligned(runs: Sequence[Outcomes]) -> tuple[list[Outcomes], list[int] | None]:
@@ -69,27 +68,18 @@ def aligned(runs: Sequence[Outcomes]) -> tuple[list[Outcomes], list[int] | None]
 
 
 class _Read(NamedTuple):
-    """What a file of predictions holds, sample by sample."""
+    """What a file of predictions says of its samples."""
 
     ids: list[str]
-    right: list[bool]
     videos: list[int] | None
     """Numbers of the videos; None where the file has none."""
 
 
 def _read(path: Path) -> _Read:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from bench.scores.answers import read_columns
 
-    try:
-        names = set(pq.read_schema(path).names)
-        columns = ["sample", "label", "prediction", *({"video"} & names)]
-        table = pq.read_table(path, columns=columns).to_pydict()
-    except (OSError, ValueError, pa.ArrowException) as error:
-        reason = str(error).partition("\n")[0]
-        raise BenchError(f"not readable predictions ({reason})", where=str(path), fix="run again") from error
-    right = [label == prediction for label, prediction in zip(table["label"], table["prediction"], strict=True)]
-    return _Read([str(name) for name in table["sample"]], right, table.get("video"))
+    table = read_columns(path, ["sample"], optional=("video",)).to_pydict()
+    return _Read([str(name) for name in table["sample"]], table.get("video"))
 
 
 def _digest(ids: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -314,16 +314,3 @@ def _in_its_group(content: Any) -> Any:
 
 def _unreadable(path: Path, reason: str) -> BenchError:
     return BenchError(f"not a readable record ({reason})", where=str(path), fix="move it away or run again")
-
-
-def read_records(folders: Iterable[Path]) -> Iterator[Record | BenchError]:
-    """Every record under the results folders; an unreadable one comes as its error, so that it can be named.
-
-    Folders that begin with a dot are runs that were never completed, and are passed over.
-    """
-    for folder in folders:
-        for path in sorted(folder.glob("[!.]*/record.json")):
-            try:
-                yield read_record(path)
-            except BenchError as error:
-                yield error

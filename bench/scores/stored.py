@@ -1,4 +1,4 @@
-"""Runs on disk: all of some results folders, and those that a user means by a name."""
+"""Runs on disk: all of some results folders that are believed, and those that a user means by a name."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError, nearest
+from bench.scores.index import RECORD_NAME, read_run, read_runs
 from bench.scores.naming import is_called, labels, names, weights_place
 from bench.scores.records import Record, read_record
-from bench.scores.summary import summarise
-
-RECORD_NAME = "record.json"
+from bench.scores.summary import Summary, summarise
 
 
 @dataclass(frozen=True)
@@ -21,6 +20,9 @@ class StoredRun:
 
     record: Record
     folder: Path
+    """Where the record lies, and its predictions; they are read when they are needed."""
+    doubts: tuple[str, ...] = ()
+    """What is said of the record, beside its scores, and does not fit; or why its scores could not be made anew."""
 
     @property
     def measurement(self) -> dict[str, Any]:
@@ -50,44 +52,60 @@ class StoredRun:
         return self.record.model, self.record.digests.get("encoder", ""), self.record.input
 
 
-def load_runs(folders: Iterable[Path]) -> tuple[list[StoredRun], list[BenchError]]:
-    """Every run under the results folders, oldest first, and the errors of those that could not be read.
+def load_summaries(folders: Iterable[Path]) -> tuple[list[Summary], list[BenchError]]:
+    """Every record under the results folders that is believed, shortened, and why the others are left out.
 
-    Raises BenchError where a folder is missing, there is no record at all, or two different runs have one id.
+    Copies of one record count once; where different records have one run id, the first is kept. Raises BenchError
+    where a folder is missing or there is no record at all.
     """
     unique = list({folder.resolve(): folder for folder in folders}.values())
-    runs: dict[str, StoredRun] = {}
-    problems: list[BenchError] = []
     for folder in unique:
         if not folder.is_dir():
             raise BenchError("no such folder", where=str(folder), fix="`bench run` writes records to its --results")
-        for path in sorted(folder.glob(f"[!.]*/{RECORD_NAME}")):
-            try:
-                run = _open(path)
-            except BenchError as error:
-                problems.append(error)
-                continue
-            known = runs.setdefault(run.record.run_id, run)
-            if known.record != run.record:
-                raise BenchError(
-                    f"two runs are called {run.record.run_id}", where=f"{known.folder} and {run.folder}", fix="move one"
-                )
-    if not runs and not problems:
+    found = read_runs(unique)
+    if not found:
         raise BenchError("no records yet", where=", ".join(map(str, unique)), fix="`bench run` writes one")
-    return sorted(runs.values(), key=lambda run: (run.record.moment, run.record.run_id)), problems
+    summaries, clashes = one_of_each_id([entry for entry in found if isinstance(entry, Summary)])
+    return summaries, [entry for entry in found if isinstance(entry, BenchError)] + clashes
+
+
+def load_runs(folders: Iterable[Path]) -> tuple[list[StoredRun], list[BenchError]]:
+    """The runs of `load_summaries` in full, oldest first. Raises what that raises."""
+    summaries, problems = load_summaries(folders)
+    return in_full(sorted(summaries, key=lambda one: (one.moment, one.run_id)), problems), problems
+
+
+def in_full(summaries: Iterable[Summary], problems: list[BenchError]) -> list[StoredRun]:
+    """The runs of these summaries; why one cannot be read any more is added to `problems`."""
+    runs = []
+    for summary in summaries:
+        try:
+            runs.append(_in_full(summary))
+        except BenchError as error:
+            problems.append(error)
+    return runs
 
 
 def open_run(name: str) -> StoredRun | None:
-    """The run in the folder, or of the record file, `name`; None where it is neither."""
+    """The run in the folder, or of the record file, `name`; None where it is neither.
+
+    Raises BenchError where the record is not believed.
+    """
     path = Path(name).expanduser()
     path = path / RECORD_NAME if path.is_dir() else path
-    return _open(path) if path.name == RECORD_NAME and path.is_file() else None
+    if path.name != RECORD_NAME or not path.is_file():
+        return None
+    found = read_run(path)
+    if isinstance(found, BenchError):
+        raise found
+    return _in_full(found)
 
 
-def called(name: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
+def called(name: str, runs: Sequence[StoredRun], problems: Sequence[BenchError] = ()) -> list[StoredRun]:
     """The runs that `name` stands for: a run id, a model, or the name of its row on the leaderboard; also with @task.
 
-    Raises BenchError where there is none, and where they are of several weights whose files have folders of their own.
+    Raises BenchError where there is none, with the first of `problems`, why other records were left out, and where they
+    are of several weights whose files have folders of their own.
     """
     model, _, task = name.rpartition("@")
     shown = row_labels(runs)
@@ -107,6 +125,7 @@ def called(name: str, runs: Sequence[StoredRun]) -> list[StoredRun]:
         tasks = {run.record.task for run in runs if run.is_called(model)}
         known = {f"{model}@{task}" for task in tasks} or set(shown.values())
         what = f"no run is called '{name}', and no folder with a {RECORD_NAME} is there"
+        what += f" ({len(problems)} left out, the first: {problems[0]})" if problems else ""
         raise BenchError(what, fix=f"a run id, its folder, a model or model@task; {nearest(name, known)}")
     return found
 
@@ -132,8 +151,27 @@ def newest_by_seed(runs: Sequence[StoredRun]) -> dict[int, StoredRun]:
     return {run.record.seed: run for run in ordered if run.encoder == encoder}
 
 
-def _open(path: Path) -> StoredRun:
-    record = read_record(path)
-    if not record.scores:
-        raise BenchError("the record holds no score", where=str(path), fix="run again")
-    return StoredRun(record, path.parent)
+def _in_full(summary: Summary) -> StoredRun:
+    if summary.path is None:
+        raise ValueError(f"{summary.run_id} is on no disk")
+    record = read_record(summary.path)
+    if summarise(record) != summary.content:
+        raise BenchError("it has just been changed", where=summary.where, fix="give the same command again")
+    return StoredRun(record, summary.path.parent, summary.doubts)
+
+
+def one_of_each_id(records: Sequence[Summary]) -> tuple[list[Summary], list[BenchError]]:
+    """The records, copies of one counted once; and an error for each that has the run id of another record."""
+    first: dict[str, Summary] = {}
+    clashes = []
+    for record in records:
+        kept = first.setdefault(record.run_id, record)
+        if not kept.same_record(record):
+            clashes.append(
+                BenchError(
+                    f"another record than {kept.where}, but both have the run id {record.run_id}",
+                    where=record.where,
+                    fix="move one of them away",
+                )
+            )
+    return list(first.values()), clashes

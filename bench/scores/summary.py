@@ -49,7 +49,9 @@ class Summary:
     path: Path | None = None
     """The record's file."""
     outcomes: Outcomes | None = None
-    """Which test samples were right; None where the run has no readable predictions."""
+    """Which test samples were right; None where the metric has no outcome for each sample."""
+    doubts: tuple[str, ...] = ()
+    """What is said of the record, beside its scores, and does not fit; or why its scores could not be made anew."""
 
     @property
     def where(self) -> str:
@@ -57,8 +59,14 @@ class Summary:
         return str(self.path) if self.path else self.run_id
 
     def same_record(self, other: Summary) -> bool:
-        """Whether both are copies of one record, wherever they lie."""
-        return replace(self, path=None, outcomes=None) == replace(other, path=None, outcomes=None)
+        """Whether both are copies of one record with the same answers, wherever they lie."""
+        answers = [(one.outcomes.samples, one.outcomes.right) if one.outcomes else None for one in (self, other)]
+        return answers[0] == answers[1] and self.content == other.content
+
+    @property
+    def content(self) -> Summary:
+        """What the record alone says, wherever it lies."""
+        return replace(self, path=None, outcomes=None, doubts=())
 
 
 def summarise(record: Record) -> Summary:
@@ -101,7 +109,7 @@ def from_text(text: str, path: Path, outcomes: Outcomes | None) -> Summary:
     """A summary from what `to_text` made, and where its record lies. The text is not checked again."""
     content = json.loads(text)
     content["scores"] = tuple(Score.model_construct(**score) for score in content["scores"])
-    content["notes"] = tuple(content["notes"])
+    content["notes"], content["doubts"] = tuple(content["notes"]), tuple(content["doubts"])
     content["cost"] = Cost.model_construct(**content["cost"])
     return Summary(**content, path=path, outcomes=outcomes)
 

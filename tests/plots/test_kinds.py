@@ -201,9 +201,7 @@ def test_controls_show_each_order_trained_both_ways_and_the_motion_share(runs: l
 def test_controls_are_drawn_of_what_there_is(tmp_path: Path, own_cache: None) -> None:
     made_run(tmp_path, "plain", "made-motion", 0.5, evidence=False)
     assert draw("controls", read(tmp_path)) == draw("labels", read(tmp_path)) == []
-    from bench.scores.records import Control
-
-    only = [Control(frames="static", trained_on="static", score=made_score(0.2))]
+    only = {("static", "static"): made_score(0.2)}
     made_run(tmp_path, "one", "made-motion", 0.5, evidence=False, controls=only)
     (plot,) = draw("controls", read(tmp_path))
     assert len(plot.figure.axes) == 1
@@ -331,13 +329,13 @@ def test_what_a_metric_says_of_each_class_is_drawn_from_the_record(tmp_path: Pat
     assert "Dashed" not in draw("bars", evidence)[0].caption
 
 
-def test_runs_without_readable_predictions_are_named_in_the_caption(tmp_path: Path, own_cache: None) -> None:
+def test_runs_without_predictions_are_left_out_and_named(tmp_path: Path, own_cache: None) -> None:
     made_run(tmp_path, "whole", "made-motion", 0.5)
-    (made_run(tmp_path, "bare", "made-motion", 0.6) / "predictions.parquet").unlink()
-    for kind in ("confusion", "classes", "reliability"):
-        (plot,) = draw(kind, read(tmp_path))
-        assert "Left out: bare, the predictions are missing" in plot.caption, kind
-        assert str(tmp_path) not in plot.caption
+    bare = made_run(tmp_path, "bare", "made-motion", 0.6)
+    (bare / "predictions.parquet").unlink()
+    evidence, (problem,) = read_evidence([tmp_path])
+    assert [run.record.model for run in evidence] == ["whole"]
+    assert problem.where == str(bare / "record.json") and "predictions.parquet is missing" in problem.what
 
 
 def answers(confidence: np.ndarray, hits: np.ndarray, videos: np.ndarray | None = None) -> Answers:

@@ -59,7 +59,10 @@ def make_record() -> MakeRecord:
             "class_names": ["left", "right"],
             "scores": [score],
             "heads": [],
-            "failures": [Failure(sample=f"{i}", split="train", reason="damaged") for i in range(unread)],
+            "failures": [
+                *(Failure(sample=f"{i}", split="train", reason="damaged") for i in range(unread)),
+                *(Failure(sample=f"unread_{i}", split="test", reason="damaged") for i in range(failed)),
+            ],
             "notes": [],
             "arguments": {},
             "resolved": {},
@@ -95,11 +98,13 @@ def save_run() -> SaveRun:
         path = folder / record.run_id / "record.json"
         path.parent.mkdir(parents=True)
         path.write_text(record.model_dump_json())
+        said = [0 if one else 1 for one in outcomes]
         table = pa.table(
             {
                 "sample": list(ids) or [f"clip_{i}" for i in range(len(outcomes))],
                 "label": pa.array([0] * len(outcomes), pa.int32()),
-                "prediction": pa.array([0 if one else 1 for one in outcomes], pa.int32()),
+                "prediction": pa.array(said, pa.int32()),
+                "probabilities": pa.array([[1.0 - one, float(one)] for one in said], pa.list_(pa.float32())),
             }
         )
         pq.write_table(table, path.with_name("predictions.parquet"))
@@ -122,7 +127,7 @@ def make_run(make_record: MakeRecord, tmp_path: Path) -> MakeRun:
         classes = fields.setdefault("class_names", ["left", "right", "up"])
         labels = [i % len(classes) for i in range(len(hits))]
         said = [label if hit else (label + 1) % len(classes) for label, hit in zip(labels, hits, strict=True)]
-        probabilities = np.full((len(hits), len(classes)), 0.1, dtype=np.float32)
+        probabilities = np.full((len(hits), len(classes)), 0.2 / (len(classes) - 1), dtype=np.float32)
         probabilities[np.arange(len(hits)), said] = 0.8
         score = score_of("top1", labels, probabilities, failed=0)
         digests = {"encoder": "0123456789abcdef", "test_list": "a", "train_list": "b"} | fields.pop("digests", {})

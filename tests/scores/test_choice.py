@@ -140,19 +140,6 @@ def test_ranks_and_paired_differences_come_from_the_predictions(make_record, sav
     assert cells["weak"].difference.low < -48 < cells["weak"].difference.high
 
 
-def test_a_run_without_predictions_has_no_rank_and_says_so(make_record, save_run, tmp_path: Path) -> None:
-    for model, correct in (("a", 450), ("b", 300), ("c", 200)):
-        path = save_run(tmp_path, make_record(model=model, correct=correct))
-    path.with_name("predictions.parquet").unlink()
-    board, problems = load_board([tmp_path], choice=Choice(reference="a"))
-    assert not problems
-    (column,) = board.columns
-    assert [row.cells[column].rank for row in board.rows] == [1, 2, None]
-    assert board.rows[2].cells[column].difference.low is None
-    (note,) = (note for note in board.footnotes if "no rank" in note.text)
-    assert note.cells == {(2, 0)}
-
-
 def test_seeds_are_ranked_together(make_record, save_run, tmp_path: Path) -> None:
     for model, correct in (("a", 400), ("b", 300)):
         for seed in range(3):

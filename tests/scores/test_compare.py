@@ -14,8 +14,8 @@ from bench.errors import BenchError
 from bench.scores.answers import read_answers
 from bench.scores.compare import Comparison, compare
 from bench.scores.compare_view import ComparisonView
+from bench.scores.records import read_record
 from bench.scores.statistics import paired
-from bench.scores.stored import open_run
 
 A = [1] * 60 + [0] * 40
 B = [1] * 45 + [0] * 15 + [0] * 35 + [1] * 5
@@ -174,15 +174,26 @@ def _spoil(folder: Path, kind: str) -> None:
 
 @pytest.mark.parametrize(
     ("kind", "words"),
-    [("missing", "are missing"), ("truncated", "not readable"), ("edited", "the record beside it says 1 of 100")],
+    [("missing", "is missing"), ("truncated", "not readable"), ("edited", "1 of 100")],
 )
-def test_predictions_are_checked_against_their_record(make_run, kind: str, words: str) -> None:
-    folder = make_run(A)
+def test_a_run_that_its_predictions_contradict_is_not_compared(make_run, tmp_path: Path, kind: str, words: str) -> None:
+    folder = make_run(A, model="ours")
+    make_run(B, model="theirs")
     _spoil(folder, kind)
-    run = open_run(str(folder))
-    assert run
+    for name in (str(folder), "ours"):
+        with pytest.raises(BenchError, match=words):
+            compare(name, "theirs", [tmp_path / "results"])
     with pytest.raises(BenchError, match=words):
-        read_answers(run.folder, run.record)
+        read_answers(folder, read_record(folder / "record.json"))
+
+
+def test_runs_that_were_left_out_are_named_beside_a_comparison(make_run, tmp_path: Path) -> None:
+    make_run(A, model="ours")
+    make_run(B, model="theirs")
+    spoilt = make_run(A, model="third")
+    _spoil(spoilt, "missing")
+    (note,) = compare("ours", "theirs", [tmp_path / "results"]).notes
+    assert note.startswith(f"left out: {spoilt}") and "predictions.parquet is missing" in note
 
 
 def test_bad_input_is_one_line(bench_command: Run, make_run, tmp_path: Path) -> None:
@@ -194,7 +205,7 @@ def test_bad_input_is_one_line(bench_command: Run, make_run, tmp_path: Path) -> 
     assert_refused(bench_command("compare", "ours", "ours", "--results", tmp_path / "other"), "no records yet")
     make_run(B, model="theirs", run_id=folder.name, results=tmp_path / "other")
     done = bench_command("compare", "ours", "theirs", *options, "--results", tmp_path / "other")
-    assert_refused(done, "two runs are called", folder.name)
+    assert_refused(done, "no run is called 'theirs'", "both have the run id", folder.name)
 
 
 def test_json_has_the_public_fields(bench_command: Run, make_run, tmp_path: Path) -> None:

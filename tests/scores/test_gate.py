@@ -115,7 +115,10 @@ def test_other_samples_cannot_be_told(baseline: Path, make_run, tmp_path: Path) 
 
 def test_missing_predictions_cannot_be_told(baseline: Path, make_run, tmp_path: Path) -> None:
     (make_run(BEFORE) / "predictions.parquet").unlink()
-    assert "predictions are missing" in checked(baseline, tmp_path).tasks[0].reason
+    runs, (problem,) = load_runs([tmp_path / "results"])
+    (task,) = check(read_baseline(baseline), runs).tasks
+    assert runs == [] and "predictions.parquet is missing" in str(problem)
+    assert task.status == "unknown" and "no run of" in task.reason
 
 
 def test_a_regression_outweighs_what_cannot_be_told(make_run, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from bench.errors import BenchError
 from bench.scores import index
-from bench.scores.index import INDEX_NAME, read_run, read_runs
+from bench.scores.index import INDEX_NAME, examine, read_runs
 from bench.scores.outcomes import aligned
 from bench.scores.summary import Summary
 
@@ -33,14 +34,14 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def spy(path: Path):
         seen.append(path.parent.name)
-        return read_run(path)
+        return examine(path)
 
-    monkeypatch.setattr(index, "read_run", spy)
+    monkeypatch.setattr(index, "examine", spy)
     return seen
 
 
 def truth(folder: Path) -> list[Summary | BenchError]:
-    return [entry for path in sorted(folder.glob("*/record.json")) for entry in read_run(path)]
+    return [examine(path) for path in sorted(folder.glob("*/record.json"))]
 
 
 def test_the_index_gives_what_the_records_hold(results: Path, reads: list[str], tmp_path: Path) -> None:
@@ -82,7 +83,7 @@ def test_runs_that_are_gone_leave_the_index(results: Path, tmp_path: Path) -> No
 def test_predictions_that_come_later_are_found(results: Path, tmp_path: Path) -> None:
     predictions = results / "run-0" / "predictions.parquet"
     predictions.rename(tmp_path / "away.parquet")
-    assert read_runs([results])[0].outcomes is None
+    assert "predictions.parquet is missing" in str(read_runs([results])[0])
     (tmp_path / "away.parquet").rename(predictions)
     assert read_runs([results])[0].outcomes.right.bit_count() == 200
 
@@ -128,25 +129,38 @@ def test_nothing_is_written_beside_the_records(results: Path) -> None:
 def test_a_score_that_its_predictions_contradict_is_refused(make_record, save_run, tmp_path: Path) -> None:
     save_run(tmp_path, make_record(correct=300, n=500), right=[True] * 299 + [False] * 201)
     (problem,) = read_runs([tmp_path])
-    assert "says 300 of 500 are right, its predictions say 299 of 500" in str(problem)
+    assert "299 of 500 are right, and the record says 300 of 500" in str(problem)
 
 
 @pytest.mark.parametrize("content", [b"", b"PAR1 no more"])
-def test_damaged_predictions_are_named_and_the_record_is_kept(results: Path, content: bytes) -> None:
+def test_a_record_with_damaged_predictions_is_named_and_left_out(results: Path, content: bytes) -> None:
     (results / "run-1" / "predictions.parquet").write_bytes(content)
     for _ in range(2):
         found = read_runs([results])
-        assert [entry.model for entry in found if isinstance(entry, Summary)] == ["a", "b", "c"]
+        assert [entry.model for entry in found if isinstance(entry, Summary)] == ["a", "c"]
         (problem,) = (entry for entry in found if isinstance(entry, BenchError))
         assert problem.where.endswith("run-1/predictions.parquet") and "not readable predictions" in str(problem)
-        assert found[1].outcomes is None
+
+
+def test_what_came_of_a_run_is_remembered_by_the_content_of_its_files(
+    results: Path, reads: list[str], tmp_path: Path
+) -> None:
+    spoilt = results / "run-1" / "record.json"
+    spoilt.write_text(spoilt.read_text().replace('"correct":201', '"correct":202'))
+    file = tmp_path / "i.sqlite"
+    found = read_runs([results], file)
+    assert sorted(reads) == ["run-0", "run-1", "run-2"]
+    shutil.copytree(results, tmp_path / "copy")
+    copied = read_runs([tmp_path / "copy"], file)
+    assert len(reads) == 3, "copies are not examined again, and neither is what contradicts itself"
+    assert copied[0].content == found[0].content and copied[0].outcomes.path.is_relative_to(tmp_path / "copy")
+    assert (copied[1].what, copied[1].where) == (found[1].what, str(tmp_path / "copy" / "run-1" / "record.json"))
 
 
 def test_outcomes_of_other_orders_and_samples_are_compared_sample_by_sample(make_record, save_run, tmp_path) -> None:
     def outcomes(right: list[bool], ids: str):
         record = make_record(correct=sum(right), n=len(right))
-        (entry,) = read_run(save_run(tmp_path, record, right, ids=list(ids)))
-        return entry.outcomes
+        return examine(save_run(tmp_path, record, right, ids=list(ids))).outcomes
 
     same = [outcomes([True, False, True], "abc"), outcomes([False, False, True], "abc")]
     assert aligned(same) == (same, None)

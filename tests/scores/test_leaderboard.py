@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from bench.errors import BenchError
@@ -11,13 +9,6 @@ from bench.scores.choice import load_board
 from bench.scores.leaderboard import build
 from bench.scores.naming import natural
 from bench.scores.records import SCHEMA_VERSION, Record
-
-
-def save(folder: Path, record: Record) -> Path:
-    path = folder / record.run_id / "record.json"
-    path.parent.mkdir(parents=True)
-    path.write_text(record.model_dump_json())
-    return path
 
 
 @pytest.mark.parametrize(
@@ -146,9 +137,9 @@ def test_a_note_is_marked_where_it_takes_fewest_marks(make_record, noted, place)
     assert len(note.cells) == len(noted)
 
 
-def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_record, tmp_path) -> None:
-    save(tmp_path / "one", make_record(task="ssv2"))
-    save(tmp_path / "two", make_record(task="k400"))
+def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_record, save_run, tmp_path) -> None:
+    save_run(tmp_path / "one", make_record(task="ssv2"))
+    save_run(tmp_path / "two", make_record(task="k400"))
     board, problems = load_board([tmp_path / "one", tmp_path / "two", tmp_path / "one" / "..", tmp_path / "one"])
     assert [column.task for column in board.columns] == ["k400", "ssv2"]
     assert not problems
@@ -171,9 +162,11 @@ def test_load_board_reads_several_folders_and_keeps_the_tasks_asked_for(make_rec
         ),
     ],
 )
-def test_an_unreadable_record_is_named_and_the_others_are_shown(make_record, tmp_path, change, message) -> None:
-    save(tmp_path, make_record())
-    broken = save(tmp_path, make_record(model="pixels"))
+def test_an_unreadable_record_is_named_and_the_others_are_shown(
+    make_record, save_run, tmp_path, change, message
+) -> None:
+    save_run(tmp_path, make_record())
+    broken = save_run(tmp_path, make_record(model="pixels"))
     before = broken.read_text()
     broken.write_text(change(before))
     assert broken.read_text() != before
@@ -183,16 +176,16 @@ def test_an_unreadable_record_is_named_and_the_others_are_shown(make_record, tmp
     assert message in str(problems[0])
 
 
-def test_a_run_that_was_never_completed_is_passed_over(make_record, tmp_path) -> None:
-    save(tmp_path, make_record(run_id=".run.abc"))
+def test_a_run_that_was_never_completed_is_passed_over(make_record, save_run, tmp_path) -> None:
+    save_run(tmp_path, make_record(run_id=".run.abc"))
     with pytest.raises(BenchError, match="no records yet"):
         load_board([tmp_path])
 
 
-def test_a_missing_folder_and_a_misspelt_task_are_errors(make_record, tmp_path) -> None:
+def test_a_missing_folder_and_a_misspelt_task_are_errors(make_record, save_run, tmp_path) -> None:
     with pytest.raises(BenchError, match="no such folder"):
         load_board([tmp_path / "nowhere"])
-    save(tmp_path, make_record(task="ssv2"))
+    save_run(tmp_path, make_record(task="ssv2"))
     with pytest.raises(BenchError, match="did you mean 'ssv2'") as caught:
         load_board([tmp_path], tasks=["ssv3"])
     assert "ssv3" in str(caught.value)
