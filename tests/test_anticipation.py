@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from kitchens import kitchen
 from support import GOLDEN, Run
+from tampering import Spoil, in_record, in_rows, in_table, said_of
 
 import bench
 from bench import BenchError
@@ -80,6 +81,31 @@ def test_the_best_answers_are_kept_and_give_the_scores(results: Path, before_sta
         assert all((np.diff(scores) <= 0).all() for scores in rows[f"{head}_scores"])
     probe = load_action_probe(folder / "probe.safetensors")
     assert probe.get_parameter("pooler.query_tokens").shape == (1, 3, 64)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (in_record(lambda r: r["scores"][2].update(value=99.0, low=90)), "noun-recall@5 is 100.000000 by"),
+        (in_record(lambda r: r["scores"][0].update(low=1.0)), "low end of the interval of action"),
+        (in_record(lambda r: r["scores"].pop()), "the record has action-recall@5, verb-recall@5"),
+        (in_record(lambda r: r["scores"].reverse()), "it gives the scores action-recall@5"),
+        (in_record(lambda r: r["scores"][1].update(metric="action-recall@5")), "several scores of action-recall@5"),
+        (in_table("top5.parquet", "verb_label", lambda rows: [*rows[1:], rows[0]]), "top5.parquet contradicts it"),
+        (in_table("top5.parquet", "action_top5", lambda rows: [row[::-1] for row in rows[:9]] + rows[9:]), ""),
+        (in_table("top5.parquet", "action_top5", lambda rows: [[0] * 5, *rows[1:]]), "not the 5 classes of highest"),
+        (in_table("top5.parquet", "noun_scores", lambda rows: [row[::-1] for row in rows]), "not the 5 classes"),
+        (in_table("top5.parquet", "video", lambda rows: [0] * len(rows)), "low end of the interval of action"),
+        (in_table("top5.parquet", "sample", lambda rows: [rows[0]] * 4 + rows[4:]), "is there 4 times"),
+        (in_rows("top5.parquet", lambda rows: rows[:-1]), "59 samples, and the record says 60"),
+    ],
+)
+def test_what_the_best_answers_contradict_is_not_believed(
+    results: Path, before_start: Record, tmp_path: Path, spoil: Spoil, said: str
+) -> None:
+    found = said_of(results / "results" / before_start.run_id, spoil, tmp_path)
+    assert found.startswith("left out: ") if said else found == ""
+    assert said in found
 
 
 def test_a_second_run_reads_features_and_probe_from_the_cache(data: Path, results: Path, before_start: Record) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from support import Run, write_video
+from tampering import Spoil, in_record, in_table, said_of, without
 
 import bench
 from bench import BenchError
@@ -25,12 +26,15 @@ from bench.forecast import forecast
 from bench.plan import make_plan
 from bench.progress import Silent
 from bench.run_options import make_options
+from bench.scores.metrics import score_of
 from bench.scores.records import Control, Record, read_record
 from bench.scores.statistics import paired
 from bench.video.plans import ClipPlan
 from bench.video.training import TrainViews
 
 ALL = ("ordered", "shuffled", "static", "reversed")
+RIGHT = score_of("top1", [0] * 11 + [1], np.eye(2, dtype=np.float32)[[0] * 12], 0).model_dump()
+"""Of eleven right answers in twelve."""
 SHORT = {"probe.lr": 0.03, "probe.weight_decay": 0.01, "probe.min_steps": 60}
 
 
@@ -94,6 +98,39 @@ def test_the_score_is_that_of_a_run_without_controls(fading: Path, tmp_path: Pat
     assert plain.controls == plain.motion_shares == []
     assert len(list((tmp_path / "b" / "results").glob("*/record.json"))) == 1, "controls are no records of their own"
     assert not list((tmp_path / "a" / "results").glob("*/controls.parquet"))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (in_record(lambda r: r["controls"][1]["score"].update(correct=3, value=25.0)), "outside its interval"),
+        (in_record(lambda r: r["controls"][1]["score"].update(RIGHT)), "the record says 11 of 12"),
+        (in_record(lambda r: r["controls"].append(r["controls"][1])), "is there twice"),
+        (in_record(lambda r: r["controls"][0]["score"].update(RIGHT)), "is not the score"),
+        (in_record(lambda r: r["motion_shares"][0].update(value=0.5, low=0.4)), "the share without order"),
+        (in_record(lambda r: r["motion_shares"][1].update(chance=None)), "no level of chance"),
+        (in_record(lambda r: r["motion_shares"][1].update(high=float("nan"))), "lies outside its interval"),
+        (in_table("controls.parquet", "reversed_by_ordered", lambda rows: [1 - row for row in rows]), "12 of 12"),
+        (in_table("controls.parquet", "ordered_by_ordered", lambda rows: [1 - row for row in rows]), "0 of 12"),
+        (in_table("controls.parquet", "sample", lambda rows: rows[::-1]), "other samples or labels"),
+        (without("controls.parquet"), "controls.parquet is missing"),
+        (in_record(lambda r: r["fewer_labels"][0].update(num_train=25)), "all are 24"),
+        (in_record(lambda r: r["fewer_labels"][0]["score"].update(low=1.0)), "the interval of top1"),
+        (in_record(lambda r: r["fewer_labels"].append(r["fewer_labels"][0])), "is there twice"),
+    ],
+)
+def test_controls_that_their_answers_contradict_are_not_believed(
+    measured: Path, tmp_path: Path, spoil: Spoil, said: str
+) -> None:
+    found = said_of(measured, spoil, tmp_path)
+    assert found.startswith("left out: ") and said in found
+
+
+@pytest.fixture(scope="module")
+def measured(fading: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run with everything that can be measured beside a score."""
+    folder = tmp_path_factory.mktemp("measured")
+    return folder / "results" / evaluate(fading, folder, labels="50%").run_id
 
 
 def test_predictions_and_cost_of_the_controls_are_kept(fading: Path, tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def compare_scores(table: Path, said: Score, made: Score) -> None:
         here, there = getattr(said, field), getattr(made, field)
         if abs(here - there) > SAME:
             name = said.metric if field == "value" else f"the {field} end of the interval of {said.metric}"
-            raise contradiction(table, f"{name} is {there:.4f} by them, and {here:.4f} in the record")
+            raise contradiction(table, f"{name} is {there:.6f} by them, and {here:.6f} in the record")
     if said.interval != made.interval:
         raise contradiction(table, f"their interval is '{made.interval}', and the record calls it '{said.interval}'")
 

@@ -22,7 +22,10 @@ PROBE_NAME = "probe.safetensors"
 
 
 def check_record(record: Record, where: Path) -> None:
-    """Raises BenchError that says what contradicts what, where the parts of a record do not fit each other."""
+    """Raises BenchError that says what contradicts what, where the parts of a record do not fit each other, and where
+    it has no score."""
+    if not record.scores:
+        raise BenchError("the record holds no score", where=str(where), fix="run again")
     for reason in _contradictions(record):
         raise BenchError(
             f"it contradicts itself ({reason})", where=str(where), fix="it was changed: move the run away, or run again"
@@ -103,8 +106,8 @@ def _of_interval(score: Score) -> Iterator[str]:
     low, high = (100 * end for end in wilson_interval(score.correct or 0, score.n))
     if abs(score.low - low) > SAME or abs(score.high - high) > SAME:
         yield (
-            f"the interval of {score.metric} is {score.low:.4f} to {score.high:.4f}, and {score.correct} of {score.n} "
-            f"right give {low:.4f} to {high:.4f}"
+            f"the interval of {score.metric} is {score.low:.6f} to {score.high:.6f}, and {score.correct} of {score.n} "
+            f"right give {low:.6f} to {high:.6f}"
         )
 
 

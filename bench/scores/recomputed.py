@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from bench.errors import BenchError
 from bench.scores.answers import FILE_NAME as PREDICTIONS
 from bench.scores.answers import (
     SAME,
@@ -122,7 +123,7 @@ def _check_shares(path: Path, record: Record, hits: dict[str, dict[int, bool]], 
         above = right - len(rows) * share.chance / 100
         made = (right - sum(other[row] for row in rows)) / above if above else float("nan")
         if not abs(made - share.value) <= SAME:
-            raise contradiction(path, f"{what} is {made:.4f} by it, and {share.value:.4f} in the record")
+            raise contradiction(path, f"{what} is {made:.6f} by it, and {share.value:.6f} in the record")
 
 
 def _check_recall(folder: Path, record: Record) -> None:
@@ -154,7 +155,9 @@ def _check_order(path: Path, head: str, best: Any, scores: Any) -> None:
 def _check_boxes(folder: Path, record: Record) -> None:
     truth_path, path = folder / GROUND_TRUTH, folder / DETECTIONS
     key = ["video", "timestamp", *CORNERS]
-    truth = read_columns(truth_path, [*key, "action"]).to_pandas()
+    annotated = read_columns(truth_path, [*key, "action"])
+    filled(annotated, truth_path, "timestamp", np.int64)
+    truth = annotated.to_pandas()
     table = read_columns(path, [*key, "probabilities"], may_be_empty=True)
     boxes = table.select(key).to_pandas()
     actions, groups = _actions(record, path)
@@ -171,15 +174,18 @@ def _check_boxes(folder: Path, record: Record) -> None:
     if not set(zip(boxes["video"], boxes["timestamp"], strict=True)) <= frames:
         raise contradiction(path, f"it has boxes in key frames that are not in {GROUND_TRUTH}")
     _refuse_failed(record, {f"{video},{second:04d}" for video, second in frames}, truth_path)
-    made = score_boxes(
-        FRAME_MAP,
-        truth,
-        labelled_boxes(boxes, probabilities, actions),
-        actions,
-        groups,
-        num_frames=len(frames),
-        failed=record.scores[0].failed,
-    )
+    try:
+        made = score_boxes(
+            FRAME_MAP,
+            truth,
+            labelled_boxes(boxes, probabilities, actions),
+            actions,
+            groups,
+            num_frames=len(frames),
+            failed=record.scores[0].failed,
+        )
+    except BenchError as error:
+        raise contradiction(path, f"no score can be made of it: {error.where}: {error.what}") from error
     _compare_all(path, record, [made.score])
     for there, here in zip(made.breakdowns, [*record.breakdowns, *[None] * len(made.breakdowns)], strict=False):
         if here is None or not _alike(there, here):

@@ -290,7 +290,7 @@ def read_record(path: Path) -> Record:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content.get("schema_version") if isinstance(content, dict) else None
-        if isinstance(version, int) and version > SCHEMA_VERSION:
+        if isinstance(version, int | float) and version > SCHEMA_VERSION:
             raise BenchError(
                 f"written by a newer version (schema {version}, this one reads {SCHEMA_VERSION})",
                 where=str(path),

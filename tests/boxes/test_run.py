@@ -14,6 +14,7 @@ import pytest
 import torch
 from ava_standin import ava_standin
 from support import SHARED_DATA, Run, assert_refused
+from tampering import Spoil, in_record, in_rows, in_table, said_of, without
 
 import bench
 from bench.boxes import extract
@@ -109,6 +110,52 @@ def test_the_tables_beside_a_record_give_its_score_again(films: Path, record: Re
     assert 100 * frame_map(truth, found).mean == pytest.approx(record.scores[0].value, abs=1e-9)
     assert read_record(folder / "record.json") == record
     assert (folder / "probe.safetensors").is_file()
+
+
+def score_of(record: dict[str, Any]) -> Any:
+    return record["scores"][0]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (in_record(lambda r: score_of(r).update(value=99.9, high=100.0)), "detections.parquet contradicts it"),
+        (in_record(lambda r: score_of(r).update(low=score_of(r)["low"] + 0.01)), "low end of the interval"),
+        (in_record(lambda r: score_of(r).update(n=47)), "48 samples, and the record says 47"),
+        (in_record(lambda r: score_of(r).update(failed=1)), "failed is 1, and 0 test samples"),
+        (in_record(lambda r: score_of(r).update(interval="bootstrap over 900 videos, 95 %")), "their interval is"),
+        (in_record(lambda r: r["scores"].append(score_of(r))), "several scores of frame-mAP@0.5"),
+        (in_record(lambda r: r["breakdowns"][0]["values"].update(walk=100.0)), "AP@0.5 by class"),
+        (in_record(lambda r: r["breakdowns"].pop()), "frame-mAP@0.5 by group"),
+        (in_record(lambda r: r["class_names"].reverse()), "class names are not those"),
+        (in_record(lambda r: r["resolved"].pop("actions")), "does not name the actions"),
+        (in_table("detections.parquet", "probabilities", lambda rows: rows[1:] + rows[:1]), "detections.parquet"),
+        (in_table("detections.parquet", "timestamp", lambda rows: [5, *rows[1:]]), "not in ground_truth.parquet"),
+        (in_table("ground_truth.parquet", "action", lambda rows: rows[1:] + rows[:1]), "detections.parquet"),
+        (in_rows("detections.parquet", lambda rows: [*rows, rows[0]]), "a box is there twice"),
+        (in_rows("ground_truth.parquet", lambda rows: [*rows, rows[0]]), "is there twice"),
+        (in_rows("ground_truth.parquet", lambda rows: rows[:3]), "detections.parquet"),
+        (in_table("detections.parquet", "x1", lambda rows: [float("nan"), *rows[1:]]), "missing or infinite"),
+        (without("ground_truth.parquet"), "ground_truth.parquet is missing"),
+        (lambda folder: (folder / "detections.parquet").write_bytes(b"PAR1"), "not readable answers"),
+    ],
+)
+def test_what_its_tables_contradict_is_not_believed(
+    films: Path, record: Record, tmp_path: Path, spoil: Spoil, said: str
+) -> None:
+    found = said_of(films / "results" / record.run_id, spoil, tmp_path)
+    assert found.startswith("left out: ") and said in found
+
+
+def test_a_record_without_its_tables_is_in_doubt(films: Path, record: Record, tmp_path: Path) -> None:
+    def strip(folder: Path) -> None:
+        for name in ("detections.parquet", "ground_truth.parquet"):
+            (folder / name).unlink()
+
+    doubt = said_of(films / "results" / record.run_id, strip, tmp_path)
+    assert (
+        doubt == "its score could not be made anew: no detections.parquet and no ground_truth.parquet beside the record"
+    )
 
 
 def test_a_run_keeps_a_few_key_frames_to_look_at(films: Path, record: Record) -> None:
