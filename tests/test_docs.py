@@ -124,7 +124,7 @@ def test_documented_commands_work(
         assert bench_command(*arguments[:3], "--update", cwd=users_folder).returncode == 0
     if arguments[0] == "plot":
         made_results(users_folder / "results", models=2, seeds=1)
-    if arguments[0] in ("leaderboard", "report"):
+    if arguments[0] in ("leaderboard", "report", "results"):
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         arrange(*before, made="results")
     if arguments[0] == "run" and "--probe" not in arguments and "--probe-weights" not in arguments:
