@@ -148,24 +148,26 @@ def read_columns(path: Path, names: list[str], *, optional: tuple[str, ...] = ()
         raise BenchError(what, where=str(path.parent / "record.json"), fix="copy the whole folder, or run again")
     try:
         there = pq.read_schema(path).names
-        table = pq.read_table(path, columns=[*names, *(name for name in optional if name in there)])
-        absent = [name for name in names if name not in table.column_names]
+        absent = [name for name in names if name not in there]
         if absent:
-            raise KeyError(f"no column '{absent[0]}'")
-    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+            raise ValueError(f"no column '{absent[0]}'")
+        # Most of these tables are small: handing their columns to threads takes longer than reading them.
+        columns = [*names, *(name for name in optional if name in there)]
+        table = pq.read_table(path, columns=columns, use_threads=False)
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
         raise unreadable(path, str(error).partition("\n")[0]) from error
     if not table.num_rows and not may_be_empty:
         raise unreadable(path, "it has no rows")
     return table
 
 
-def filled(table: Any, path: Path, name: str, dtype: type) -> NDArray[Any]:
-    """The numbers in a column [n]. Raises BenchError where it has gaps or no such numbers."""
+def whole_numbers(table: Any, path: Path, name: str) -> NDArray[np.int64]:
+    """The numbers in a column [n]. Raises BenchError where it has gaps or other things."""
     column = table[name]
     values = column.to_numpy()
-    if column.null_count or not np.issubdtype(values.dtype, np.integer if dtype is np.int64 else np.floating):
-        raise unreadable(path, f"column '{name}' has gaps or is no number")
-    numbers: NDArray[Any] = values.astype(dtype)
+    if column.null_count or not np.issubdtype(values.dtype, np.integer):
+        raise unreadable(path, f"column '{name}' has gaps or is no whole number")
+    numbers: NDArray[np.int64] = values.astype(np.int64)
     return numbers
 
 
@@ -200,10 +202,10 @@ def _read(
     table = read_columns(path, ["sample", "label", "prediction", "probabilities"], optional=("video",))
     return (
         [str(name) for name in table["sample"].to_pylist()],
-        filled(table, path, "label", np.int64),
-        filled(table, path, "prediction", np.int64),
+        whole_numbers(table, path, "label"),
+        whole_numbers(table, path, "prediction"),
         matrix(table, path, "probabilities").astype(np.float32),
-        filled(table, path, "video", np.int64) if "video" in table.column_names else None,
+        whole_numbers(table, path, "video") if "video" in table.column_names else None,
     )
 
 

@@ -26,6 +26,8 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 CORNERS = ("x1", "y1", "x2", "y2")
+_MAX_NUMBERS = 1 << 22
+"""Resampled counts held at once: 32 MiB."""
 
 
 @dataclass(frozen=True)
@@ -156,14 +158,14 @@ class Matches:
         """
         if self.num_videos < 2:
             raise ValueError(f"the bootstrap needs at least two independent videos, got {self.num_videos}")
-        stream, curves = np.random.RandomState(seed), list(self.curves.values())
-        means: list[float] = []
-        while len(means) < draws:
+        stream, annotated = np.random.RandomState(seed), np.bincount(self.truth_video, minlength=self.num_videos)
+        drawn: list[Ints] = []
+        while len(drawn) < draws:
             weights = np.bincount(stream.randint(0, self.num_videos, self.num_videos), minlength=self.num_videos)
-            present = [curve for curve in curves if (curve.truth * weights).any()]
-            if present:
-                values = [curve.average_precision(weights.astype(np.float64)) for curve in present]
-                means.append(float(np.mean(values)))
+            if weights @ annotated:
+                drawn.append(weights)
+        precisions = [curve.resampled_precisions(np.array(drawn, np.float64)) for curve in self.curves.values()]
+        means = np.nanmean(precisions, axis=0)
         low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Interval(float(low), float(high))
 
@@ -187,6 +189,34 @@ class ClassCurve(NamedTuple):
         precision = np.divide(true, seen, out=np.zeros_like(true), where=seen > 0)
         envelope = np.maximum.accumulate(precision[::-1])[::-1]
         return float(np.sum(np.diff(true, prepend=0.0) * envelope) / (weights @ self.truth))
+
+    def resampled_precisions(self, weights: Floats) -> Floats:
+        """The same [draws] for each row of `weights` [draws, videos]; NaN where no ground truth is left.
+
+        Precision only falls between two true detections, so that the envelope is made of those alone.
+        """
+        from scipy.sparse import csr_array
+
+        found = np.cumsum(self.true)[self.ends]
+        ends = self.ends[np.diff(found, prepend=0) > 0]
+        step = np.searchsorted(ends, np.arange(len(self.true)))
+        within = step < len(ends)
+        shape = (len(ends), weights.shape[1])
+        seen, true = (
+            csr_array((np.ones(rows.sum()), (step[rows], self.video[rows])), shape)
+            for rows in (within, within & self.true)
+        )
+        made = []
+        for block in np.array_split(weights, max(1, len(weights) * len(ends) // _MAX_NUMBERS)):
+            gained = true @ block.T
+            counts = np.cumsum(seen @ block.T, axis=0)
+            precision = np.divide(np.cumsum(gained, axis=0), counts, out=np.zeros_like(counts), where=counts > 0)
+            envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+            whole = block @ self.truth
+            made.append(
+                np.divide((gained * envelope).sum(axis=0), whole, out=np.full(len(block), np.nan), where=whole > 0)
+            )
+        return np.concatenate(made)
 
 
 def label_map(labels: NDArray[np.int64], scores: NDArray[Any]) -> float:

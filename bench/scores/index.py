@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing, suppress
@@ -35,6 +36,9 @@ _MEANING = 2
 by themselves."""
 _WAIT_S = 2.0
 """For another process that writes the index; after that it is done without."""
+
+_KEEP_EVERY_S = 2.0
+"""What was examined is kept this often, so that an interrupted command has not done it in vain."""
 
 _CREATE = (
     "CREATE TABLE IF NOT EXISTS runs (folder BLOB, name BLOB, stamp TEXT, digest TEXT, PRIMARY KEY (folder, name))",
@@ -126,6 +130,7 @@ def _read(folder: Path, names: Sequence[str], index: Path | None, *, whole: bool
     known = _known(file, folder)
     fresh: dict[str, tuple[str, _Entry]] = {}
     found: list[Summary | BenchError] = []
+    kept_s = time.monotonic()
     for name, stamp in stamps.items():
         run = folder / name
         if name in known and known[name][0] == stamp:
@@ -140,6 +145,9 @@ def _read(folder: Path, names: Sequence[str], index: Path | None, *, whole: bool
         entry = _by_content(file, digest)
         found.append(entry.opened(run) if entry else examine(run / RECORD_NAME))
         fresh[name] = stamp, entry or _Entry.of(digest, found[-1], run)
+        if time.monotonic() - kept_s > _KEEP_EVERY_S:
+            _keep(file, folder, fresh, ())
+            fresh, kept_s = {}, time.monotonic()
     _keep(file, folder, fresh, known.keys() - stamps.keys() if whole else ())
     return found
 

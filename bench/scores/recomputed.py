@@ -10,7 +10,8 @@ and of actions may have been left out where a folder was passed on, and then a d
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,10 @@ from bench.scores.answers import (
     answers_as_written,
     compare_scores,
     contradiction,
-    filled,
     matrix,
     read_columns,
     refuse_twice,
+    whole_numbers,
 )
 from bench.scores.box_scores import action_groups, labelled_boxes, score_boxes, unique_names
 from bench.scores.detection import CORNERS
@@ -57,6 +58,8 @@ def check_tables(folder: Path, record: Record) -> tuple[Answers | None, list[str
     if needed == (PREDICTIONS,):
         answers = answers_as_written(folder, record)
         _refuse_failed(record, set(answers.samples), folder / PREDICTIONS)
+        if record.breakdowns:
+            raise contradiction(folder / PREDICTIONS, f"{record.breakdowns[0].metric} does not follow from it")
         _check_controls(folder, record, answers)
         return answers, []
     there = [name for name in needed if (folder / name).is_file()]
@@ -135,11 +138,11 @@ def _check_recall(folder: Path, record: Record) -> None:
     _refuse_failed(record, set(names), path)
     heads = {}
     for head in HEADS:
-        labels = filled(table, path, f"{head}_label", np.int64)
+        labels = whole_numbers(table, path, f"{head}_label")
         best = matrix(table, path, f"{head}_top5")
         _check_order(path, head, best, matrix(table, path, f"{head}_scores"))
         heads[head] = labels, (best == labels[:, None]).any(axis=1)
-    made = scores_of_hits(heads, filled(table, path, "video", np.int64).tolist(), record.scores[0].failed)
+    made = scores_of_hits(heads, whole_numbers(table, path, "video").tolist(), record.scores[0].failed)
     _compare_all(path, record, made)
 
 
@@ -156,14 +159,15 @@ def _check_boxes(folder: Path, record: Record) -> None:
     truth_path, path = folder / GROUND_TRUTH, folder / DETECTIONS
     key = ["video", "timestamp", *CORNERS]
     annotated = read_columns(truth_path, [*key, "action"])
-    filled(annotated, truth_path, "timestamp", np.int64)
+    whole_numbers(annotated, truth_path, "timestamp")
     truth = annotated.to_pandas()
     table = read_columns(path, [*key, "probabilities"], may_be_empty=True)
     boxes = table.select(key).to_pandas()
     actions, groups = _actions(record, path)
     said = matrix(table, path, "probabilities") if len(boxes) else np.zeros((0, len(actions)))
     probabilities = said.astype(np.float32)
-    if not ((probabilities >= 0) & (probabilities <= 1)).all() or probabilities.shape[1] != len(actions):
+    fitting = (probabilities >= 0) & (probabilities <= 1 + SAME)
+    if not fitting.all() or probabilities.shape[1] != len(actions):
         raise contradiction(path, f"not one probability, 0 to 1, for each of {len(actions)} actions in each box")
     frames = set(zip(truth["video"], truth["timestamp"], strict=True))
     for file, rows, what in ((path, boxes, "a box"), (truth_path, truth, "an action of a box")):
@@ -186,10 +190,7 @@ def _check_boxes(folder: Path, record: Record) -> None:
         )
     except BenchError as error:
         raise contradiction(path, f"no score can be made of it: {error.where}: {error.what}") from error
-    _compare_all(path, record, [made.score])
-    for there, here in zip(made.breakdowns, [*record.breakdowns, *[None] * len(made.breakdowns)], strict=False):
-        if here is None or not _alike(there, here):
-            raise contradiction(path, f"{there.metric} by {there.by} is another than in the record")
+    _compare_all(path, record, [made.score], made.breakdowns)
 
 
 def _actions(record: Record, path: Path) -> tuple[dict[int, str], dict[str, list[int]]]:
@@ -205,12 +206,16 @@ def _actions(record: Record, path: Path) -> tuple[dict[int, str], dict[str, list
     return actions, groups
 
 
-def _compare_all(path: Path, record: Record, made: list[Score]) -> None:
+def _compare_all(path: Path, record: Record, made: list[Score], breakdowns: Sequence[Breakdown] = ()) -> None:
     if [score.metric for score in record.scores] != [score.metric for score in made]:
         here, there = (", ".join(score.metric for score in scores) for scores in (record.scores, made))
         raise contradiction(path, f"it gives the scores {there}, and the record has {here}")
     for said, score in zip(record.scores, made, strict=True):
         compare_scores(path, said, score)
+    for said_part, made_part in zip_longest(record.breakdowns, breakdowns):
+        if said_part is None or made_part is None or not _alike(made_part, said_part):
+            what = made_part or said_part
+            raise contradiction(path, f"{what.metric} by {what.by} is another than in the record")
 
 
 def _alike(made: Breakdown, said: Breakdown) -> bool:

@@ -26,6 +26,7 @@ from bench.scores.stored import load_runs
 
 TABLE = "predictions.parquet"
 HITS = [1, 0, 1, 1] * 5
+BREAKDOWN = {"metric": "recall", "by": "class", "values": {"left": 100.0}}
 UNREAD = Failure(sample="clips/unread.mp4", split="test", reason="cut off")
 
 
@@ -99,6 +100,7 @@ def head(**facts: Any) -> Spoil:
             in_record(lambda record: record.update(failures=[UNREAD.model_dump()] * 5)),
             "failed is 0, and 5 test samples",
         ),
+        (in_record(lambda record: record["breakdowns"].append(BREAKDOWN)), "recall does not follow from it"),
         (in_record(lambda record: record.update(num_classes=4)), "num_classes is 4, and 3 classes have names"),
         (in_record(lambda record: record["class_names"].append("down")), "num_classes is 3, and 4"),
         (in_record(lambda record: record.update(schema_version=SCHEMA_VERSION + 1)), "written by a newer version"),
