@@ -9,11 +9,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
 from bench.errors import BenchError, nearest
 from bench.files import content_folder
+from bench.inputs import CARD, read_yaml
 from bench.probe_cards import BoxReading, Optimisation, ProbeCard, Selection, Setting
 from bench.scores.records import Axis
 from bench.task_cards import (
@@ -141,18 +141,11 @@ def _load(spec: str, kind: type[Card], folder: str, word: str) -> Card:
         path = content_folder(folder) / f"{spec}.yaml"
     elif spec.endswith((".yaml", ".yml")):
         path = Path(spec).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise BenchError("no such card", where=spec, fix=f"give a path, or a {word}: {nearest(spec, names)}")
     else:
         raise BenchError(f"unknown {word} '{spec}'", fix=f"{nearest(spec, names)} `bench {word}s` lists them")
-    try:
-        # The same safe loader in C where PyYAML was built with it: cards with a thousand classes are slow without.
-        loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
-        mark = getattr(error, "problem_mark", None)
-        line = f":{mark.line + 1}" if mark else ""
-        raise BenchError("not a YAML file", where=f"{path}{line}", fix="mend the card") from error
+    content = read_yaml(path, CARD)
     if not isinstance(content, dict):
         raise BenchError("a card is a mapping of fields", where=str(path), fix="mend the card")
     return _validate(content, kind, str(path))

@@ -22,6 +22,7 @@ from bench.errors import BenchError
 from bench.features.extract import clips_at_once
 from bench.features.memory import ClipsAtOnce
 from bench.files import atomic_write
+from bench.inputs import CACHED, read_bytes
 from bench.machine import SMALL_CLIP, small_steps
 from bench.plan import RunPlan
 from bench.progress import Reporter
@@ -87,10 +88,10 @@ def _remembered_or_measured(
     path = plan.cache / "speed" / f"{key}.json"
     memory = TypeAdapter(Choice)
     try:
-        choice = memory.validate_json(path.read_bytes())
+        choice = memory.validate_json(read_bytes(path, CACHED))
         reporter.say(f"{encoder.name}: {_told(choice)}, as measured before")
         return choice
-    except (OSError, ValidationError):
+    except (OSError, BenchError, ValidationError):
         pass  # never measured, or damaged
     with small_steps(encoder.device, encoder.embed_dim * _num_tokens(encoder, clip), small=SMALL_CLIP):
         choice = measured(encoder, clip, at_once, *wanted)

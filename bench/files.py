@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
+import secrets
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -19,6 +21,12 @@ from bench.remote.urls import remote_url, url_digest
 
 _PACKAGE = Path(__file__).resolve().parent
 _reading_umask = threading.Lock()
+_PART = ".part"
+PARTS = f".*{_PART}"
+"""How the temporary folders are called."""
+_MARK = ".vjepa-bench"
+"""In folders that are made here: their name. What does not bear it is never removed."""
+_LONGEST_NAME = 255
 
 
 def content_folder(name: str) -> Path:
@@ -61,54 +69,106 @@ def writable_folder(folder: Path, *, option: str) -> Path:
     return folder
 
 
+def check_output(path: Path, *, option: str, inputs: Iterable[Path] = (), runs: Iterable[Path] = ()) -> None:
+    """Raise BenchError where the file that `option` names cannot be written without loss: it is one of the files
+    `inputs`, or a file of a run in the results folders `runs`, under whatever name, or no regular file."""
+    where = f"{option} {path}"
+    refuse_special(path, where)
+    if not path.exists():
+        return
+    read = itertools.chain(inputs, (file for folder in runs for file in folder.glob("*/**/*")))
+    if any(file.is_file() and path.samefile(file) for file in read):
+        raise BenchError("this command reads that file", where=where, fix="name another file to write")
+
+
+def refuse_special(path: Path, where: str) -> None:
+    """Raise BenchError where there is something at `path` that is no regular file: nothing takes its place."""
+    if path.is_dir():
+        raise BenchError("is a folder", where=where, fix="name a file")
+    if path.exists() and not path.is_file():
+        raise BenchError("is a pipe, a socket or a device, not a regular file", where=where, fix="name a file")
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; it takes the name `path` only when the block ends without an error."""
+    """Yield a temporary path near `path`; it takes the name `path` only when the block ends without an error.
+
+    Raises BenchError where `path` is there and no regular file.
+    """
+    refuse_special(path, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
+    with _own_folder(path.parent, path.name) as folder:
+        temporary = folder / path.name
+        temporary.touch()
         yield temporary
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(folder: Path) -> Iterator[Path]:
-    """Yield a hidden temporary folder beside `folder`, whose parent exists; it takes that name when the block ends
+    """Yield a hidden temporary folder near `folder`, whose parent exists; it takes that name when the block ends
     without an error, unless another process was faster: then its folder stays.
 
     Temporary folders of processes that were killed hours ago are removed.
     """
     remove_abandoned(folder.parent)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
-    try:
+    with _own_folder(folder.parent, folder.name) as own:
+        temporary = own / folder.name
+        temporary.mkdir()
         yield temporary
-        temporary.chmod(0o777 & ~_umask())  # mkdtemp makes it private, a cache may be shared
+        temporary.chmod(0o777 & ~_umask())  # a cache may be shared
         try:
             temporary.rename(folder)
         except OSError:
             if not folder.is_dir():
                 raise
+
+
+@contextmanager
+def _own_folder(parent: Path, name: str) -> Iterator[Path]:
+    """A hidden folder in `parent` for what becomes `name` there; it bears the mark, and is gone when the block ends."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{name}.", suffix=_PART, dir=parent))
+    try:
+        write_mark(folder)
+        yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def remove_abandoned(parent: Path, pattern: str = ".*.part", age_s: float = 2 * 3600) -> None:
-    """Remove the temporary files and folders in `parent` that processes left that were killed hours ago."""
+def remove_abandoned(parent: Path, pattern: str = PARTS, age_s: float = 2 * 3600) -> None:
+    """Remove what processes that were killed hours ago left half written in `parent`: hidden folders that bear the mark
+    of their own name. Whatever else is called like them belongs to someone else."""
     for part in parent.glob(pattern):
         with suppress(OSError):  # another process may remove it too
-            if time.time() - part.stat().st_mtime <= age_s:
-                continue
-            if part.is_dir():
+            if has_mark(part) and time.time() - _last_change_s(part) > age_s:
                 shutil.rmtree(part, ignore_errors=True)
-            else:
-                part.unlink()
+
+
+def _last_change_s(folder: Path) -> float:
+    return max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+
+
+def write_mark(folder: Path) -> None:
+    """Mark a folder as made here: what is in it may be removed."""
+    (folder / _MARK).write_bytes(os.fsencode(folder.name))
+
+
+def has_mark(folder: Path) -> bool:
+    """Whether a folder was made here under the name that it has."""
+    mark = folder / _MARK
+    if folder.is_symlink() or mark.is_symlink() or not mark.is_file():
+        return False
+    # A copy under another name is someone's own.
+    return mark.stat().st_size <= _LONGEST_NAME and mark.read_bytes() == os.fsencode(folder.name)
+
+
+def set_aside(path: Path) -> None:
+    """Give a file that cannot be read as what its name says another name, for it may be someone else's."""
+    with suppress(FileNotFoundError):  # another process was faster
+        path.replace(path.with_name(f"{path.name}.damaged-{secrets.token_hex(3)}"))
 
 
 def _umask() -> int:

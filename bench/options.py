@@ -175,6 +175,8 @@ def _matching(name: str) -> list[str]:
 def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
     import yaml
 
+    from bench.inputs import parse_yaml
+
     settings = {}
     for pair in pairs or []:
         key, equals, value = pair.partition("=")
@@ -185,7 +187,7 @@ def parse_settings(pairs: list[str] | None) -> dict[str, Any]:
                 fix="such as --set lr=1e-3 for a preset, --set probe.lr=1e-3 for a card",
             )
         try:
-            parsed = yaml.safe_load(value)
+            parsed = parse_yaml(value)
         except (yaml.YAMLError, ValueError, RecursionError) as error:
             raise BenchError(f"'{value}' cannot be read", where=f"--set {key}", fix="quote text") from error
         settings[key] = _numbers(parsed)

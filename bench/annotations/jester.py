@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bench.annotations.labels import ClassNumbers
 from bench.annotations.rows import Annotations, Row, Split
-from bench.annotations.tables import read_table
+from bench.annotations.tables import head_of, read_table
 from bench.cards import TaskCard
 from bench.errors import BenchError
 
@@ -39,8 +39,7 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
 
 
 def _pairs(path: Path) -> list[tuple[int, str, str]]:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline().strip()
+    first = head_of(path).partition("\n")[0].strip()
     if "video_id" in first or first.startswith("id,"):
         key = "video_id" if "video_id" in first else "id"
         table = read_table(path, (key, "label"), delimiter=";" if ";" in first else ",")

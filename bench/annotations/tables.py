@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
+from bench.inputs import ANNOTATIONS, open_input
+from bench.inputs import read_text as read_text_of
 
 BLANKS = " \t\r\n\v\f"
 """What is no part of a cell at its ends. Other blanks of Unicode may belong to the name of a file."""
@@ -21,7 +23,7 @@ def head_of(path: Path) -> str:
     if path.is_dir():
         return ""
     try:
-        with path.open("rb") as file:
+        with open_input(path, ANNOTATIONS) as file:
             return file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise _unreadable(path, error) from error
@@ -31,7 +33,7 @@ def read_text(path: Path, kind: str = "annotation file", fix: str = "download it
     """A text file. Raises BenchError where it is missing, empty or not UTF-8; `kind` is what errors call it, and `fix`
     what to do about an empty one."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = read_text_of(path, ANNOTATIONS, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise _unreadable(path, error, kind) from error
     if not text.strip():

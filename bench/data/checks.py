@@ -10,7 +10,7 @@ from typing import Literal
 from bench.data.guarded import Alive
 from bench.data.sources import Stamp, fingerprint, read_in_groups, read_pieces, stamp_of
 from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
-from bench.video.image_frames import frame_files
+from bench.video.image_frames import frame_files, image_size
 from bench.video.readers import reader_of
 
 Fault = Literal["missing", "empty", "unreadable"]
@@ -123,13 +123,8 @@ def _video_header(path: str) -> VideoInfo:
 
 
 def _image_header(path: str) -> VideoInfo:
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return VideoInfo(1, 0.0, image.height, image.width)
-    except OSError as error:
-        raise DecodeError(f"not an image, or damaged ({error})", where=path) from error
+    height, width = image_size(path)
+    return VideoInfo(1, 0.0, height, width)
 
 
 def _folder_header(path: str, alive: Alive) -> VideoInfo:

@@ -89,6 +89,8 @@ def make(task: Task, alive: Alive) -> Made:
 
 def _encode(task: Task, encoding: Encoding, alive: Alive) -> None:
     target = Path(task.path)
+    if target.exists() and target.samefile(task.source):
+        raise BenchError("is a source itself, and would be overwritten", where=task.path, fix="choose another --out")
     try:
         with atomic_write(target) as temporary, _reading(task.source):
             reencode(

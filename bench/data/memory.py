@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from bench.errors import BenchError
+from bench.files import set_aside
 
 _ROWS_AT_ONCE = 1000
 _COMMIT_INTERVAL_S = 2.0
@@ -31,7 +32,7 @@ class Memory:
         except sqlite3.OperationalError as error:
             raise self._unusable(error) from error
         except sqlite3.DatabaseError:  # not a database, or a damaged one
-            file.unlink(missing_ok=True)
+            set_aside(file)
             self._database = self._open()
 
     def __enter__(self) -> Memory:

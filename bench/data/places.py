@@ -4,34 +4,37 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
 from bench.annotations import Sample
-from bench.data.prepared import FILE
+from bench.data.prepared import read_prepared
 from bench.errors import BenchError
-from bench.files import writable_folder
+from bench.files import PARTS, has_mark, remove_abandoned, writable_folder, write_mark
 
 MEMORY = ".prepare.sqlite"
 _LOCK = ".prepare.lock"
 
 
-def check_out(out: Path, data: Path) -> None:
-    """Create `out`. Raises BenchError where it and `data` hold each other, or where it holds anything that an earlier
-    `bench data prepare` has not made."""
+def check_out(out: Path, data: Path, lists: Iterable[Path] = ()) -> None:
+    """Create `out`. Raises BenchError where it and `data` hold each other, where one of the `lists` lies in it, and
+    where it holds anything but what an earlier `bench data prepare` has made."""
     mine, theirs = out.resolve(), data.resolve()
     if mine == theirs or mine in theirs.parents or theirs in mine.parents:
         how = "is the data folder" if mine == theirs else "and the data folder lie in each other"
         raise BenchError(f"{how}: sources are never overwritten", where=f"--out {out}", fix="choose a folder elsewhere")
     if out.exists() and not out.is_dir():
         raise BenchError("is not a folder", where=f"--out {out}", fix="choose another")
-    ours = any((out / name).exists() for name in (_LOCK, MEMORY, FILE))
-    if out.is_dir() and not ours and any(out.iterdir()):
+    inside = next((path for path in lists if mine in path.resolve().parents), None)
+    if inside:
+        what = f"holds {inside}, which this command reads"
+        raise BenchError(what, where=f"--out {out}", fix="choose another folder, or copy the list elsewhere")
+    if out.is_dir() and any(out.iterdir()) and not (has_mark(out) or read_prepared(out)):
         raise BenchError("holds other files", where=f"--out {out}", fix="choose an empty or a new folder")
-    writable_folder(out, option="--out")
+    write_mark(writable_folder(out, option="--out"))
 
 
 @contextmanager
@@ -39,8 +42,7 @@ def only_writer(out: Path) -> Iterator[None]:
     """Hold the folder `out`, and clear away what a killed command left half written."""
     try:
         with FileLock(out / _LOCK, timeout=0):
-            for part in out.rglob(".*.part"):
-                part.unlink()
+            remove_abandoned(out, f"**/{PARTS}", age_s=0)
             yield
     except Timeout as error:
         raise BenchError("another `bench data prepare` writes here", where=f"--out {out}", fix="wait for it") from error

@@ -67,7 +67,7 @@ def prepare(
         what = "the clips of anticipation lie before the actions that would be cut out"
         raise BenchError(what, where=f"task {card.name}", fix="make whole videos smaller, under their own names")
     encoding = _encoding(wishes, reporter)
-    check_out(out, where.data)
+    check_out(out, where.data, [path for path in (where.train, where.val) if path])
     splits = read_splits(card, where)
     with only_writer(out):
         tasks = _tasks(splits, where.data, out, encoding, wishes.fps)

@@ -7,6 +7,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from bench.errors import BenchError
+from bench.inputs import CONFIGURATION, read_bytes
+
 FILE = "prepared.json"
 
 
@@ -54,13 +57,20 @@ class Prepared(BaseModel):
     notes: list[str]
 
 
+def read_prepared(folder: Path) -> Prepared | None:
+    """What the folder says of itself; None where it says nothing that can be read."""
+    try:
+        return Prepared.model_validate_json(read_bytes(folder / FILE, CONFIGURATION))
+    except (OSError, BenchError, ValidationError):
+        return None
+
+
 def notes_on(folder: Path | None) -> list[str]:
     """What a reader of a score on the data in `folder` must know: whether the videos were re-encoded, and how."""
-    if folder is None or not (folder / FILE).is_file():
+    if folder is None or not (folder / FILE).exists():
         return []
-    try:
-        prepared = Prepared.model_validate_json((folder / FILE).read_text(encoding="utf-8"))
-    except (OSError, ValidationError):
+    prepared = read_prepared(folder)
+    if prepared is None:
         return [f"{FILE} in the data folder cannot be read: the videos may have been re-encoded"]
     encoding = prepared.encoding
     if encoding is None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from bench.video.decode import Frames, Video
 from bench.video.image_frames import frame_files
+from bench.video.info import open_file
 
 _PIECE_BYTES = 4096
 _BYTES_AT_ONCE = 1 << 26
@@ -55,7 +56,7 @@ def fingerprint(path: str) -> int:
 
 def read_pieces(path: str) -> tuple[int, list[bytes]]:
     """A file's size in bytes, and up to 4 KiB each of its beginning, middle and end."""
-    with Path(path).open("rb", buffering=0) as file:
+    with open_file(path) as file:
         size = os.fstat(file.fileno()).st_size
         pieces = []
         for start in (0, size // 2, max(0, size - _PIECE_BYTES)):

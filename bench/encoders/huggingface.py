@@ -7,7 +7,6 @@ official code; transformers takes those of `crop_size` for every input.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,6 +33,7 @@ from bench.encoders.reading import first_line, listing
 from bench.encoders.rotary import rotary_channels
 from bench.encoders.stated import NOTHING, Stated
 from bench.errors import BenchError
+from bench.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
 
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"
@@ -307,6 +307,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
 def tensor_headers(file: Path) -> dict[str, tuple[tuple[int, ...], str]]:
     """Names, shapes and types of the tensors of a safetensors file."""
     try:
+        check_input(file, WEIGHTS)
         with safe_open(file, framework="pt") as content:
             slices = {name: content.get_slice(name) for name in content.keys()}  # noqa: SIM118 - no dict
             return {name: (tuple(part.get_shape()), part.get_dtype()) for name, part in slices.items()}
@@ -330,10 +331,7 @@ def refuse_other_types(types: Mapping[str, str], folder: Path) -> None:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise BenchError(f"not readable as JSON ({first_line(error)})", where=str(file)) from error
+    content = read_json(file, CONFIGURATION)
     if not isinstance(content, dict):
         raise BenchError(f"holds a {type(content).__name__}, not an object", where=str(file))
     return content

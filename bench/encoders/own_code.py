@@ -14,6 +14,8 @@ from pathlib import Path
 
 from torch import nn
 
+from bench.inputs import CODE, read_bytes
+
 _INSTALLED = {"site-packages", "dist-packages"}
 _SUITE = "bench"
 
@@ -33,7 +35,7 @@ def code_digest(module: str, encoder: nn.Module) -> str:
         path = _file(name, roots)
         if path is None:
             continue
-        files[name] = path.read_bytes()
+        files[name] = read_bytes(path, CODE)
         waiting += [name.rpartition(".")[0], *_imported(name, path, files[name])]
     digest = hashlib.sha256()
     for name, content in sorted(files.items()):

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.inputs import WEIGHTS, check_input
 
 _ZIP, _PICKLE = b"PK", b"\x80"
 """How the files of torch begin, since version 1.6 and before."""
@@ -30,8 +31,9 @@ _LONGEST_NAME = 200
 
 def read_tensors(path: Path) -> dict[str, Any]:
     """The content of a checkpoint file as a dictionary, without running anything that it holds."""
-    if not path.is_file():
+    if not path.exists():
         raise BenchError("no such checkpoint file", where=str(path), fix="check the path given with --model")
+    check_input(path, WEIGHTS)
     if path.stat().st_size == 0:
         raise BenchError("the file is empty", where=str(path), fix="download it again")
     is_safetensors = path.suffix == ".safetensors"

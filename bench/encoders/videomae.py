@@ -6,7 +6,6 @@ The published files and transformers up to 5.4 have `q_bias` and `v_bias`; from 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,8 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
+
+from bench.inputs import CONFIGURATION, read_json
 
 _OTHER_NAMES = {"query.bias": "q_bias", "value.bias": "v_bias", "q_bias": "query.bias", "v_bias": "value.bias"}
 _ENDS = re.compile(r"(?<=attention\.attention\.)(query\.bias|value\.bias|key\.bias|q_bias|v_bias)$")
@@ -49,7 +50,7 @@ def fill_biases(model: nn.Module, missing: Sequence[str], fetch: Callable[[str],
 def _files(fetch: Callable[[str], Path | None]) -> dict[str, Path]:
     """Every tensor in the files, and the file that holds it."""
     index = fetch(_INDEX)
-    names = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index else {_WEIGHTS}
+    names = set(read_json(index, CONFIGURATION)["weight_map"].values()) if index else {_WEIGHTS}
     held = {}
     for path in filter(None, map(fetch, sorted(names))):
         with safe_open(path, framework="pt") as file:

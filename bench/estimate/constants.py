@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bench.cards import load_recipe
 from bench.errors import BenchError
 from bench.estimate.counts import PartName
+from bench.inputs import ESTIMATE, read_json
 from bench.plan import RunPlan
 
 NotNegative = Field(ge=0, allow_inf_nan=False)
@@ -124,9 +124,9 @@ def read_measurement(path: Path, plan: RunPlan) -> Constants:
     """The constants that `bench estimate --json` printed elsewhere. Raises BenchError for those of another plan."""
     where = f"--measured {path}"
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path, ESTIMATE)
         measurement = Measurement.model_validate(content["measurement"])
-    except (OSError, ValueError, ValidationError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValidationError, KeyError, TypeError) as error:
         fix = "give what `bench estimate --json` printed on the other machine"
         raise BenchError("not an estimate", where=where, fix=fix) from error
     for name, ours in subject_facts(plan).items():

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from bench.errors import BenchError
 from bench.features.readings import suffix_of
-from bench.files import file_digest
+from bench.files import file_digest, set_aside
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import frame_files
 from bench.video.readers import reader_of, unusual_reader
@@ -45,7 +45,7 @@ def content_ids(cache: Path, paths: Sequence[str], progress: Progress | None = N
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError):
                 raise
-            memory.unlink(missing_ok=True)  # not a database, or a damaged one
+            set_aside(memory)  # not a database, or a damaged one
             return _lookup(memory, paths, progress)
     except sqlite3.OperationalError as error:
         raise BenchError(str(error), where=str(memory), fix="wait for other runs, or choose another --cache") from error

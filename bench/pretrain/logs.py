@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from bench.errors import BenchError
 from bench.files import atomic_write
+from bench.inputs import LOG, read_bytes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -114,7 +115,7 @@ def read_log(path: Path) -> list[dict[str, float]]:
 def _lines(path: Path) -> list[str]:
     """The complete lines of the file."""
     try:
-        lines = path.read_bytes().decode().splitlines(keepends=True)
+        lines = read_bytes(path, LOG).decode().splitlines(keepends=True)
     except UnicodeDecodeError as error:
         raise _not_a_log(path, 1, "not text") from error
     except FileNotFoundError as error:

@@ -21,14 +21,18 @@ from bench.encoders.vjepa import VitConfig
 from bench.errors import BenchError, nearest
 from bench.files import cache_folder, writable_folder
 from bench.pretrain.endless import DigitStream
+from bench.pretrain.logs import FILE_NAME as LOG_NAME
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.presets import MASKED, Preset, load_preset, override
 from bench.pretrain.state import encoder_config, head_config
 from bench.pretrain.stream import ClipStream
 from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
+from bench.scores.curves import CSV_NAME, PNG_NAME, SVG_NAME
 
 LATEST = "latest.pth.tar"
 PRESET = "preset.yaml"
+WRITTEN = (LATEST, PRESET, "epoch*.pth.tar", LOG_NAME, CSV_NAME, SVG_NAME, PNG_NAME)
+"""What a run writes into its folder."""
 PROBE_TASKS = ("digits-motion", "digits-appearance")
 _DIGIT_CLIP = (8, 16)
 """Frames and pixels of a clip of the embedded digits."""
@@ -179,13 +183,19 @@ def check_numbers(options: PretrainOptions) -> None:
 
 
 def check_folder(options: PretrainOptions) -> None:
-    """Raises BenchError where another run would be overwritten, or none can be resumed."""
+    """Raises BenchError where another run or someone's file would be overwritten, or no run can be resumed."""
     begun = (options.out / LATEST).exists() or (options.out / PRESET).exists()
     if begun and not options.resume:
         fix = "--resume continues it; or choose another --out"
         raise BenchError("holds a run already", where=str(options.out), fix=fix)
     if options.resume and not begun:
         raise BenchError("holds no run to resume", where=str(options.out), fix="check --out, or drop --resume")
+    taken = next((path.name for name in WRITTEN for path in options.out.glob(name) if not options.resume), None)
+    if taken:
+        what = f"holds '{taken}', which this run would write"
+        raise BenchError(what, where=f"--out {options.out}", fix="choose a new folder")
+    if begun and not (options.out / LATEST).exists():
+        load_preset(str(options.out / PRESET))  # of a run that ended before its first checkpoint, or of someone else
 
 
 def check_masks(preset: Preset, encoder: VitConfig) -> None:

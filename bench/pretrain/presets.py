@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError, nearest
+from bench.inputs import PRESET, read_yaml
 from bench.video.augment import Augmentation
 
 _FOLDER = Path(__file__).resolve().parent / "cards"
@@ -216,11 +216,9 @@ def load_preset(spec: str) -> Preset:
     if spec not in names and not spec.endswith((".yaml", ".yml")):
         raise BenchError(f"unknown preset '{spec}'", where="--preset", fix=nearest(spec, names))
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path, PRESET)
     except OSError as error:
         raise BenchError(f"cannot be read ({error.strerror})", where=spec, fix=nearest(spec, names)) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise BenchError("not a YAML file", where=str(path), fix="mend the preset") from error
     if not isinstance(content, dict):
         raise BenchError("a preset is a mapping of fields", where=str(path), fix="mend the preset")
     return validate(content, str(path))

@@ -23,13 +23,14 @@ from torch import Tensor
 
 from bench.distributed import World, connected
 from bench.errors import BenchError
-from bench.files import atomic_write
+from bench.files import atomic_write, check_output
 from bench.machine import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
 from bench.pretrain.logs import TrainLog
 from bench.pretrain.memory import compile_blocks, recompute_activations
 from bench.pretrain.optimiser import make_optimiser
 from bench.pretrain.plan import LATEST, PRESET, PretrainPlan, make_options, make_plan
+from bench.pretrain.presets import load_preset
 from bench.pretrain.series import score_checkpoint, score_curve
 from bench.pretrain.state import new_state
 from bench.pretrain.step import Run, draws, encode, run_facts, step_numbers, take_step
@@ -125,7 +126,7 @@ def alone_in(plan: PretrainPlan) -> Iterator[None]:
     if not plan.world.first:
         yield
         return
-    with (plan.out / ".lock").open("w") as file:
+    with (plan.out / ".lock").open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -146,8 +147,7 @@ def begin(plan: PretrainPlan, world: World) -> Run:
             "the processes do not see the same checkpoint", where=str(plan.out), fix="put --out on a shared disk"
         )
     if not progress.step and world.first:
-        with atomic_write(plan.out / PRESET) as temporary:
-            temporary.write_text(yaml.safe_dump(plan.preset.model_dump(mode="json"), sort_keys=False), encoding="utf-8")
+        keep_preset(plan)
     if plan.options.save_memory:
         recompute_activations(state)
     if plan.options.compile:
@@ -156,6 +156,16 @@ def begin(plan: PretrainPlan, world: World) -> Run:
     run = Run(plan, world, state, optimiser, batches, progress.step)
     run.loss, run.failed = progress.loss, set(progress.failed)
     return run
+
+
+def keep_preset(plan: PretrainPlan) -> None:
+    """Write preset.yaml. Raises BenchError where the preset was read from there and has been changed since."""
+    path, given = plan.out / PRESET, Path(plan.options.preset).expanduser()
+    content = plan.preset.model_dump(mode="json")
+    if given.exists() and load_preset(str(given)).model_dump(mode="json") != content:
+        check_output(path, option="--out", inputs=[given])
+    with atomic_write(path) as temporary:
+        temporary.write_text(yaml.safe_dump(content, sort_keys=False), encoding="utf-8")
 
 
 def train_epoch(run: Run, epoch: int, reporter: Reporter) -> tuple[float, dict[str, float]]:

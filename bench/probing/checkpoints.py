@@ -11,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.files import atomic_write
+from bench.files import atomic_write, remove_abandoned
 
+_AT_ONCE = "settings_at_once"
 INTERVAL_S = 600.0
 """Time between two checkpoints within an epoch; every epoch ends with one."""
 
@@ -42,7 +43,7 @@ class Checkpoints:
 
     def settings_at_once(self, fitting: int) -> int:
         """How many settings this training began to train together; `fitting` where it begins now."""
-        path = self.folder / "settings_at_once"
+        path = self.folder / _AT_ONCE
         if not path.is_file():
             with atomic_write(path) as temporary:
                 temporary.write_text(str(fitting), encoding="ascii")
@@ -54,7 +55,11 @@ class Checkpoints:
 
     def remove(self) -> None:
         """The training is finished and kept elsewhere."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for path in (*self.folder.glob("*.safetensors"), self.folder / _AT_ONCE):
+            path.unlink(missing_ok=True)
+        remove_abandoned(self.folder, age_s=0)
+        with suppress(OSError):  # not there, or it holds what is someone else's
+            self.folder.rmdir()
 
 
 @dataclass(frozen=True)

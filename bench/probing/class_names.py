@@ -5,17 +5,15 @@ A score under another order of the classes is noise that looks like a bad encode
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from bench.annotations.tables import lines_of
 from bench.errors import BenchError
+from bench.inputs import CLASS_NAMES, read_json, read_text, read_yaml
 
 Names = tuple[str, ...]
 
@@ -32,16 +30,15 @@ def read_class_names(path: Path) -> Names:
     Raises BenchError for anything else, a name given twice, and labels with gaps.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
         if path.suffix == ".json":
-            content = json.loads(text)
+            content = read_json(path, CLASS_NAMES)
         elif path.suffix in (".yaml", ".yml"):
-            content = yaml.safe_load(text)
+            content = read_yaml(path, CLASS_NAMES)
         else:
-            content = [line for _, line in lines_of(text)]
+            content = [line for _, line in lines_of(read_text(path, CLASS_NAMES, "utf-8-sig"))]
     except FileNotFoundError as error:
         raise BenchError("no such file of class names", where=str(path), fix="check --probe-classes") from error
-    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise _unreadable(path, "cannot be read") from error
     return names_in_order(content, where=path)
 

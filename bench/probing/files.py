@@ -19,6 +19,7 @@ from torch import Tensor
 from bench.encoders.reading import listing, plain_names, read_tensors
 from bench.errors import BenchError
 from bench.files import atomic_write
+from bench.inputs import WEIGHTS, check_input
 from bench.probing import attentive, blocks, huggingface, linear
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import BlockProbe
@@ -53,6 +54,7 @@ def read_metadata(path: str | Path) -> dict[str, str]:
     if Path(path).suffix != ".safetensors":
         return {}
     try:
+        check_input(path, WEIGHTS)
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})
     except (SafetensorError, OSError) as error:
@@ -80,7 +82,7 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
     path = Path(path).expanduser()
     if path.is_dir():
         return huggingface.load_folder(path, num_heads=num_heads)
-    if not path.is_file():
+    if not path.exists():
         raise BenchError("no such probe file", where=str(path), fix="check the path")
     content = read_tensors(path)
     metadata = read_metadata(path)

@@ -7,7 +7,6 @@ epsilon, where the official code has 16 heads and 1e-5.
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from bench.encoders.reading import weights
 from bench.errors import BenchError
+from bench.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
 from bench.probing import attentive, blocks
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
@@ -117,7 +117,7 @@ def _names(config: _Config, classes: int, folder: Path) -> tuple[str, ...] | Non
 
 def _read_config(path: Path) -> _Config:
     try:
-        return _Config.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return _Config.model_validate(read_json(path, CONFIGURATION))
     except FileNotFoundError as error:
         raise BenchError(
             "a folder without config.json", where=str(path.parent), fix="give a Hugging Face folder, or a probe file"
@@ -128,7 +128,7 @@ def _read_config(path: Path) -> _Config:
         raise BenchError(
             f"{field}: {first['msg']}", where=str(path), fix="give the folder of a V-JEPA 2 classifier"
         ) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise BenchError("not a JSON file", where=str(path), fix="download the folder again") from error
 
 
@@ -138,6 +138,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     for file, names in _files(folder).items():
         path = folder / file
         try:
+            check_input(path, WEIGHTS)
             with safe_open(path, framework="pt") as content:
                 for name in names if names is not None else content.keys():
                     if not name.startswith("vjepa2."):
@@ -151,12 +152,12 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 def _files(folder: Path) -> dict[str, list[str] | None]:
     """The files that hold tensors of the probe, with their names; None for all that are in it."""
     index = folder / "model.safetensors.index.json"
-    if not index.is_file():
+    if not index.exists():
         return {"model.safetensors": None}
     try:
-        content: Any = json.loads(index.read_text(encoding="utf-8"))
+        content: Any = read_json(index, CONFIGURATION)
         weight_map = {str(name): str(file) for name, file in content["weight_map"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (OSError, KeyError, TypeError, AttributeError) as error:
         raise BenchError("not an index of safetensors", where=str(index), fix="download the folder again") from error
     files: dict[str, list[str] | None] = {}
     members = defaultdict(list)

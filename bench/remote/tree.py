@@ -63,10 +63,7 @@ def tree_of(cache: Path, url: str) -> Path:
 def staged_file(path: str | Path) -> StagedFile | None:
     """What a path in a tree stands for; None for any other path."""
     place = _PLACE.fullmatch(os.fspath(path))
-    try:
-        found = place and _OBJECT.fullmatch(os.readlink(path))  # noqa: PTH115 - a million Path objects take seconds
-    except OSError:
-        return None
+    found = _object_of(path) if place else None
     if not place or not found:
         return None
     root = Path(place["root"])
@@ -152,17 +149,26 @@ def _object(relative: str, info: Mapping[str, Any]) -> str:
 
 
 def _links(tree: Path, *, deep: bool) -> Iterator[tuple[str, str]]:
-    """(path, object) of the links of a tree."""
+    """(path, object) of the links of a tree that were made here."""
     folders = [""]
     while folders:
         folder = folders.pop()
         with os.scandir(tree / folder) as entries:
             for entry in entries:
-                if entry.is_symlink():
-                    found = _OBJECT.fullmatch(os.readlink(entry.path))  # noqa: PTH115
-                    yield folder + entry.name, found["object"] if found else ""
-                elif deep:
+                found = _object_of(entry.path) if entry.is_symlink() else None
+                if found:
+                    yield folder + entry.name, found["object"]
+                elif deep and entry.is_dir(follow_symlinks=False):
                     folders.append(f"{folder}{entry.name}/")
+
+
+def _object_of(link: str | Path) -> re.Match[str] | None:
+    """The object that a link of a tree leads to; None for links, and for what else lies there, that were not made
+    here."""
+    try:
+        return _OBJECT.fullmatch(os.readlink(link))  # noqa: PTH115 - a million Path objects take seconds
+    except OSError:
+        return None
 
 
 def _link(tree: Path, relative: str, name: str) -> None:
@@ -173,6 +179,9 @@ def _link(tree: Path, relative: str, name: str) -> None:
         Path(link).parent.mkdir(parents=True, exist_ok=True)
         _link(tree, relative, name)
     except FileExistsError:  # of another version, or another process was faster
+        if _object_of(link) is None:
+            what = "stands where a remote file belongs, and was not put there by bench"
+            raise BenchError(what, where=link, fix="move it away") from None
         temporary = tree.parent / f".{os.getpid()}.link"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(target)

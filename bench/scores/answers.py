@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import BenchError
+from bench.inputs import PREDICTIONS, check_input
 from bench.scores.metrics import METRICS, score_of
 from bench.scores.records import Record, Score
 
@@ -143,9 +144,10 @@ def read_columns(path: Path, names: list[str], *, optional: tuple[str, ...] = ()
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    if not path.is_file():
+    if not path.exists():
         what = f"its {path.name} is missing, so no score of it can be checked"
         raise BenchError(what, where=str(path.parent / "record.json"), fix="copy the whole folder, or run again")
+    check_input(path, PREDICTIONS)
     try:
         there = pq.read_schema(path).names
         absent = [name for name in names if name not in there]

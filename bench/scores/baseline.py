@@ -20,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from bench.errors import BenchError
 from bench.files import atomic_write
+from bench.inputs import BASELINE, read_json
 from bench.scores.answers import Answers
 from bench.scores.conditions import Conditions, conditions
 from bench.scores.metrics import METRICS
@@ -153,12 +154,12 @@ def write_baseline(path: Path, rows: Sequence[BaselineRow]) -> None:
 
 def read_baseline(path: Path) -> Baseline:
     """Read a baseline. Raises BenchError where it is missing, damaged, something else or of a newer version."""
-    fix = "move it away, and write one with `bench check --update`"
+    fix = BASELINE.fix
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, BASELINE)
     except FileNotFoundError as error:
         raise BenchError("no such baseline", where=str(path), fix="write one with `bench check --update`") from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise BenchError(f"not a readable baseline ({error})", where=str(path), fix=fix) from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise BenchError("this is not a baseline", where=str(path), fix=fix)

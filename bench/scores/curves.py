@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError, mo
 
 from bench.errors import BenchError
 from bench.files import atomic_write
+from bench.inputs import CURVE, read_text
 from bench.scores.records import Axis, Count, Percent
 
 CSV_NAME, SVG_NAME, PNG_NAME = "curve.csv", "curve.svg", "curve.png"
@@ -96,11 +98,10 @@ def write_curve(
 def read_curve(path: Path) -> list[CurvePoint]:
     """The points of a `curve.csv`. Raises BenchError where it is missing, damaged or something else."""
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            table = csv.DictReader(file)
-            if table.fieldnames != list(CurvePoint.model_fields):
-                raise csv.Error(f"line 1 is not {','.join(CurvePoint.model_fields)}")
-            return [CurvePoint.model_validate(row) for row in table]
+        table = csv.DictReader(io.StringIO(read_text(path, CURVE)))
+        if table.fieldnames != list(CurvePoint.model_fields):
+            raise csv.Error(f"line 1 is not {','.join(CurvePoint.model_fields)}")
+        return [CurvePoint.model_validate(row) for row in table]
     except ValidationError as error:
         first = error.errors()[0]
         raise _unreadable(path, f"line {table.line_num}: {'.'.join(map(str, first['loc']))} {first['msg']}") from error

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.files import cache_path, file_digest
+from bench.files import cache_path, file_digest, set_aside
 from bench.scores.outcomes import Outcomes
 from bench.scores.records import SCHEMA_VERSION, Cost, Score, read_record
 from bench.scores.summary import Summary, from_text, summarise, to_text
@@ -207,7 +207,7 @@ def _keep(file: Path, folder: Path, fresh: Mapping[str, tuple[str, _Entry]], gon
     with suppress(OSError, sqlite3.Error):
         file.parent.mkdir(parents=True, exist_ok=True)
         if _is_damaged(file):
-            file.unlink()
+            set_aside(file)
         _write(file, folder, fresh, gone)
 
 

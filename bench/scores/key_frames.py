@@ -13,6 +13,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bench.errors import BenchError
+from bench.inputs import KEY_FRAME, read_bytes
 
 FOLDER = "key_frames"
 _LIST = "key_frames.json"
@@ -77,8 +78,8 @@ def read_key_frames(run: Path) -> list[tuple[ShownFrame, bytes]]:
     if not folder.is_dir():
         return []
     try:
-        frames = _ShownFrames.model_validate_json((folder / _LIST).read_bytes()).frames
-        pictures = [(folder / _name(number)).read_bytes() for number, _ in enumerate(frames, start=1)]
+        frames = _ShownFrames.model_validate_json(read_bytes(folder / _LIST, KEY_FRAME)).frames
+        pictures = [read_bytes(folder / _name(number), KEY_FRAME) for number, _ in enumerate(frames, start=1)]
     except (OSError, ValidationError) as error:
         raise _unreadable(folder, str(error).splitlines()[0]) from error
     odd = next((number for number, picture in enumerate(pictures, start=1) if not picture.startswith(_JPEG)), None)

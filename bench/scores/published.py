@@ -9,6 +9,7 @@ tolerance; what was measured under their protocol is held against them.
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import NamedTuple
 from bench.cards import load_task, task_names
 from bench.errors import BenchError
 from bench.files import content_folder
+from bench.inputs import PUBLISHED, read_text
 from bench.scores.leaderboard import Leaderboard
 from bench.scores.references import CHECK_HEADING, Check, reference_checks
 
@@ -133,11 +135,9 @@ def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
     path = path or content_folder("results") / "published.csv"
     scores = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                if row["task"] == name and _is_wanted(row, _metric(task)):
-                    scores.append(_score(row))
+        for row in csv.DictReader(io.StringIO(read_text(path, PUBLISHED))):
+            if row["task"] == name and _is_wanted(row, _metric(task)):
+                scores.append(_score(row))
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise BenchError(
             f"not a table of published scores ({type(error).__name__}: {error})",

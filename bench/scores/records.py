@@ -5,8 +5,6 @@ Records are the truth; every table is derived from them.
 
 from __future__ import annotations
 
-import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -16,7 +14,8 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from bench.errors import BenchError
-from bench.files import remove_abandoned, writable_folder
+from bench.files import atomic_folder, writable_folder
+from bench.inputs import RECORD, read_json
 
 SCHEMA_VERSION = 4
 """2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 3 added selection on the test
@@ -271,24 +270,20 @@ def write_record(
         columns["video"] = pa.array([numbers[video] for video in predictions.videos], pa.int32())
     table = pa.table(columns)
     folder = writable_folder(results, option="--results") / record.run_id
-    remove_abandoned(results, ".run.*")
-    with tempfile.TemporaryDirectory(prefix=".run.", dir=results, ignore_cleanup_errors=True) as name:
-        temporary = Path(name) / "run"
-        temporary.mkdir()
+    with atomic_folder(folder) as temporary:
         pq.write_table(table, temporary / "predictions.parquet")
         (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
         if save_probe:
             save_probe(temporary / "probe.safetensors")
         if add_files:
             add_files(temporary)
-        temporary.replace(folder)
     return folder
 
 
 def read_record(path: Path) -> Record:
     """Read one `record.json`. Raises BenchError where it is damaged or from a newer version."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, RECORD)
         version = content.get("schema_version") if isinstance(content, dict) else None
         if isinstance(version, int | float) and version > SCHEMA_VERSION:
             raise BenchError(
@@ -301,7 +296,7 @@ def read_record(path: Path) -> Record:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         raise _unreadable(path, f"{field}: {first['msg']}" if field else first["msg"]) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
         raise _unreadable(path, str(error)) from error
 
 

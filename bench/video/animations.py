@@ -10,11 +10,11 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from bench.inputs import ANIMATION, read_bytes
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import as_decode_errors
 from bench.video.info import DecodeError, Frames, Seconds, VideoInfo
@@ -64,7 +64,7 @@ class AnimatedImage:
             self._image = Image.open(path)
             is_tiff = self._image.format == "TIFF"
             self._pages = _pages(self._image) if is_tiff else list(range(getattr(self._image, "n_frames", 1)))
-        rate, shown_s = (fps or 0.0, None) if is_tiff else _webp_times(Path(path).read_bytes())
+        rate, shown_s = (fps or 0.0, None) if is_tiff else _webp_times(read_bytes(path, ANIMATION))
         self.info = VideoInfo(len(self._pages), rate, self._image.height, self._image.width, shown_s)
 
     def read(self, indices: Sequence[int]) -> Frames:

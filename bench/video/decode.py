@@ -48,8 +48,8 @@ __all__ = [
 
 Decoder = Literal["auto", "decord", "pyav"]
 
-# What FFmpeg also opens: text drawn as pictures, and lists that lead to other files.
 _NOT_VIDEO_FILES = {"tty", "hls", "concat", "dash", "image2", "sdp", "rtsp", "imf", "lavfi"}
+"""What FFmpeg also opens: text drawn as pictures, and lists that lead to other files, which may be pipes."""
 
 
 _MOST_OPENED = 4
@@ -283,7 +283,7 @@ class _DecordFrames:
 def open_container(path: str) -> tuple[InputContainer, VideoStream]:
     """The container and its best video stream, not yet read. Raises DecodeError as `open_video` does."""
     import av
-    from av.error import FFmpegError
+    from av.error import ArgumentError, FFmpegError
     from av.video.stream import VideoStream
 
     av.logging.set_level(av.logging.PANIC)
@@ -297,12 +297,11 @@ def open_container(path: str) -> tuple[InputContainer, VideoStream]:
     if is_cut_off(path):
         raise DecodeError("the file is cut off", where=path, fix="copy or download it again")
     try:
-        container = av.open(path, container_options={"protocol_whitelist": "file"})
+        container = av.open(path, container_options={"protocol_whitelist": "file", "format_whitelist": _formats()})
+    except ArgumentError as error:
+        raise DecodeError("not a video file, but text or a list of others, or damaged", where=path) from error
     except (FFmpegError, OSError) as error:
         raise DecodeError(f"not a video, or damaged ({error.strerror})", where=path) from error
-    if any(name in _NOT_VIDEO_FILES for name in container.format.name.split(",")):
-        container.close()
-        raise DecodeError(f"not a video file, but {container.format.name}", where=path)
     stream = container.streams.best("video")
     if not isinstance(stream, VideoStream) or stream.codec_context is None:
         container.close()
@@ -331,6 +330,14 @@ def _decoded_times(path: str) -> npt.NDArray[np.int64]:
     with closing(container):
         times = array("q", (NO_TIME if frame.pts is None else frame.pts for frame in decoded_frames(container, stream)))
     return np.frombuffer(times, dtype=np.int64)
+
+
+@functools.cache
+def _formats() -> str:
+    """The formats that a file may have, as FFmpeg wants them: it reads no other beyond its first bytes."""
+    import av
+
+    return ",".join(sorted(av.formats_available - _NOT_VIDEO_FILES))
 
 
 @functools.cache

@@ -15,8 +15,9 @@ import os
 import re
 import struct
 from collections.abc import Callable
-from pathlib import Path
 from typing import BinaryIO
+
+from bench.video.info import open_file
 
 _TAIL_BYTES = 1 << 18  # several times the longest page of Ogg or packet of a program stream
 _BLOCK_BYTES = 4096
@@ -58,7 +59,7 @@ _PROGRAM_END, _PACK = 0xB9, 0xBA
 def is_cut_off(path: str | os.PathLike[str]) -> bool:
     """Whether a file is known to end too early, or to hold zeros where its last pictures belong, as a download that has
     reserved its space does. Raises OSError where it cannot be read."""
-    with Path(path).open("rb") as stream:
+    with open_file(path) as stream:
         file = _File(stream)
         head = file.at(0, 16)
         return any(ends_early(file) for is_format, ends_early in _FORMATS if is_format(head))

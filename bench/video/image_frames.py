@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.video.info import DecodeError, Frames, VideoInfo
+from bench.video.info import DecodeError, Frames, VideoInfo, open_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 """Of the files that count as images, upper case or lower case."""
@@ -101,6 +101,7 @@ def as_decode_errors(path: str) -> Iterator[None]:
     from PIL import Image, UnidentifiedImageError
 
     try:
+        open_file(path).close()
         yield
     except FileNotFoundError as error:
         raise DecodeError("no such file", where=path) from error

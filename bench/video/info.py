@@ -6,12 +6,15 @@ file's clock begins: a frame that is shown late, or longer than others, is asked
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
+from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.inputs import VIDEO, open_input
 
 Frames = npt.NDArray[np.uint8]
 Seconds = npt.NDArray[np.float64]
@@ -22,6 +25,15 @@ _TINY_S = 1e-6
 
 class DecodeError(BenchError):
     """A video, an image or a folder of frames, or one of its frames, that cannot be read."""
+
+
+def open_file(path: str | os.PathLike[str]) -> BinaryIO:
+    """A file of pixels, open for reading. Raises DecodeError for what is no regular file, OSError where there is
+    none."""
+    try:
+        return open_input(path, VIDEO)
+    except BenchError as error:
+        raise DecodeError(error.what, where=os.fspath(path), fix=error.fix) from error
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ give the same pixels of the same bytes.
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Literal
 
 from bench.video.animations import holds_several, is_webp_or_tiff
 from bench.video.image_frames import is_image
+from bench.video.info import DecodeError, open_file
 
 Reader = Literal["folder", "still", "animation", "video"]
 """Frames as files; one picture, by Pillow; several in one file, by Pillow; whatever FFmpeg opens."""
@@ -37,7 +37,7 @@ def unusual_reader(path: str | os.PathLike[str]) -> Reader | None:
     """The reader of a file, where it is not the one that the names usual for such content lead to. Raises OSError where
     the file cannot be read."""
     name = os.fspath(path)
-    with Path(name).open("rb") as file:
+    with open_file(name) as file:
         head = file.read(_HEAD_BYTES)
     reader = _reader(name, head)
     usual = "still" if _is_image_content(head) else "video"
@@ -54,11 +54,9 @@ def _reader(name: str, head: bytes) -> Reader:
 def _head(name: str) -> bytes:
     """The beginning of a file; nothing of what is none, as a pipe may never answer."""
     try:
-        if not Path(name).is_file():
-            return b""
-        with Path(name).open("rb") as file:
+        with open_file(name) as file:
             return file.read(_HEAD_BYTES)
-    except OSError:  # whoever reads it says why
+    except (OSError, DecodeError):  # whoever reads it says why
         return b""
 
 
