@@ -1,4 +1,8 @@
-"""What all cards are made of: frozen models without unknown keys, and numbers that are numbers."""
+"""What all cards are made of: frozen models without unknown keys, and numbers that are numbers.
+
+Every number has a bound far beyond what anyone measures with, and far below what fills a memory or a day: a card is
+refused for what it says, before anything is made of that size.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,18 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 # Strict: YAML's `true` is no rate. An integer is a number all the same.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-AtLeastOne = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]
+NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
+Rate = Annotated[float, Field(ge=1e-3, le=1e5, allow_inf_nan=False, strict=True)]
+"""Frames per second."""
+Seconds = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False, strict=True)]
+AtLeastOne = Annotated[int, Field(ge=1, le=10**9, strict=True)]
+Thousand = Annotated[int, Field(ge=1, le=1000, strict=True)]
+"""Of parts: blocks, heads, layers, segments, crops."""
+Side = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+"""Pixels of a side, or frames of a clip."""
+Million = Annotated[int, Field(ge=1, le=10**6, strict=True)]
+"""Of what is counted in thousands: classes, epochs, samples of a batch, frames between two."""
 
 
 class CardPart(BaseModel):

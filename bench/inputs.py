@@ -54,6 +54,7 @@ WEIGHTS = FileKind("file of weights", 1024 * _GIB, "give the file itself, as it 
 ESTIMATE = FileKind("estimate", 16 * _MIB)
 VIDEO = FileKind("video", 1024 * _GIB)
 ANIMATION = FileKind("animated picture", 4 * _GIB)
+REPORT = FileKind("report", 4 * _GIB, "name another file")
 PUBLISHED = FileKind("table of published scores", 64 * _MIB)
 CODE = FileKind("module", 64 * _MIB)
 CACHED = FileKind("file of the cache", _GIB, "remove it: it is made anew")

@@ -276,6 +276,10 @@ def _still(task: TaskCard, recipe: ProbeCard, clips: ClipPlan) -> ClipPlan:
     return replace_fields(clips, sampling="random" if several else "center")
 
 
+_MOST_PIXELS = 1 << 32
+"""Of one sample: 13 GB of bytes. Papers show a probe up to some 20 million."""
+
+
 def clip_plan(
     clip: ClipProtocol, facts: EncoderFacts, options: RunOptions, media: Literal["video", "image"] = "video"
 ) -> ClipPlan:
@@ -287,9 +291,17 @@ def clip_plan(
     spec = facts.input_spec
     image = media == "image"
     size = clip.resolution or spec.resolution
+    frames = clip.frames or (1 if image else spec.num_frames)
+    pixels = clip.segments * clip.views * frames * size**2
+    if pixels > _MOST_PIXELS:
+        raise BenchError(
+            f"{clip.segments} x {clip.views} clips of {frames} frames, {size} px are {pixels:,} pixels a sample",
+            where="clip",
+            fix="lower clip.segments, clip.views, clip.frames or clip.resolution",
+        )
     short_side = None if spec.crop == OFFICIAL_CROP else math.floor(size / spec.crop)
     return ClipPlan(
-        frames_per_clip=clip.frames or (1 if image else spec.num_frames),
+        frames_per_clip=frames,
         frame_step=clip.step or (1 if image else spec.frame_step),
         num_segments=clip.segments,
         views=clip.views,

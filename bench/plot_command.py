@@ -32,7 +32,7 @@ def plot(
         raise BenchError(f"no plot is called '{kind}'", where="bench plot", fix=nearest(kind, KINDS))
     if output.suffix.lower() not in SUFFIXES:
         raise BenchError(f"'{output.suffix}' cannot be written", where=f"-o {output}", fix="end it in .svg or .png")
-    from bench.files import atomic_write, writable_folder
+    from bench.files import atomic_write, check_output, writable_folder
     from bench.plots import draw
     from bench.printing import say_left_out
     from bench.scores.evidence import read_evidence
@@ -48,8 +48,11 @@ def plot(
     if not plots:
         raise BenchError(f"the records hold nothing for the plot '{kind}'", fix=_NEEDS[kind])
     writable_folder(output.parent, option="-o")
-    for number, made in enumerate(plots, 1):
-        path = output if len(plots) == 1 else output.with_name(f"{output.stem}-{number}{output.suffix}")
+    numbered = [output.with_name(f"{output.stem}-{number}{output.suffix}") for number in range(1, 1 + len(plots))]
+    paths = [output] if len(plots) == 1 else numbered
+    for path in paths:
+        check_output(path, option="-o", runs=results or [Path("results")])
+    for path, made in zip(paths, plots, strict=True):
         with atomic_write(path) as temporary:
             temporary.write_bytes(made.svg().encode() if path.suffix.lower() == ".svg" else made.png())
         print(f"{path}: {made.title}\n    {made.caption}")

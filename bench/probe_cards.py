@@ -11,7 +11,17 @@ from pydantic import (
     model_validator,
 )
 
-from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive, without_usual
+from bench.card_fields import (
+    AtLeastOne,
+    CardPart,
+    Million,
+    NotNegative,
+    Positive,
+    Thousand,
+    without_usual,
+)
+
+_MOST_SETTINGS = 1000
 
 
 class Setting(CardPart):
@@ -33,33 +43,35 @@ class Optimisation(CardPart):
     The sweep is every `lr` with every `weight_decay` on one schedule, or a list of settings with a schedule each.
     """
 
-    epochs: int = Field(ge=1)
-    min_steps: int = Field(default=1, ge=1)
+    epochs: Million
+    min_steps: AtLeastOne = 1
     """Small sets are seen for more epochs, until at least this many optimiser steps are done."""
-    batch_size: int = Field(ge=1)
+    batch_size: Million
     """Global batch, whatever the number of processes."""
-    min_steps_per_epoch: int = Field(default=1, ge=1)
+    min_steps_per_epoch: AtLeastOne = 1
     """Small sets get smaller batches, so that an epoch has at least this many steps."""
     lr: tuple[Positive, ...] = ()
     weight_decay: tuple[NotNegative, ...] = ()
     """Every lr is trained with every weight decay."""
     sweep: tuple[Setting, ...] = ()
     """In place of `lr`, `weight_decay` and their schedule."""
-    start_lr_ratio: float = Field(default=1.0, gt=0)
+    start_lr_ratio: Positive = 1.0
     """First lr of the warm-up, as a share of lr."""
-    warmup_epochs: float = Field(default=0.0, ge=0)
-    final_lr: float = Field(default=0.0, ge=0)
+    warmup_epochs: NotNegative = 0.0
+    final_lr: NotNegative = 0.0
     final_weight_decay: NotNegative | None = None
     """Weight decay follows a cosine to this value; constant where empty."""
     decay_biases: bool = False
     """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
-    clip_norm: float | None = Field(default=None, gt=0)
+    clip_norm: Positive | None = None
     """Largest gradient norm of a probe; no clipping where empty."""
 
     @model_validator(mode="after")
     def _one_kind_of_sweep(self) -> Optimisation:
         if bool(self.lr) != bool(self.weight_decay) or bool(self.lr) == bool(self.sweep):
             raise ValueError("lr, weight_decay: give both, or a list of settings as sweep")
+        if len(self.lr) * len(self.weight_decay) > _MOST_SETTINGS or len(self.sweep) > _MOST_SETTINGS:
+            raise ValueError(f"lr, weight_decay, sweep: at most {_MOST_SETTINGS} settings")
         schedule = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
         if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in schedule):
             raise ValueError("sweep: every setting has its own start_lr, warmup_epochs, final_lr, final_weight_decay")
@@ -92,7 +104,7 @@ class Selection(CardPart):
     chosen_on: Literal["held-out", "test"] = "held-out"
     """`held-out`: a part of the training samples. `test`: the test split itself, as some papers do; every setting is
     then trained on all training samples, and the score says so and is never ranked, averaged or gated."""
-    held_out: float = Field(default=0.2, gt=0, lt=1)
+    held_out: float = Field(default=0.2, gt=0, lt=1, strict=True)
     """Share of the training samples, stratified by class, that the choice is made on."""
     refit: bool = True
     """Whether the chosen setting is trained again on all training samples."""
@@ -107,10 +119,10 @@ class Selection(CardPart):
 class BoxReading(CardPart):
     """What a probe reads of a box, by RoIAlign on the tokens of the whole frame (protocol.md 3.7)."""
 
-    layers: AtLeastOne = 1
+    layers: Thousand = 1
     """Layers of the encoder, joined channel by channel: the last, and every second one before it where there are that
     many, so that four of 24 are 18, 20, 22 and 24; V-JEPA 2.1 has four levels."""
-    cells: AtLeastOne
+    cells: Thousand
     """A box is read on so many cells a side."""
     over_time: Literal["mean", "all"]
     """Whether the steps of time are averaged, or all are kept as tokens."""
@@ -128,13 +140,13 @@ class ProbeCard(CardPart):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
     title: str
     kind: Literal["attentive", "linear", "knn"]
-    num_blocks: int = Field(default=1, ge=1, strict=True)
+    num_blocks: Thousand = 1
     """Attentive probes: transformer blocks, the last of which pools. 1 is V-JEPA's probe, 4 that of V-JEPA 2."""
-    num_heads: AtLeastOne | None = None
+    num_heads: Thousand | None = None
     """Attention heads of attentive probes, a divisor of the width; where empty, what the encoder's facts say."""
-    version: int = Field(ge=1)
+    version: AtLeastOne
     """Raised with every change that changes scores; part of the protocol's name."""
-    train_views: int = Field(default=1, ge=1)
+    train_views: Thousand = 1
     """Clips of each training video, at random positions where there is more than one."""
     augmentation: Literal["none", "official"] = "none"
     """How training clips are drawn: as test clips are, or at random places and augmented (protocol.md 3.3, 3.4)."""
@@ -142,7 +154,7 @@ class ProbeCard(CardPart):
     """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
     optimisation: Optimisation | None = None
     selection: Selection | None = None
-    neighbours: tuple[AtLeastOne, ...] = ()
+    neighbours: tuple[Million, ...] = ()
     """For knn: the values of k to choose from."""
     boxes: BoxReading | None = None
     """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""

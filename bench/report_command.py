@@ -8,7 +8,6 @@ from typing import Annotated
 
 import typer
 
-from bench.errors import BenchError
 from bench.options import ResultFolders, Strict, split_names, split_words
 
 EXAMPLE = "Example: bench report -o report.html --results results --reference random"
@@ -35,15 +34,14 @@ def report(
     strict: Strict = False,
 ) -> None:
     """Write one HTML file about all records: leaderboard, plots, classes, failed samples, provenance, commands."""
-    from bench.files import atomic_write, writable_folder
+    from bench.files import atomic_write, check_output, writable_folder
     from bench.printing import say_left_out
     from bench.report.gather import gather
     from bench.report.page import to_page
     from bench.scores.choice import Choice
     from bench.scores.published import sections_of
 
-    if output.is_dir():
-        raise BenchError("is a folder", where=str(output), fix="name a file with -o, such as report.html")
+    check_output(output, option="-o", runs=results or [Path("results")])
     choice = Choice(
         tasks=split_names("--task", task, ()),
         models=split_words("--model", model),

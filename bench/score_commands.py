@@ -82,6 +82,7 @@ def check(
 
     if github and as_json:
         raise BenchError("--github prints annotations on stdout, --json nothing but JSON", fix="drop one of them")
+    _check_outputs(baseline, results or [_RESULTS], junit, summary)
     known = None if update else read_baseline(baseline)
     runs, problems = load_runs(results or [_RESULTS])
     say_left_out(problems, strict=strict)
@@ -95,6 +96,16 @@ def check(
     _report(found, junit, summary, github, as_json)
     if found.exit_code:
         raise typer.Exit(found.exit_code)
+
+
+def _check_outputs(baseline: Path, results: list[Path], junit: Path | None, summary: Path | None) -> None:
+    from bench.files import check_output
+
+    check_output(baseline, option="--baseline", runs=results)
+    if junit:
+        check_output(junit, option="--junit", inputs=[baseline], runs=results)
+    if summary:
+        check_output(summary, option="--summary", inputs=[baseline, *([junit] if junit else [])], runs=results)
 
 
 def _report(found: Check, junit: Path | None, summary: Path | None, github: bool, as_json: bool) -> None:

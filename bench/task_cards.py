@@ -12,7 +12,18 @@ from pydantic import (
     model_validator,
 )
 
-from bench.card_fields import AtLeastOne, CardPart, NotNegative, Positive, without_usual
+from bench.card_fields import (
+    AtLeastOne,
+    CardPart,
+    Million,
+    NotNegative,
+    Positive,
+    Rate,
+    Seconds,
+    Side,
+    Thousand,
+    without_usual,
+)
 from bench.layers import Layers, parse_layers
 from bench.probe_cards import Optimisation
 from bench.scores.records import Axis
@@ -22,10 +33,13 @@ Format = Literal["list", "kinetics", "ssv2", "imagenet", "inat", "diving48", "je
 """Official annotation formats; bench.annotations.formats has the reader of each."""
 
 
+Classes = Annotated[int, Field(ge=2, le=10**6, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)]
+
+
 class Anticipation(CardPart):
     """Clips that end before an action that is to be foreseen, and which actions count (protocol.md 3.6)."""
 
-    seconds: Positive = 1.0
+    seconds: Seconds = 1.0
     """From the end of the clip to the anchor."""
     anchor: Literal["before-start", "before-end"] = "before-start"
     """Start of the action, as the challenge asks, or its end, as the official code does."""
@@ -44,23 +58,23 @@ class Anticipation(CardPart):
 class ClipProtocol(CardPart):
     """Which frames and crops of a video the encoder sees (protocol.md 3.2, 3.3)."""
 
-    frames: int | None = Field(default=None, ge=1)
+    frames: Side | None = None
     """Frames of a clip; the encoder's own where empty."""
-    step: int | None = Field(default=None, ge=1)
+    step: Million | None = None
     """Frames of the video between two frames of a clip; the encoder's own where empty."""
-    fps: Positive | None = None
+    fps: Rate | None = None
     """Instead of `step`: frames of a clip per second of the video."""
-    duration_s: Positive | None = None
+    duration_s: Seconds | None = None
     """Instead of `step`: seconds that a clip spans."""
-    segments: int = Field(default=1, ge=1)
+    segments: Thousand = 1
     """Clips spread over the video."""
     attend_across_segments: Annotated[bool, Field(strict=True)] = True
     """Whether a probe reads the tokens of all segments jointly. Otherwise it is trained on one clip of a video, and
     classifies each segment at test on its own; their probabilities are averaged (protocol.md 3.2, 4.3)."""
-    views: AtLeastOne = 1
+    views: Thousand = 1
     """Spatial crops of each clip at test, spread along the long side; their probabilities are averaged. Training uses
     one."""
-    resolution: int | None = Field(default=None, ge=1)
+    resolution: Side | None = None
     """Side of the square crop, pixels; the encoder's own where empty."""
     crop: Literal["official", "full"] = "official"
     """What one view shows: the centre crop that the weights were made for, which is 224/256 of the short side with the
@@ -126,11 +140,11 @@ class AnnotationFiles(CardPart):
 class BoxAnnotations(CardPart):
     """What the annotations of boxes in key frames mean, and under which names they are looked for."""
 
-    action_ids: tuple[AtLeastOne, ...] = Field(min_length=2)
+    action_ids: tuple[Million, ...] = Field(min_length=2)
     """Numbers of the classes in the annotation files, in the order of `classes`: those that are evaluated."""
-    last_action_id: AtLeastOne
+    last_action_id: Million
     """Actions are numbered from 1 to this; those that are not evaluated are left out."""
-    groups: dict[str, tuple[AtLeastOne, AtLeastOne]] = Field(default_factory=dict)
+    groups: dict[str, tuple[Million, Million]] = Field(default_factory=dict)
     """Groups of actions by name: their first and last number."""
     action_list: tuple[str, ...] = ()
     """File of the evaluated classes, in place of the card's where it is there."""
@@ -140,7 +154,7 @@ class BoxAnnotations(CardPart):
     """Seconds that count; all where there is no such file."""
     detections: tuple[str, ...] = ()
     """Boxes that a detector found in the key frames of the test split, with scores."""
-    frame_rate: Positive = 30.0
+    frame_rate: Rate = 30.0
     """Frames per second of videos that are folders of frames."""
 
 
@@ -148,9 +162,9 @@ class ActionAnnotations(CardPart):
     """What the annotations of actions in long videos mean, and the files beside them. An action is a pair of a verb
     and a noun."""
 
-    verbs: AtLeastOne
+    verbs: Million
     """Verb classes, numbered from 0."""
-    nouns: AtLeastOne
+    nouns: Million
     verb_names: tuple[str, ...] = ()
     """Names of the csv with the verbs' names, in the folder of the annotations; numbers where there is none."""
     noun_names: tuple[str, ...] = ()
@@ -167,9 +181,9 @@ class Reference(CardPart):
     """The recipe that is nearest to the paper's."""
     clip: str
     """The clip protocol of `clips` that it was measured with."""
-    value: float = Field(ge=0, le=100)
+    value: float = Field(ge=0, le=100, strict=True)
     """In the unit of the metric: percent."""
-    tolerance: float = Field(default=2.5, gt=0)
+    tolerance: Positive = 2.5
     """How far a faithful measurement may be from it, points. 2.5 because the one independent reproduction of V-JEPA's
     probes with a like protocol (2408.11318, Table 5) is 0.6 to 2.4 points from the authors' own numbers on K400, SSv2
     and ImageNet; what remains inside is copies of the data, random test positions, seeds and the choice of a head."""
@@ -180,11 +194,11 @@ class Reference(CardPart):
 class VideoFacts(CardPart):
     """A typical video of a dataset, as its authors publish it: what an estimate without the data decodes."""
 
-    width: AtLeastOne
+    width: Side
     """Pixels."""
-    height: AtLeastOne
-    fps: Positive
-    duration_s: Positive
+    height: Side
+    fps: Rate
+    duration_s: Seconds
 
 
 class TaskCard(CardPart):
@@ -214,7 +228,7 @@ class TaskCard(CardPart):
     """Training list, relative to the data folder."""
     test: str = "val.csv"
     """Test list, relative to the data folder."""
-    classes: Annotated[int, Field(ge=2, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    classes: Classes | None = None
     """Number of classes, or their names in label order; taken from the lists where empty. Where a card states only the
     number, the annotation files may hold the names."""
     labels: Literal["from-0", "as-they-are"] = "from-0"
@@ -228,9 +242,9 @@ class TaskCard(CardPart):
     """How shipped recipes are optimised on this task, where its paper's configuration differs from the recipe's card
     (protocol.md 5.2, 5.3)."""
     metric: Literal["top1", "frame-mAP@0.5", "action-recall@5"] = "top1"
-    train_size: int | None = Field(default=None, ge=1)
+    train_size: AtLeastOne | None = None
     """Official number of training samples."""
-    test_size: int | None = Field(default=None, ge=1)
+    test_size: AtLeastOne | None = None
     """Official number of test samples."""
     video: VideoFacts | None = Field(default=None, exclude=True)
     """A typical video, for `bench estimate`. It decides no score: records and copies of the card do without it."""

@@ -38,13 +38,13 @@ def verify(
     from bench.cards import load_task
     from bench.data import verify as verifying
     from bench.data.tables import print_report
-    from bench.files import atomic_write, cache_folder, writable_folder
+    from bench.files import atomic_write, cache_folder, check_output, writable_folder
     from bench.progress import Live
 
     card = load_task(task)
     if report:  # not found out after a night of checking
-        if report.is_dir():
-            raise BenchError("is a folder", where=f"--report {report}", fix="name a file")
+        check_output(report, option="--report", inputs=[path for path in (Path(task), train, val) if path])
+        _check_is_report(report)
         writable_folder(report.parent, option="--report")
     with Live() as reporter:
         found = verifying.verify(
@@ -115,6 +115,22 @@ def prepare(
             where=f"task {card.name}",
             fix=f"see `problem` in {out / preparing.MANIFEST}; mend them and give the same command again",
         )
+
+
+def _check_is_report(path: Path) -> None:
+    """Raise BenchError where the file is there and is no earlier report: it may be an annotation file or a video."""
+    from pydantic import ValidationError
+
+    from bench.data.schema import Report
+    from bench.inputs import REPORT, read_bytes
+
+    try:
+        Report.model_validate_json(read_bytes(path, REPORT))
+    except FileNotFoundError:
+        return
+    except ValidationError as error:
+        what = "holds something else than an earlier report"
+        raise BenchError(what, where=f"--report {path}", fix="name another file") from error
 
 
 def _where(*paths: Path | None) -> ListOptions:

@@ -24,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Precision = Literal["fp32", "bf16", "fp16"]
-_MOST_TOKENS = 1 << 20
+MOST_TOKENS = 1 << 20
 """Of a clip. Released encoders see 18,432; what states more is damaged, and would ask for memory without end."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -83,7 +83,7 @@ class EncoderFacts:
     def __post_init__(self) -> None:
         spec = self.input_spec
         tokens = spec.num_frames * spec.resolution**2 // (self.tubelet_size * self.patch_size**2)
-        if tokens > _MOST_TOKENS:
+        if tokens > MOST_TOKENS:
             raise BenchError(
                 f"is made for clips of {spec.num_frames} frames of {spec.resolution} px, {tokens:,} tokens",
                 where=f"model {self.name}",

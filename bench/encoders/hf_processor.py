@@ -32,6 +32,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 }
 """What the processors of each family do where their file is silent (transformers 4.53 to 5.23)."""
 
+_LONGEST_SIDE = 10_000
 _RESAMPLE: Mapping[int, Interpolation] = {
     0: "nearest",
     1: "lanczos",
@@ -51,6 +52,14 @@ def preprocessing(given: Mapping[str, Any], family: str, resolution: int, where:
     as torchvision rounds it, the resize is Pillow's: transformers' own code for tensors differs by a pixel or a level
     of 255.
     """
+    try:
+        return _preprocessing(given, family, resolution, where)
+    except (TypeError, ValueError, KeyError, ZeroDivisionError, OverflowError) as error:
+        fix = "give the processor's configuration that its authors published"
+        raise BenchError(f"cannot be read as a processor's configuration ({error})", where=where, fix=fix) from error
+
+
+def _preprocessing(given: Mapping[str, Any], family: str, resolution: int, where: str) -> dict[str, Any]:
     config = {**_DEFAULTS[family], **{key: value for key, value in given.items() if value is not None}}
     if config["resample"] not in _RESAMPLE or not config["do_resize"]:
         raise BenchError(
@@ -70,6 +79,8 @@ def preprocessing(given: Mapping[str, Any], family: str, resolution: int, where:
     offset = 1.0 if config["offset"] and config["do_rescale"] else 0.0
     means = config["image_mean"] if config["do_normalize"] else (0.0, 0.0, 0.0)
     stds = config["image_std"] if config["do_normalize"] else (1.0, 1.0, 1.0)
+    if len(means) != 3 or len(stds) != 3 or not min(stds) > 0 or not factor > 0 or short > _LONGEST_SIDE:
+        raise ValueError(f"mean {means}, std {stds}, factor {factor:g}, {short} pixels")
     return {
         "mean": tuple((offset + mean) / factor for mean in means),
         "std": tuple(std / factor for std in stds),

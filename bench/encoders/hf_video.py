@@ -8,7 +8,6 @@ Only safetensors are read and no code of a repository is run. B clips, T frames,
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
+from bench.encoders.hf_config import read_configuration, whole
 from bench.encoders.hf_names import canonical_name
 from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hub_access import hub_access
@@ -88,9 +88,14 @@ def hf_facts(argument: str) -> EncoderFacts:
     transformers = _transformers(argument)
     source = _source(argument)
     try:
+        stated = _file(argument, "config.json")
+        if stated:
+            read_configuration(stated)
         with hub_access():
             config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
-    except (OSError, ValueError) as error:
+    except BenchError:
+        raise
+    except Exception as error:  # whatever the libraries say of a damaged file
         raise _unreachable(argument, error) from error
     family = FAMILIES.get(config.model_type)
     if family is None:
@@ -240,8 +245,14 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
     where = f"model hf:{argument}"
     if getattr(config, "attention_type", "") == "space_only":
         raise BenchError("attention_type space_only keeps frames apart, which is not supported", where=where)
-    num_frames, resolution = getattr(config, family.num_frames), _square(getattr(config, family.resolution), where)
+    num_frames = whole(getattr(config, family.num_frames), family.num_frames, where)
+    resolution = _square(getattr(config, family.resolution), where)
     tubelet, patch = _tubelet(config, where)
+    embed_dim, num_heads, depth = (
+        whole(getattr(config, name), name, where)
+        for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
+    )
+    mlp_dim = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
     spec = InputSpec(
         num_frames=num_frames,
         resolution=resolution,
@@ -250,23 +261,23 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
     )
     return EncoderFacts(
         name=_row_name(argument),
-        embed_dim=config.hidden_size,
-        num_heads=config.num_attention_heads,
+        embed_dim=embed_dim,
+        num_heads=num_heads,
         patch_size=patch,
         tubelet_size=tubelet,
         input_spec=spec,
         architecture={
             "kind": f"hf-{config.model_type}",
-            "depth": config.num_hidden_layers,
-            "mlp_dim": getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio),
-            "num_heads": config.num_attention_heads,
+            "depth": depth,
+            "mlp_dim": whole(mlp_dim, "intermediate_size", where),
+            "num_heads": num_heads,
             "patch": [tubelet, patch, patch],
             "native": [num_frames, resolution, resolution],
             "activation": config.hidden_act,
             "norm_eps": config.layer_norm_eps,
             "attention": getattr(config, "attention_type", "joint"),
         },
-        layer_indices=tuple(range(config.num_hidden_layers)),
+        layer_indices=tuple(range(depth)),
         still_frames=num_frames,
         fixed_num_frames=not family.any_num_frames,
         fixed_resolution=True,
@@ -276,16 +287,16 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
 def _tubelet(config: Any, where: str) -> tuple[int, int]:
     """Frames and pixels of a patch's side, from a configuration that gives one or both in one of three ways."""
     tubelet = getattr(config, "tubelet_size", 1)
-    if isinstance(tubelet, int):
-        return tubelet, _square(config.patch_size, where)
-    return tubelet[0], _square(tubelet[1:], where)
+    if isinstance(tubelet, list | tuple):
+        return whole(next(iter(tubelet), None), "tubelet_size", where), _square(tubelet[1:], where)
+    return whole(tubelet, "tubelet_size", where), _square(config.patch_size, where)
 
 
 def _square(size: Any, where: str) -> int:
-    sides = [size] if isinstance(size, int) else list(size)
+    sides = [whole(side, "a side", where) for side in (size if isinstance(size, list | tuple) else [size])]
     if len(set(sides)) != 1:
         raise BenchError(f"{'x'.join(map(str, sides))} is not square, which is not supported", where=where)
-    return int(sides[0])
+    return sides[0]
 
 
 def _file(argument: str, name: str) -> Path | None:
@@ -295,7 +306,7 @@ def _file(argument: str, name: str) -> Path | None:
 
     source = _source(argument)
     if isinstance(source, Path):
-        return source / name if (source / name).is_file() else None
+        return source / name if (source / name).exists() else None
     try:
         with hub_access():
             return Path(hf_hub_download(source, name))
@@ -308,9 +319,8 @@ def _processor_config(argument: str) -> Mapping[str, Any]:
         try:
             path = _file(argument, name)
             if path is not None:
-                content: Mapping[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-                return content
-        except (OSError, ValueError, RecursionError) as error:
+                return read_configuration(path)
+        except (OSError, ValueError) as error:
             raise _unreachable(argument, error) from error
     raise BenchError(
         f"no {PROCESSOR_FILES[1]}, which says what the weights are to see",
@@ -349,7 +359,7 @@ def _source(argument: str) -> Path | str:
     """A folder that is there, or else the name of a repository."""
     folder = Path(argument).expanduser()
     if argument and folder.is_dir():
-        if not (folder / "config.json").is_file():
+        if not (folder / "config.json").exists():
             raise BenchError("no config.json in this folder", where=str(folder), fix="give what save_pretrained wrote")
         return folder
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", argument):

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.card_fields import Million, Positive, Side, Thousand
 from bench.encoders import vjepa
 from bench.encoders.checkpoints import (
     Described,
@@ -46,18 +47,18 @@ class HfConfig(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, protected_namespaces=())
     model_type: Literal["vjepa2"]
-    patch_size: int = Field(16, ge=1)
-    crop_size: int = Field(256, ge=1)
-    frames_per_clip: int = Field(64, ge=1)
-    tubelet_size: int = Field(2, ge=1)
-    hidden_size: int = Field(1024, ge=1)
-    num_attention_heads: int = Field(16, ge=1)
-    num_hidden_layers: int = Field(24, ge=1)
-    mlp_ratio: float = 4.0
+    patch_size: Side = 16
+    crop_size: Side = 256
+    frames_per_clip: Side = 64
+    tubelet_size: Side = 2
+    hidden_size: Million = 1024
+    num_attention_heads: Thousand = 16
+    num_hidden_layers: Thousand = 24
+    mlp_ratio: Positive = 4.0
     num_pooler_layers: int = 3
-    pred_hidden_size: int = 384
-    pred_num_hidden_layers: int = 12
-    pred_num_mask_tokens: int = 10
+    pred_hidden_size: Million = 384
+    pred_num_hidden_layers: Thousand = 12
+    pred_num_mask_tokens: Million = 10
     id2label: dict[int, str] = {}
     """Class names, of classifiers."""
     in_chans: int = 3
@@ -138,7 +139,7 @@ def describe_folder(path: str | Path, *, stated: Stated = NOTHING) -> Described:
 def open_folder(path: Path) -> HfFolder:
     """Read the config and the headers of a Hugging Face folder. Raises BenchError for what is no V-JEPA 2."""
     config_file = path / CONFIG
-    if not config_file.is_file():
+    if not config_file.exists():
         raise BenchError(
             f"no {CONFIG} in the folder", where=str(path), fix="give a checkpoint file or a model's folder"
         )
@@ -278,8 +279,8 @@ def _predictor_problems(folder: HfFolder) -> list[str]:
 def tensor_files(folder: Path) -> dict[str, Path]:
     """Which file holds each tensor. Raises BenchError where a file or a tensor of the index is missing."""
     index = folder / _INDEX
-    if not index.is_file():
-        if not (folder / _WEIGHTS).is_file():
+    if not index.exists():
+        if not (folder / _WEIGHTS).exists():
             raise BenchError(
                 f"no {_WEIGHTS} in the folder",
                 where=str(folder),
@@ -293,7 +294,7 @@ def tensor_files(folder: Path) -> dict[str, Path]:
     for shard in shards:
         if Path(shard).name != shard:
             raise BenchError(f"names a file outside its folder ('{shard}')", where=str(index))
-        if not (folder / shard).is_file():
+        if not (folder / shard).exists():
             raise BenchError("this part of the weights is missing", where=str(folder / shard), fix="download it again")
     held = {name: folder / shard for shard in shards for name in tensor_headers(folder / shard)}
     lost = [name for name, shard in stated.items() if held.get(name) != folder / shard]

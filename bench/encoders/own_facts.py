@@ -9,10 +9,11 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
+from bench.card_fields import Million
 from bench.encoders import vjepa
 from bench.errors import BenchError
 
@@ -23,12 +24,12 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _encoder_fields() -> type[BaseModel]:
-    """A strict schema of VitConfig: every number a whole one and at least 1. Fields with defaults may be absent, so
+    """A strict schema of VitConfig: every number a whole one, 1 to a million. Fields with defaults may be absent, so
     that files stay readable when VitConfig grows."""
     hints = get_type_hints(vjepa.VitConfig)
     fields: dict[str, Any] = {
         f.name: (
-            Annotated[int, Field(ge=1)] if hints[f.name] is int else hints[f.name],
+            Million if hints[f.name] is int else hints[f.name],
             ... if f.default is dataclasses.MISSING else f.default,
         )
         for f in dataclasses.fields(vjepa.VitConfig)
@@ -40,7 +41,7 @@ class InputFacts(BaseModel):
     """The clips that an encoder was trained on, as far as its architecture does not say."""
 
     model_config = _STRICT
-    frame_step: int = Field(ge=1)
+    frame_step: Million
     """Frames of the source video between two frames of a clip."""
 
 

@@ -179,7 +179,8 @@ def _stated_head(stated: Any, path: Path) -> PredictorConfig | ProjectorConfig:
         raise BenchError(
             f"its 'bench.head' entry is damaged ({error.errors()[0]['msg']})", where=str(path), fix="copy it again"
         ) from error
-    sizes = [value for value in vars(head).values() if isinstance(value, int)]
+    parts = [part for value in vars(head).values() for part in (value if isinstance(value, tuple) else [value])]
+    sizes = [part for part in parts if isinstance(part, int)]
     if not all(0 < size <= _LARGEST for size in sizes if not isinstance(size, bool)):
         raise BenchError("its 'bench.head' entry holds an absurd size", where=str(path), fix="copy it again")
     return head

@@ -7,16 +7,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from bench.card_fields import AtLeastOne, Million, NotNegative, Positive, Side, Thousand
 from bench.errors import BenchError, nearest
 from bench.inputs import PRESET, read_yaml
 from bench.video.augment import Augmentation
 
 _FOLDER = Path(__file__).resolve().parent / "cards"
 
-# Strict: YAML's `true` is no number. An integer is a number all the same.
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False, strict=True)]
-NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-Count = Annotated[int, Field(ge=1, strict=True)]
+Width = Annotated[int, Field(ge=1, le=4096, strict=True)]
+"""Channels of a layer of a head."""
 Share = Annotated[float, Field(ge=0, le=1, strict=True)]
 Range = tuple[Positive, Positive]
 ObjectiveName = Literal["features", "pixels", "contrast", "slow"]
@@ -33,10 +32,10 @@ class EncoderSpec(_Section):
 
     size: str
     """A name of `bench.encoders.vjepa.SIZES`."""
-    num_frames: Count
-    resolution: Count
+    num_frames: Side
+    resolution: Side
     """Height and width of a clip, pixels."""
-    depth: Count | None = None
+    depth: Thousand | None = None
     """Number of blocks; the size's own where empty."""
     use_rope: bool = False
     """Rotary positions (V-JEPA 2) instead of the fixed sin-cos code (V-JEPA 1)."""
@@ -49,15 +48,15 @@ class EncoderSpec(_Section):
 class HeadSpec(_Section):
     """What the objective puts on the encoder: a predictor of hidden tokens, or a projection of whole clips."""
 
-    embed_dim: Count = 384
+    embed_dim: Width = 384
     """Predictor: width."""
-    depth: Count = 12
+    depth: Thousand = 12
     """Predictor: number of blocks."""
-    num_heads: Count | None = None
+    num_heads: Thousand | None = None
     """Predictor: attention heads; the encoder's number where empty."""
-    hidden_dim: Count = 2048
+    hidden_dim: Width = 2048
     """Projection: width of the hidden layer."""
-    out_dim: Count = 256
+    out_dim: Width = 256
     """Projection: width of the space in which clips are compared."""
 
 
@@ -66,7 +65,7 @@ class ObjectiveOptions(_Section):
 
     loss_exponent: Positive = 1.0
     """features: p of the loss mean |z - h|^p / p (protocol.md 7.1)."""
-    target_layers: Count = 1
+    target_layers: Thousand = 1
     """features: targets are the mean of this many last layers, each layer-normed (data2vec, arXiv 2202.03555)."""
     variance_weight: NotNegative = 0.0
     """features: weight of the term that keeps predictions apart over tokens (protocol.md 7.1)."""
@@ -85,7 +84,7 @@ class ObjectiveOptions(_Section):
 class MaskSpec(_Section):
     """One kind of mask: the union of several blocks that span the same share of the frame and of the clip."""
 
-    num_blocks: Count
+    num_blocks: Thousand
     spatial_scale: Range = (0.15, 0.15)
     """Share of the frame that a block covers: lowest and highest."""
     temporal_scale: Range = (1.0, 1.0)
@@ -107,7 +106,7 @@ class DataSpec(_Section):
 
     source: Literal["digits"] | None = None
     """`digits`: the embedded digits, generated without end, where no data is named."""
-    frame_step: Count = 4
+    frame_step: Million = 4
     """Frames of the video between two frames of a clip."""
     pad_short: bool = False
     """Whether videos shorter than a clip are padded with their last frame, as the papers do, or refused."""
@@ -119,12 +118,12 @@ class DataSpec(_Section):
 class Optimisation(_Section):
     """Steps, batches and schedules (protocol.md 7.1, 7.2)."""
 
-    epochs: Count
-    steps_per_epoch: Count = 300
+    epochs: Million
+    steps_per_epoch: AtLeastOne = 300
     """An epoch is this many steps, whatever the number of videos."""
-    global_batch: Count
+    global_batch: Million
     """Clips of a step, over all processes."""
-    micro_batch: Count
+    micro_batch: Annotated[int, Field(ge=1, le=4096, strict=True)]
     """Clips that are encoded together, cut to masks of one length, and compared with each other."""
     start_lr: NotNegative
     lr: Positive
@@ -143,7 +142,7 @@ class Optimisation(_Section):
     final_ema: Share
     clip_norm: Positive | None = None
     """Largest gradient norm, of the encoder and of the predictor each on its own."""
-    clip_from_epoch: Annotated[int, Field(ge=0, strict=True)] = 0
+    clip_from_epoch: Annotated[int, Field(ge=0, le=10**6, strict=True)] = 0
     """First epoch, counted from 0, in which gradients are clipped."""
     betas: tuple[Share, Share] = (0.9, 0.999)
     eps: Positive = 1e-8
@@ -187,7 +186,7 @@ class Preset(_Section):
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """auto: bf16 on CUDA, fp32 elsewhere."""
     seed: Annotated[int, Field(ge=0, lt=2**32, strict=True)] = 234
-    keep_every: Count | None = None
+    keep_every: Million | None = None
     """Epochs between the checkpoints that are kept as epochNNN.pth.tar; only latest.pth.tar where empty."""
 
     @model_validator(mode="after")

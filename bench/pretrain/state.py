@@ -6,12 +6,14 @@ Shapes: B clips, D encoder channels, P channels of a projection.
 from __future__ import annotations
 
 import copy
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.encoders.contract import MOST_TOKENS
 from bench.encoders.vjepa import SIZES, VisionTransformer, VitConfig
 from bench.errors import BenchError, nearest
 from bench.pretrain.predictor import Predictor, PredictorConfig
@@ -82,6 +84,13 @@ def encoder_config(preset: Preset) -> VitConfig:
             f"{config.tubelet_size} frames, {config.patch_size} pixels",
             where="encoder.num_frames, encoder.resolution",
             fix="choose multiples",
+        )
+    tokens = math.prod(config.native_grid)
+    if tokens > MOST_TOKENS:
+        raise BenchError(
+            f"clips of {spec.num_frames} frames, {spec.resolution} pixels have {tokens:,} tokens",
+            where="encoder.num_frames, encoder.resolution",
+            fix="choose fewer frames or pixels",
         )
     return replace(config, use_rope=True) if spec.use_rope else config
 

@@ -189,7 +189,7 @@ def read_scale(metadata: Mapping[str, str], where: str) -> float:
         scale = float(metadata.get("token_scale", 1))
     except ValueError:
         scale = math.nan
-    if not scale > 0 or math.frexp(scale)[0] != 0.5:  # infinity has another mantissa
+    if not 2**-100 <= scale <= 2**100 or math.frexp(scale)[0] != 0.5:
         stated = metadata["token_scale"]
         raise BenchError(f"token_scale '{stated}' is no power of two", where=where, fix="save the probe again")
     return scale

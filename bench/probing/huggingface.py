@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from bench.card_fields import Million, Positive, Thousand
 from bench.encoders.reading import weights
 from bench.errors import BenchError
 from bench.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
@@ -44,10 +45,10 @@ class _Config(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
     model_type: Literal["vjepa2"]
-    hidden_size: int = Field(default=1024, ge=1)
-    num_attention_heads: int = Field(default=16, ge=1)
+    hidden_size: Million = 1024
+    num_attention_heads: Thousand = 16
     num_pooler_layers: int = Field(default=3, ge=0, le=1000)
-    layer_norm_eps: float = Field(default=1e-6, gt=0)
+    layer_norm_eps: Positive = 1e-6
     hidden_act: Literal["gelu"] = "gelu"
     id2label: dict[str, str] = {}
 

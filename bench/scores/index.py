@@ -22,6 +22,7 @@ from typing import Any
 
 from bench.errors import BenchError
 from bench.files import cache_path, file_digest, set_aside
+from bench.inputs import PREDICTIONS, RECORD, check_input
 from bench.scores.outcomes import Outcomes
 from bench.scores.records import SCHEMA_VERSION, Cost, Score, read_record
 from bench.scores.summary import Summary, from_text, summarise, to_text
@@ -138,6 +139,9 @@ def _read(folder: Path, names: Sequence[str], index: Path | None, *, whole: bool
             continue
         try:
             digest = _digest(run)
+        except BenchError as error:
+            found.append(error)
+            continue
         except OSError as error:
             what = f"not a readable record ({error.strerror or error})"
             found.append(BenchError(what, where=str(run / RECORD_NAME), fix="check its rights and the disk"))
@@ -156,7 +160,10 @@ def _digest(run: Path) -> str:
     """SHA-256 of the files that say what a run scored, and of what its probe says of it."""
     from bench.scores.consistency import probe_facts
 
-    parts = [f"{name} {file_digest(run / name)}" for name in (RECORD_NAME, *_TABLES) if (run / name).is_file()]
+    there = [name for name in (RECORD_NAME, *_TABLES) if (run / name).exists()]
+    for name in there:
+        check_input(run / name, RECORD if name == RECORD_NAME else PREDICTIONS)
+    parts = [f"{name} {file_digest(run / name)}" for name in there]
     return hashlib.sha256("\n".join([*parts, json.dumps(probe_facts(run), sort_keys=True)]).encode()).hexdigest()
 
 

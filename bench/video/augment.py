@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from bench.card_fields import Positive
 from bench.errors import BenchError
 from bench.video.clips import segment_indices, whole_video
 from bench.video.decode import Decoder, Video
@@ -29,11 +30,11 @@ class Augmentation(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scale: tuple[float, float] = (0.3, 1.0)
+    scale: tuple[Positive, Positive] = (0.3, 1.0)
     """Share of the frame's area that a crop covers: lowest and highest."""
-    aspect: tuple[float, float] = (0.75, 1.35)
+    aspect: tuple[Positive, Positive] = (0.75, 1.35)
     """Width over height of a crop: lowest and highest; drawn on a logarithmic scale."""
-    flip: float = Field(default=0.5, ge=0, le=1)
+    flip: float = Field(default=0.5, ge=0, le=1, strict=True)
     """Probability that left and right are exchanged."""
 
     @model_validator(mode="after")
