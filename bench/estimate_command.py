@@ -90,6 +90,7 @@ def estimate(
     from bench.estimate.hours import estimate as estimate_hours
     from bench.estimate.measure import measure
     from bench.estimate.plans import subject_of
+    from bench.inputs import ESTIMATE, check_input
     from bench.progress import Live
     from bench.run_options import RunOptions, make_options
 
@@ -97,6 +98,8 @@ def estimate(
     options = {name: value for name, value in arguments.items() if name in names}
     options["settings"] = parse_settings(settings)
     facts = read_video_facts(video) if video else None
+    if measured:  # not found out after the data were made
+        check_input(measured, ESTIMATE)
     with Live() as reporter, subject_of(make_options(options), facts, reporter) as subject:
         plan, work = subject.plan, work_of(subject.plan)
         constants = read_measurement(measured, plan) if measured else measure(subject, work, reporter)

@@ -85,8 +85,9 @@ def refuse_special(path: Path, where: str) -> None:
     """Raise BenchError where there is something at `path` that is no regular file: nothing takes its place."""
     if path.is_dir():
         raise BenchError("is a folder", where=where, fix="name a file")
-    if path.exists() and not path.is_file():
-        raise BenchError("is a pipe, a socket or a device, not a regular file", where=where, fix="name a file")
+    if os.path.lexists(path) and not path.is_file():
+        what = "is a pipe, a socket, a device or a link to nowhere, not a regular file"
+        raise BenchError(what, where=where, fix="name a file")
 
 
 @contextmanager

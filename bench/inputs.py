@@ -16,7 +16,7 @@ import yaml
 
 from bench.errors import BenchError
 
-_KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
+_MIB, _GIB = 1 << 20, 1 << 30
 _WITHOUT_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOCTTY", 0) | getattr(os, "O_CLOEXEC", 0)
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -46,7 +46,9 @@ CURVE = FileKind("score curve", 64 * _MIB, "move it away, and run again")
 KEY_FRAME = FileKind("key frame", 64 * _MIB, "remove the folder or run again")
 LOG = FileKind("log", 256 * _MIB, "move it away, and start anew")
 ANNOTATIONS = FileKind("annotation file", 4 * _GIB, "give the file itself: what a pipe gives has to be saved first")
-CLASS_NAMES = FileKind("file of class names", 16 * _MIB)
+CLASS_NAMES = FileKind(
+    "file of class names", 16 * _MIB, "one name a line in label order, or JSON or YAML with a list or `label: name`"
+)
 CARD = FileKind("card", 16 * _MIB)
 PRESET = FileKind("preset", 16 * _MIB)
 CONFIGURATION = FileKind("configuration", 64 * _MIB, "download the folder again")
@@ -79,10 +81,11 @@ def check_input(path: str | os.PathLike[str], kind: FileKind) -> None:
     open_input(path, kind).close()
 
 
-def read_bytes(path: str | os.PathLike[str], kind: FileKind) -> bytes:
-    """All of a file. Raises as `open_input`; of files that state no size, such as those of /proc, no more is read."""
+def read_bytes(path: str | os.PathLike[str], kind: FileKind, first: int | None = None) -> bytes:
+    """All of a file, or its `first` bytes. Raises as `open_input`, also for more bytes than the file says to have, as
+    those of /proc do."""
     with open_input(path, kind) as file:
-        content = file.read(kind.most_bytes + 1)
+        content: bytes | None = file.read(kind.most_bytes + 1 if first is None else first)
     if content is None:  # it would have to be waited for
         raise BenchError("gives nothing to read", where=os.fspath(path), fix=kind.fix)
     if len(content) > kind.most_bytes:
@@ -100,9 +103,11 @@ def read_json(path: str | os.PathLike[str], kind: FileKind) -> Any:
     try:
         return json.loads(read_text(path, kind, "utf-8-sig"))
     except json.JSONDecodeError as error:
-        raise BenchError(f"not JSON ({error.msg})", where=f"{os.fspath(path)}:{error.lineno}", fix=kind.fix) from error
+        what = f"not a readable {kind.name}: no JSON ({error.msg})"
+        raise BenchError(what, where=f"{os.fspath(path)}:{error.lineno}", fix=kind.fix) from error
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, lists without end
-        raise BenchError(f"not JSON ({error})", where=os.fspath(path), fix=kind.fix) from error
+        what = f"not a readable {kind.name}: no JSON ({error})"
+        raise BenchError(what, where=os.fspath(path), fix=kind.fix) from error
 
 
 def read_yaml(path: str | os.PathLike[str], kind: FileKind) -> Any:
@@ -112,7 +117,12 @@ def read_yaml(path: str | os.PathLike[str], kind: FileKind) -> Any:
     except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, or a date such as 2026-99-99
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise BenchError("not a YAML file", where=f"{os.fspath(path)}{line}", fix=f"mend the {kind.name}") from error
+        what = f"not a YAML file ({error})" if isinstance(error, _ExcessError) else "not a YAML file"
+        raise BenchError(what, where=f"{os.fspath(path)}{line}", fix=f"mend the {kind.name}") from error
+
+
+class _ExcessError(yaml.YAMLError):
+    """YAML text that stands for more than it is long."""
 
 
 def parse_yaml(text: str) -> Any:
@@ -125,7 +135,7 @@ def parse_yaml(text: str) -> Any:
         if node is None:
             return None
         if _nodes(node, {}) > _MOST_NODES:
-            raise yaml.YAMLError(f"more than {_MOST_NODES:,} values")
+            raise _ExcessError(f"its aliases stand for more than {_MOST_NODES:,} values")
         return loader.construct_document(node)
     finally:
         loader.dispose()
@@ -135,7 +145,7 @@ def _nodes(node: yaml.Node, known: dict[int, int]) -> int:
     """How many values a node stands for with all its aliases written out; `known`: those of nodes seen before."""
     if isinstance(node, yaml.ScalarNode):
         if len(node.value) > _LONGEST_NUMBER and not node.tag.endswith(":str"):
-            raise yaml.YAMLError("a number of too many digits", node.start_mark)
+            raise _ExcessError("a number of too many digits")
         return 1
     if id(node) not in known:
         known[id(node)] = _MOST_NODES + 1  # of an alias for what it is in itself
@@ -153,7 +163,6 @@ def _check(path: str | os.PathLike[str], kind: FileKind, status: os.stat_result)
 
 
 def _too_large(path: str | os.PathLike[str], kind: FileKind) -> BenchError:
-    most = next(
-        f"{kind.most_bytes // size} {unit}" for size, unit in ((_GIB, "GiB"), (_MIB, "MiB")) if kind.most_bytes >= size
-    )
-    return BenchError(f"too large: a {kind.name} has at most {most}", where=os.fspath(path), fix=kind.fix)
+    units = (("GiB", _GIB), ("MiB", _MIB), ("bytes", 1))
+    most = next(f"{kind.most_bytes // size} {unit}" for unit, size in units if kind.most_bytes >= size)
+    return BenchError(f"larger than any {kind.name}: {most} at most", where=os.fspath(path), fix=kind.fix)

@@ -72,10 +72,12 @@ TokenBits = Annotated[
     int, typer.Option(help="Bits of a channel of a cached token: 16, or 8 with a scale for each token (half the disk).")
 ]
 Decoder = Annotated[str, typer.Option(help="auto (PyAV), decord, pyav.")]
-Workers = Annotated[int | None, typer.Option(help="Decoding processes. Default: one a core. 0: no watchdog.")]
+Workers = Annotated[int | None, typer.Option(max=4096, help="Decoding processes. Default: one a core. 0: no watchdog.")]
 BatchSize = Annotated[
     int | None,
-    typer.Option(help="Clips in one encoder batch on a GPU. Default: by token count. A CPU always takes one."),
+    typer.Option(
+        max=10**6, help="Clips in one encoder batch on a GPU. Default: by token count. A CPU always takes one."
+    ),
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
 Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]

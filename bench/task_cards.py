@@ -33,6 +33,7 @@ Format = Literal["list", "kinetics", "ssv2", "imagenet", "inat", "diving48", "je
 """Official annotation formats; bench.annotations.formats has the reader of each."""
 
 
+Deviation = Annotated[float, Field(gt=0, ge=1e-4, le=1, strict=True)]
 Classes = Annotated[int, Field(ge=2, le=10**6, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)]
 
 
@@ -83,7 +84,7 @@ class ClipProtocol(CardPart):
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
     mean: tuple[NotNegative, NotNegative, NotNegative] | None = None
     """Of red, green and blue between 0 and 1: what is taken off them; the encoder's own where empty."""
-    std: tuple[Positive, Positive, Positive] | None = None
+    std: tuple[Deviation, Deviation, Deviation] | None = None
     """What the rest is divided by; the encoder's own where empty."""
     layers: Layers = None
     """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its

@@ -20,6 +20,7 @@ from bench.download import Wanted, discard, download, report_bytes
 from bench.encoders.catalog import ModelCard
 from bench.errors import BenchError
 from bench.files import atomic_write, writable_folder
+from bench.inputs import CACHED, read_bytes
 from bench.progress import Reporter
 
 _BLOCK_BYTES = 1 << 22
@@ -193,7 +194,7 @@ def _noted_digest(wanted: Wanted) -> str | None:
     note = _digest_note(wanted)
     if not note.is_file():
         return None
-    found = re.match(r"[0-9a-f]{64}\b", note.read_text(encoding="utf-8", errors="replace"))
+    found = re.match(r"[0-9a-f]{64}\b", read_bytes(note, CACHED).decode(errors="replace"))
     if not found:
         raise BenchError(f"{note.name} beside it holds no SHA-256, delete that file")
     return found.group()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import av
 import numpy as np
+
+from bench.files import write_mark
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"
@@ -39,3 +42,13 @@ def assert_refused(done: subprocess.CompletedProcess[str], *words: str) -> None:
     assert "Traceback" not in done.stderr
     for word in words:
         assert word in lines[0]
+
+
+def left_behind(folder: Path) -> Path:
+    """A temporary folder of a process that was killed hours ago."""
+    folder.mkdir(parents=True)
+    write_mark(folder)
+    (folder / "half").write_bytes(b"half")
+    for path in (*folder.iterdir(), folder):
+        os.utime(path, (0, 0))
+    return folder

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import math
-import os
 import subprocess
 import sys
 from collections import Counter
@@ -20,11 +19,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from scipy import stats
+from support import left_behind
 from torch import Tensor, nn
 
 from bench import digits
 from bench.digits import DEFAULT, FILE_FRAMES, MOTIONS, NUM_FRAMES, DigitsConfig
 from bench.errors import BenchError
+from bench.files import write_mark
 from bench.video.decode import read_frames
 
 SMALL = DigitsConfig(train_clips=80, test_clips=80)
@@ -166,9 +167,9 @@ def test_interrupted_generation_leaves_nothing(tmp_path: Path) -> None:
 
 def test_remains_of_killed_processes_go_away(tmp_path: Path) -> None:
     old, new = (tmp_path / "digits" / f".{name}.part" for name in ("old", "new"))
-    for part in (old, new):
-        part.mkdir(parents=True)
-    os.utime(old, (0, 0))
+    left_behind(old)
+    new.mkdir()
+    write_mark(new)
     digits.ensure_digits(tmp_path, SMALL)
     assert not old.exists()
     assert new.exists()

@@ -29,7 +29,7 @@ class ClassNumbers:
             fix = nearest(name, self._names)
             if fix.startswith("known: "):
                 fix = f"`bench tasks {self._card} --json` lists the classes"
-            raise BenchError(f"'{name}' is not a class of card {self._card}", where=where, fix=fix)
+            raise BenchError(f"'{name[:80]}' is not a class of card {self._card}", where=where, fix=fix)
         return number
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.errors import BenchError
-from bench.inputs import ANNOTATIONS, open_input
+from bench.inputs import ANNOTATIONS, read_bytes
 from bench.inputs import read_text as read_text_of
 
 BLANKS = " \t\r\n\v\f"
@@ -23,8 +23,7 @@ def head_of(path: Path) -> str:
     if path.is_dir():
         return ""
     try:
-        with open_input(path, ANNOTATIONS) as file:
-            return file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
+        return read_bytes(path, ANNOTATIONS, first=_HEAD_BYTES).decode("utf-8-sig", errors="replace")
     except OSError as error:
         raise _unreadable(path, error) from error
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Check a task's data, or prepare it for quick reading.", no_args_is_help=True)
 
 Task = Annotated[str, typer.Argument(help="A name from `bench tasks`, the path of a card, or custom.")]
-Workers = Annotated[int | None, typer.Option(help="Processes. Default: one a core. 0: no watchdog.")]
+Workers = Annotated[int | None, typer.Option(max=4096, help="Processes. Default: one a core. 0: no watchdog.")]
 Timeout = Annotated[float, typer.Option(help="Seconds without progress after which a file counts as unreadable.")]
 
 
@@ -121,13 +121,13 @@ def _check_is_report(path: Path) -> None:
     """Raise BenchError where the file is there and is no earlier report: it may be an annotation file or a video."""
     from pydantic import ValidationError
 
-    from bench.data.schema import Report
+    from bench.data.report import Report
     from bench.inputs import REPORT, read_bytes
 
     try:
-        Report.model_validate_json(read_bytes(path, REPORT))
-    except FileNotFoundError:
-        return
+        content = read_bytes(path, REPORT) if path.exists() else b""
+        if content:
+            Report.model_validate_json(content)
     except ValidationError as error:
         what = "holds something else than an earlier report"
         raise BenchError(what, where=f"--report {path}", fix="name another file") from error

@@ -31,6 +31,7 @@ from bench.video.readers import is_still, reader_of
 
 DEFAULT_GOP = 8
 MANIFEST = "manifest.parquet"
+_MOST = 10_000
 _AHEAD = 1  # to encode a video takes long
 
 
@@ -93,8 +94,9 @@ def prepare(
 
 def _encoding(wishes: Wishes, reporter: Reporter) -> Encoding | None:
     for option, value in (("--short-side", wishes.short_side), ("--gop", wishes.gop), ("--fps", wishes.fps)):
-        if value is not None and not value >= 1:
-            raise BenchError(f"{value:g} is below 1", where=option, fix="give 1 or more")
+        if value is not None and not 1 <= value <= _MOST:
+            what = f"{value:g} is above {_MOST}" if value > _MOST else f"{value:g} is below 1"
+            raise BenchError(what, where=option, fix=f"give 1 to {_MOST}")
     if wishes.short_side is None and wishes.gop is None:
         return None
     side = wishes.short_side

@@ -22,10 +22,13 @@ def read_video_facts(text: str) -> VideoFacts:
     """The value of --video, `WIDTHxHEIGHT@FPS,SECONDS`. Raises BenchError for anything else."""
     found = _FORM.fullmatch(text.strip())
     values = [float(part) for part in found.groups()] if found else []
-    if not values or min(values) <= 0 or min(values[:2]) < 2:
+    try:
+        if not values or min(values[:2]) < 2:
+            raise ValueError
+        return VideoFacts(width=int(values[0]), height=int(values[1]), fps=values[2], duration_s=values[3])
+    except (ValueError, OverflowError) as error:
         fix = "give WIDTHxHEIGHT@FPS,SECONDS, such as 340x256@30,10"
-        raise BenchError(f"'{text}' is no video", where="--video", fix=fix)
-    return VideoFacts(width=int(values[0]), height=int(values[1]), fps=values[2], duration_s=values[3])
+        raise BenchError(f"'{text[:80]}' is no video", where="--video", fix=fix) from error
 
 
 def describe(facts: VideoFacts) -> str:

@@ -20,7 +20,7 @@ from bench import environment
 from bench.encoders import known_answer, load_encoder
 from bench.encoders.checkpoints import read_tensors
 from bench.errors import BenchError
-from bench.files import atomic_write
+from bench.files import atomic_write, check_output
 from bench.pretrain.checkpoint import load_state, shapes
 from bench.pretrain.logs import read_log
 from bench.pretrain.plan import LATEST
@@ -41,7 +41,9 @@ def export(run: Path, *, name: str, title: str, command: str, pretrained_on: str
     state = load_state(run / LATEST)
     facts = {key: ours[key] for key in ("objective", "input", "preset", "step", "samples")}
     tensors = {key: value.to(torch.float16).contiguous() for key, value in state.target_encoder.state_dict().items()}
-    weights = to / f"{name}.safetensors"
+    weights, described = to / f"{name}.safetensors", to / f"{name}.yaml"
+    for path in (weights, described):
+        check_output(path, option="--to", inputs=run.iterdir())
     with atomic_write(weights) as temporary:
         save_file(tensors, temporary, {"bench": json.dumps({**shapes(state), **facts})})
     encoder = load_encoder(str(weights))
@@ -70,10 +72,10 @@ def export(run: Path, *, name: str, title: str, command: str, pretrained_on: str
         },
         "known_answer": [round(value, 5) for value in known_answer(encoder)],
     }
-    with atomic_write(to / f"{name}.yaml") as temporary:
+    with atomic_write(described) as temporary:
         text = yaml.safe_dump(card, sort_keys=False, width=120, default_flow_style=None)
         temporary.write_text(text, encoding="utf-8")
-    return to / f"{name}.yaml"
+    return described
 
 
 def machine() -> str:

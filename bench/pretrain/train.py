@@ -23,7 +23,7 @@ from torch import Tensor
 
 from bench.distributed import World, connected
 from bench.errors import BenchError
-from bench.files import atomic_write, check_output
+from bench.files import atomic_write, check_output, refuse_special
 from bench.machine import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
 from bench.pretrain.logs import TrainLog
@@ -126,7 +126,9 @@ def alone_in(plan: PretrainPlan) -> Iterator[None]:
     if not plan.world.first:
         yield
         return
-    with (plan.out / ".lock").open("a") as file:
+    lock = plan.out / ".lock"
+    refuse_special(lock, str(lock))
+    with lock.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

@@ -73,8 +73,7 @@ def _is_label(value: Any) -> bool:
 
 
 def _unreadable(path: Path, what: str) -> BenchError:
-    fix = "one name a line in label order, or JSON or YAML with a list or `label: name`"
-    return BenchError(f"the file of class names {what}", where=str(path), fix=fix)
+    return BenchError(f"the file of class names {what}", where=str(path), fix=CLASS_NAMES.fix)
 
 
 def match(task: Names, probe: Names, *, where: str) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ import pytest
 from data.trees import add_row, pictures, write_frames, write_in, write_tree
 from PIL import Image
 from standins import standin
-from support import Run, assert_refused, write_video
+from support import Run, assert_refused, left_behind, write_video
 
 from bench.annotations import Sample, read
 from bench.annotations.lists import read_list
@@ -166,7 +166,7 @@ def test_an_interrupted_preparation_goes_on(tree: Path, monkeypatch: pytest.Monk
         ready(tree)
     assert not (tree.parent / "out" / "manifest.parquet").exists()
     first = digests(tree.parent / "out" / "clips")
-    (tree.parent / "out" / "clips" / ".train_2.mp4.x.part").touch()  # as a killed process leaves it
+    left_behind(tree.parent / "out" / "clips" / ".train_2.mp4.x.part")
     monkeypatch.setattr(preparing, "make", lambda task, alive: counted(task, alive, 5))
     _, rows = ready(tree)
     assert len(done) == len(set(done)) == 5 and first.items() <= digests(tree.parent / "out" / "clips").items()

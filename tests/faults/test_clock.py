@@ -8,7 +8,7 @@ from pathlib import Path
 from fault_lab import Bench
 
 from bench import recording
-from bench.files import atomic_folder
+from bench.files import atomic_folder, write_mark
 from bench.recording import notes_on_clock
 
 
@@ -44,6 +44,7 @@ def test_clocks_of_machines_that_differ_by_seconds_mean_nothing(tmp_path: Path) 
 def test_files_from_the_future_are_nobodys_remains(tmp_path: Path) -> None:
     part = tmp_path / ".other.1234.part"
     part.mkdir()
+    write_mark(part)
     with atomic_folder(tmp_path / "new"):
         pass
     assert part.is_dir() and (tmp_path / "new").is_dir()
