@@ -11,6 +11,7 @@ from bench.inputs import CONFIGURATION, read_json
 
 _LARGEST = 10**6
 """No size, number of classes or position of a video encoder is larger; transformers makes a name for each class."""
+_LARGEST_RATIO = 1000
 _FIX = "give the configuration that its authors published"
 
 
@@ -30,6 +31,13 @@ def whole(value: Any, name: str, where: str) -> int:
     if type(value) is not int or value < 1:
         raise BenchError(f"{name} is {str(value)[:60]}, not a whole number from 1", where=where, fix=_FIX)
     return value
+
+
+def ratio(value: Any, name: str, where: str) -> float:
+    """A factor that a configuration states. Raises BenchError where it is no number above 0, or is absurd."""
+    if type(value) not in (int, float) or not 0 < value <= _LARGEST_RATIO:
+        raise BenchError(f"{name} is {str(value)[:60]}, not a number above 0", where=where, fix=_FIX)
+    return float(value)
 
 
 def _numbers(name: str, content: Any) -> Iterator[tuple[str, float]]:

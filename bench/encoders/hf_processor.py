@@ -33,6 +33,7 @@ _DEFAULTS: Mapping[str, Mapping[str, Any]] = {
 """What the processors of each family do where their file is silent (transformers 4.53 to 5.23)."""
 
 _LONGEST_SIDE = 10_000
+_LEAST_STD = 1e-4
 _RESAMPLE: Mapping[int, Interpolation] = {
     0: "nearest",
     1: "lanczos",
@@ -79,7 +80,7 @@ def _preprocessing(given: Mapping[str, Any], family: str, resolution: int, where
     offset = 1.0 if config["offset"] and config["do_rescale"] else 0.0
     means = config["image_mean"] if config["do_normalize"] else (0.0, 0.0, 0.0)
     stds = config["image_std"] if config["do_normalize"] else (1.0, 1.0, 1.0)
-    if len(means) != 3 or len(stds) != 3 or not min(stds) > 0 or not factor > 0 or short > _LONGEST_SIDE:
+    if len(means) != 3 or len(stds) != 3 or not min(stds) >= _LEAST_STD or not factor > 0 or short > _LONGEST_SIDE:
         raise ValueError(f"mean {means}, std {stds}, factor {factor:g}, {short} pixels")
     return {
         "mean": tuple((offset + mean) / factor for mean in means),

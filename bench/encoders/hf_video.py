@@ -20,7 +20,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
-from bench.encoders.hf_config import read_configuration, whole
+from bench.encoders.hf_config import ratio, read_configuration, whole
 from bench.encoders.hf_names import canonical_name
 from bench.encoders.hf_processor import preprocessing
 from bench.encoders.hub_access import hub_access
@@ -252,7 +252,9 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
         whole(getattr(config, name), name, where)
         for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
     )
-    mlp_dim = getattr(config, "intermediate_size", None) or int(config.hidden_size * config.mlp_ratio)
+    mlp_dim = getattr(config, "intermediate_size", None)
+    if mlp_dim is None:
+        mlp_dim = int(embed_dim * ratio(config.mlp_ratio, "mlp_ratio", where))
     spec = InputSpec(
         num_frames=num_frames,
         resolution=resolution,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -55,7 +55,7 @@ class HfConfig(BaseModel):
     num_attention_heads: Thousand = 16
     num_hidden_layers: Thousand = 24
     mlp_ratio: Positive = 4.0
-    num_pooler_layers: int = 3
+    num_pooler_layers: int = Field(3, ge=0, le=1000, strict=True)
     pred_hidden_size: Million = 384
     pred_num_hidden_layers: Thousand = 12
     pred_num_mask_tokens: Million = 10

@@ -19,6 +19,7 @@ from bench.encoders.places import ENCODER_KEYS, PATCHES, Entry, Home, entries_of
 from bench.encoders.reading import listing, read_tensors, weights, word
 from bench.errors import BenchError
 
+_LARGEST_FACT = 10**15
 _ROLES = frozenset({*ENCODER_KEYS, "predictor"})
 
 
@@ -188,4 +189,4 @@ def check_shapes(
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_FACT

@@ -95,7 +95,7 @@ def weights(name: Any, value: Any, path: Path) -> Tensor:
     elif value.is_meta:
         kind = "without values (on the device 'meta')"
     elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        kind = f"{list(value.shape)} values of a few that are repeated"
+        kind = f"of {value.numel():,} values, of which the file holds a few,"
     elif value.is_floating_point():
         return value
     raise BenchError(f"'{name}' is {kind}, not floating-point weights", where=str(path), fix=_OTHER_WEIGHTS)
