@@ -71,14 +71,15 @@ def writable_folder(folder: Path, *, option: str) -> Path:
 
 def check_output(path: Path, *, option: str, inputs: Iterable[Path] = (), runs: Iterable[Path] = ()) -> None:
     """Raise BenchError where the file that `option` names cannot be written without loss: it is one of the files
-    `inputs`, or a file of a run in the results folders `runs`, under whatever name, or no regular file."""
+    `inputs`, there or not, or a file of a run in the results folders `runs`, under whatever name, or no regular
+    file."""
     where = f"{option} {path}"
     refuse_special(path, where)
-    if not path.exists():
-        return
-    read = itertools.chain(inputs, (file for folder in runs for file in folder.glob("*/**/*")))
-    if any(file.is_file() and path.samefile(file) for file in read):
-        raise BenchError("this command reads that file", where=where, fix="name another file to write")
+    there, place = path.exists(), path.resolve()
+    read = itertools.chain(inputs, (file for folder in runs if there for file in folder.glob("*/**/*")))
+    if any(file.resolve() == place or (there and file.exists() and path.samefile(file)) for file in read):
+        what = "this command reads or writes that file for something else"
+        raise BenchError(what, where=where, fix="name another file to write")
 
 
 def refuse_special(path: Path, where: str) -> None:

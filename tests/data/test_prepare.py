@@ -244,10 +244,24 @@ def test_what_cannot_be_read_keeps_its_row_and_the_reason(tree: Path) -> None:
     assert not (tree.parent / "out" / "clips" / "val_0.mp4").exists()
 
 
-@pytest.mark.parametrize("place", ["data", "data/inside", ".", "full"])
+def test_lists_and_sources_in_the_folder_of_prepared_data_are_not_overwritten(tree: Path) -> None:
+    ready(tree)
+    out = tree.parent / "out"
+    with pytest.raises(BenchError, match=r"holds .*train.csv, which this command reads"):
+        prepare(CARD, ListOptions(tree, out / "train.csv"), out, SMALL, Silent(), workers=0)
+    (tree / "clips" / "val_0.mp4").unlink()
+    (tree / "clips" / "val_0.mp4").symlink_to(out / "clips" / "val_0.mp4")
+    before = digests(out)
+    with pytest.raises(BenchError, match="is a source itself"):
+        ready(tree, Wishes(short_side=16, gop=3))
+    assert digests(out)[str(out / "clips" / "val_0.mp4")] == before[str(out / "clips" / "val_0.mp4")]
+
+
+@pytest.mark.parametrize("place", ["data", "data/inside", ".", "full", "alike"])
 def test_sources_and_other_files_are_never_overwritten(tree: Path, place: str) -> None:
-    (tree.parent / "full").mkdir()
-    (tree.parent / "full" / "thesis.txt").write_text("years of work")
+    for name in ("full/thesis.txt", "alike/prepared.json", "alike/.prepare.lock", "alike/.prepare.sqlite"):
+        (tree.parent / name).parent.mkdir(exist_ok=True)
+        (tree.parent / name).write_text("years of work")
     (tree.parent / "link").symlink_to(tree)
     before = digests(tree.parent)
     for data in (tree, tree.parent / "link"):

@@ -103,6 +103,20 @@ def test_what_does_not_fit_is_refused(tmp_path: Path, options: dict[str, object]
     assert words in refused(tmp_path, **options)
 
 
+@pytest.mark.parametrize("name", ["log.csv", "curve.csv", "curve.svg", "epoch10.pth.tar"])
+def test_files_of_others_are_not_written_over(tmp_path: Path, name: str) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / name).write_text("years of work")
+    assert f"holds '{name}', which this run would write" in refused(tmp_path)
+    assert "holds no run to resume" in refused(tmp_path, resume=True)
+
+
+def test_what_is_no_preset_of_a_run_is_not_resumed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "preset.yaml").write_text("colour: blue")
+    assert "preset.yaml" in refused(tmp_path, resume=True)
+
+
 def test_on_the_command_line_every_refusal_is_one_line_and_code_2(bench_command: Run, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     arguments = ("pretrain", "--preset", "demo")
