@@ -24,12 +24,12 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _encoder_fields() -> type[BaseModel]:
-    """A strict schema of VitConfig: every number a whole one, 1 to a million. Fields with defaults may be absent, so
+    """A strict schema of VitConfig: every number a whole one and at least 1; what is absurd contradicts the tensors. Fields with defaults may be absent, so
     that files stay readable when VitConfig grows."""
     hints = get_type_hints(vjepa.VitConfig)
     fields: dict[str, Any] = {
         f.name: (
-            Million if hints[f.name] is int else hints[f.name],
+            Annotated[int, Field(ge=1)] if hints[f.name] is int else hints[f.name],
             ... if f.default is dataclasses.MISSING else f.default,
         )
         for f in dataclasses.fields(vjepa.VitConfig)

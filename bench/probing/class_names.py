@@ -38,6 +38,8 @@ def read_class_names(path: Path) -> Names:
             content = [line for _, line in lines_of(read_text(path, CLASS_NAMES, "utf-8-sig"))]
     except FileNotFoundError as error:
         raise BenchError("no such file of class names", where=str(path), fix="check --probe-classes") from error
+    except BenchError as error:
+        raise _unreadable(path, f"cannot be read: {error.what}") from error
     except (OSError, ValueError) as error:
         raise _unreadable(path, "cannot be read") from error
     return names_in_order(content, where=path)

@@ -118,6 +118,15 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path, zipped: bool) -
     assert not marker.exists()
 
 
+def test_a_tensor_that_repeats_a_few_values_is_refused(tmp_path: Path) -> None:
+    content = official()
+    name = "module.backbone.blocks.0.mlp.fc1.weight"
+    content["target_encoder"][name] = torch.zeros(1).expand(10**6, 10**6)
+    torch.save(content, tmp_path / "c.pth.tar")
+    with pytest.raises(BenchError, match=r"fc1\.weight' is of 1,000,000,000,000 values, of which the file holds a few"):
+        describe_vjepa(tmp_path / "c.pth.tar", stated=V_JEPA_1)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_a_truncated_file_is_refused(tmp_path: Path, share: float) -> None:
     content = OFFICIAL.read_bytes()

@@ -35,12 +35,12 @@ def test_every_usual_form(tmp_path: Path, file: str, text: str) -> None:
     [
         ("names.txt", "", "holds no list of names"),
         ("names.txt", "a\nb\na\n", "names 'a' twice"),
-        ("names.json", "{", "not a readable file of class names"),
+        ("names.json", "{", "cannot be read"),
         ("names.json", "[1, 2]", "holds no list of names"),
         ("names.json", '{"a": "b"}', "neither labels to names nor names to labels"),
         ("names.json", '{"0": "a", "2": "b"}', "does not name the labels 0 to 1"),
         ("names.json", '{"0": "a", "00": "b"}', "does not name the labels 0 to 1"),
-        ("names.yaml", "!!python/object/apply:os.getcwd []", "not a YAML file"),
+        ("names.yaml", "!!python/object/apply:os.getcwd []", "cannot be read"),
     ],
 )
 def test_files_that_name_no_classes(tmp_path: Path, file: str, text: str, words: str) -> None:

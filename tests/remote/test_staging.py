@@ -128,6 +128,21 @@ def test_files_that_cannot_be_files_here_are_left_out_and_told(
     assert sorted(path.name for path in links) == ["b.mp4", "good.mp4"]
 
 
+def test_files_and_links_of_others_stay_in_the_tree(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    put(memory, one=b"1")
+    link_tree(URL, tmp_path, deep=True)
+    tree = tree_of(tmp_path, URL)
+    (tree / "thesis.txt").write_text("years of work")
+    (tree / "link").symlink_to(tree / "thesis.txt")
+    link_tree(URL, tmp_path, deep=True)
+    assert (tree / "link").read_text() == "years of work"
+    put(memory, link=b"2")
+    memory.mv("/videos/link.mp4", "/videos/link")
+    with pytest.raises(BenchError, match="link: stands where a remote file belongs"):
+        link_tree(URL, tmp_path, deep=True)
+    assert (tree / "link").read_text() == "years of work"
+
+
 def test_links_of_others_are_not_taken_for_staged_files(tmp_path: Path) -> None:
     (tmp_path / "staged" / ("0" * 24) / "tree").mkdir(parents=True)
     link = tmp_path / "staged" / ("0" * 24) / "tree" / "x.mp4"

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from support import write_video
 
+from bench.features.contents import content_ids
 from bench.video.decode import DecodeError, read_frames
 from bench.video.loader import load_clips
 from bench.video.plans import ClipPlan, VideoItem
@@ -31,6 +33,28 @@ def test_texts_and_playlists_are_no_videos(tmp_path: Path, name: str, content: s
     (tmp_path / name).write_text(content)
     with pytest.raises(DecodeError, match="not a video"):
         read_frames(tmp_path / name, [0])
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\npipe.ts\n#EXT-X-ENDLIST\n", "ffconcat version 1.0\nfile pipe.ts\n"],
+)
+def test_a_playlist_is_not_followed_to_a_pipe(tmp_path: Path, content: str) -> None:
+    os.mkfifo(tmp_path / "pipe.ts")
+    (tmp_path / "list.m3u8").write_text(content)
+    with pytest.raises(DecodeError, match="not a video"):
+        read_frames(tmp_path / "list.m3u8", [0])
+
+
+@pytest.mark.parametrize("name", ["video.mp4", "picture.jpg", "animation.webp", "frames/1.jpg"])
+def test_a_pipe_is_a_failed_sample_at_once(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    sample = path if path.parent == tmp_path else path.parent
+    loaded = list(load_clips([VideoItem(id="a", path=str(sample))], PLAN, num_workers=0))
+    assert loaded[0].pixels is None and loaded[0].error
+    assert content_ids(tmp_path, [str(sample)]) == {}
 
 
 def test_damaged_headers_are_failed_samples_never_a_dead_run(tmp_path: Path) -> None:
