@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from bench.card_fields import Million
 from bench.encoders import vjepa
@@ -24,7 +24,7 @@ _STRICT = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 def _encoder_fields() -> type[BaseModel]:
-    """A strict schema of VitConfig: every number a whole one and at least 1; what is absurd contradicts the tensors. Fields with defaults may be absent, so
+    """A strict schema of VitConfig: every number a whole one and at least 1. Fields with defaults may be absent, so
     that files stay readable when VitConfig grows."""
     hints = get_type_hints(vjepa.VitConfig)
     fields: dict[str, Any] = {
