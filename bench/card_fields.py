@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 # Strict: YAML's `true` is no rate. An integer is a number all the same.
-Positive = Annotated[float, Field(gt=0, ge=1e-12, le=1e9, allow_inf_nan=False, strict=True)]
+Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]
 NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
 Rate = Annotated[float, Field(ge=1e-3, le=1e5, allow_inf_nan=False, strict=True)]
 """Frames per second."""

@@ -33,7 +33,7 @@ Format = Literal["list", "kinetics", "ssv2", "imagenet", "inat", "diving48", "je
 """Official annotation formats; bench.annotations.formats has the reader of each."""
 
 
-Deviation = Annotated[float, Field(gt=0, ge=1e-4, le=1, strict=True)]
+_LEAST_STD = 1e-4
 Classes = Annotated[int, Field(ge=2, le=10**6, strict=True)] | Annotated[tuple[str, ...], Field(min_length=2)]
 
 
@@ -84,7 +84,7 @@ class ClipProtocol(CardPart):
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
     mean: tuple[NotNegative, NotNegative, NotNegative] | None = None
     """Of red, green and blue between 0 and 1: what is taken off them; the encoder's own where empty."""
-    std: tuple[Deviation, Deviation, Deviation] | None = None
+    std: tuple[Positive, Positive, Positive] | None = None
     """What the rest is divided by; the encoder's own where empty."""
     layers: Layers = None
     """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its
@@ -104,6 +104,13 @@ class ClipProtocol(CardPart):
     def _of_values_up_to_1(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
         if value and max(value) > 1:
             raise ValueError(f"pixel values are divided by 255 first: give three of 0 to 1, not {max(value):g}")
+        return value
+
+    @field_validator("std")
+    @classmethod
+    def _keeps_pixels_finite(cls, value: tuple[float, ...] | None) -> tuple[float, ...] | None:
+        if value and min(value) < _LEAST_STD:
+            raise ValueError(f"{min(value):g} is below {_LEAST_STD:g}")
         return value
 
     @model_validator(mode="after")

@@ -43,6 +43,11 @@ def test_recipes(key: str, number: Any) -> None:
         override(load_probe_card("attentive"), "probe", {key: number})
 
 
+def test_a_deviation_that_no_pixel_has() -> None:
+    with pytest.raises(BenchError, match=r"clip\.std: 1e-300 is below 0\.0001"):
+        override(load_task("custom"), "clip", {"std": [0.2, 0.2, 1e-300]})
+
+
 @pytest.mark.parametrize("number", [10**18, 0, True, math.nan])
 def test_neighbours(number: float) -> None:
     with pytest.raises(BenchError, match="neighbours"):
