@@ -148,7 +148,11 @@ def test_yaml_may_use_an_alias() -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("[" * 200_000, "no JSON"), ("1" * 5000, "no JSON"), ("{\n,", ":2: not a readable note: no JSON")],
+    [
+        ("[" * 200_000, "not readable as JSON"),
+        ("1" * 5000, "not readable as JSON"),
+        ("{\n,", ":2: not a readable note: not readable as JSON"),
+    ],
 )
 def test_json_that_is_none(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "note.json").write_text(text)

@@ -26,10 +26,10 @@ def read_configuration(path: Path) -> dict[str, Any]:
     return content
 
 
-def whole(value: Any, name: str, where: str) -> int:
-    """A size that a configuration states. Raises BenchError where it is no whole number, or less than 1."""
-    if type(value) is not int or value < 1:
-        raise BenchError(f"{name} is {str(value)[:60]}, not a whole number from 1", where=where, fix=_FIX)
+def whole(value: Any, name: str, where: str, least: int = 1) -> int:
+    """A size that a configuration states. Raises BenchError where it is no whole number, or less than `least`."""
+    if type(value) is not int or value < least:
+        raise BenchError(f"{name} is {str(value)[:60]}, not a whole number from {least}", where=where, fix=_FIX)
     return value
 
 

@@ -86,12 +86,11 @@ def hf_facts(argument: str) -> EncoderFacts:
     """What the configuration files tell. Raises BenchError where transformers is missing, nothing is found, the model
     is of another family, or its preprocessing is not known here."""
     transformers = _transformers(argument)
-    source = _source(argument)
+    source, name = _source(argument), "config.json"
     try:
-        stated = _file(argument, "config.json")
-        if stated:
-            read_configuration(stated)
         with hub_access():
+            here = isinstance(source, Path)
+            read_configuration(Path(source) / name if here else Path(transformers.utils.cached_file(source, name)))
             config = transformers.AutoConfig.from_pretrained(source, trust_remote_code=False)
     except BenchError:
         raise
@@ -249,8 +248,8 @@ def _facts(argument: str, config: Any, family: Family) -> EncoderFacts:
     resolution = _square(getattr(config, family.resolution), where)
     tubelet, patch = _tubelet(config, where)
     embed_dim, num_heads, depth = (
-        whole(getattr(config, name), name, where)
-        for name in ("hidden_size", "num_attention_heads", "num_hidden_layers")
+        whole(getattr(config, name), name, where, least)
+        for name, least in (("hidden_size", 1), ("num_attention_heads", 1), ("num_hidden_layers", 0))
     )
     mlp_dim = getattr(config, "intermediate_size", None)
     if mlp_dim is None:
