@@ -19,9 +19,9 @@ from bench.pretrain.logs import read_log
 from bench.pretrain.presets import load_preset
 from bench.probing.class_names import read_class_names
 from bench.probing.files import load_probe
+from bench.scores.answers import read_columns
 from bench.scores.baseline import read_baseline
 from bench.scores.curves import read_curve
-from bench.scores.outcomes import read_outcomes
 from bench.scores.published import published_rows
 from bench.scores.records import read_record
 from bench.video.decode import probe_video
@@ -80,7 +80,7 @@ def test_every_reader_answers_at_once(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_predictions_are_a_regular_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     make_special(tmp_path / "predictions.parquet", kind, monkeypatch)
     with pytest.raises(BenchError, match=f"is a {kind}, not a regular file"):
-        read_outcomes(tmp_path / "predictions.parquet")
+        read_columns(tmp_path / "predictions.parquet", ["sample"])
 
 
 @pytest.mark.parametrize(
