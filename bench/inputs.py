@@ -104,7 +104,8 @@ def read_json(path: str | os.PathLike[str], kind: FileKind) -> Any:
         return json.loads(read_text(path, kind, "utf-8-sig"))
     except json.JSONDecodeError as error:
         what = f"not a readable {kind.name}: not readable as JSON ({error.msg})"
-        raise BenchError(what, where=f"{os.fspath(path)}:{error.lineno}", fix=kind.fix) from error
+        row = f":{error.lineno}" if error.lineno > 1 else ""
+        raise BenchError(what, where=f"{os.fspath(path)}{row}", fix=kind.fix) from error
     except (ValueError, RecursionError) as error:  # no UTF-8, a number of thousands of digits, lists without end
         what = f"not a readable {kind.name}: not readable as JSON ({error})"
         raise BenchError(what, where=os.fspath(path), fix=kind.fix) from error

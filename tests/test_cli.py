@@ -342,7 +342,7 @@ def test_folders_that_cannot_be_written(bench_command: Run, bright_and_dark: Pat
 
 
 def test_a_disk_that_is_too_small(bench_command: Run, bright_and_dark: Path) -> None:
-    settings = ["--set", "clip.resolution=2048", "--set", "clip.segments=32768"]
+    settings = ["--set", "clip.resolution=2048", "--set", "clip.segments=128", "--set", "clip.layers=0,1,2"]
     done = bench_command("run", "--task", "custom", "--data", bright_and_dark, "--model", "random", *settings, *QUICK)
     assert_refused(done, "TiB", "free", "--cache")
 

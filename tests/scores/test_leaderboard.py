@@ -172,7 +172,7 @@ def test_an_unreadable_record_is_named_and_the_others_are_shown(
     assert broken.read_text() != before
     board, problems = load_board([tmp_path])
     assert [row.label for row in board.rows] == ["random"]
-    assert [(problem.where or "").partition(":")[0] for problem in problems] == [str(broken)]
+    assert [problem.where for problem in problems] == [str(broken)]
     assert message in str(problems[0])
 
 
