@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from bench.data.guarded import Alive
-from bench.data.sources import Stamp, fingerprint, read_in_groups, read_pieces, stamp_of
+from bench.data.sources import read_in_groups, read_pieces
+from bench.states import State, sampled, state_of
 from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
 from bench.video.image_frames import frame_files, image_size
 from bench.video.readers import reader_of
@@ -34,7 +35,6 @@ class Check:
 class Facts:
     """What a path leads to, or why it leads to nothing."""
 
-    fingerprint: int = 0
     frames: int = 0
     """0 where the header does not tell."""
     fps: float = 0.0
@@ -50,26 +50,29 @@ class Checked:
     """What a check found, and the state of the file that it holds for."""
 
     facts: Facts
-    stamp: Stamp | None
+    state: State | None
     """None where there is no file."""
 
 
 def check(task: Check, alive: Alive) -> Checked:
     """Look at one path. Never raises for what a file holds."""
     try:
-        stamp = stamp_of(task.path)
+        state = state_of(task.path)
     except (FileNotFoundError, NotADirectoryError):
         return Checked(Facts(fault="missing", reason="no such file"), None)
     except OSError as error:
         return Checked(Facts(fault="unreadable", reason=error.strerror or str(error)), None)
-    if not stamp[0]:
-        return Checked(Facts(fault="empty", reason="no images" if Path(task.path).is_dir() else "0 bytes"), stamp)
+    if not state.size:
+        return Checked(Facts(fault="empty", reason="no images" if Path(task.path).is_dir() else "0 bytes"), state)
     try:
         info = _decoded(task.path, alive) if task.full else _by_header(task.path, alive)
-        facts = Facts(fingerprint(task.path), info.num_frames, info.fps, info.height, info.width)
+        facts = Facts(info.num_frames, info.fps, info.height, info.width)
     except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
         facts = Facts(fault="unreadable", reason=reason_of(error, task.path))
-    return Checked(facts, stamp)
+    try:
+        return Checked(facts, sampled(task.path, state))
+    except OSError as error:
+        return Checked(Facts(fault="unreadable", reason=error.strerror or str(error)), state)
 
 
 def reason_of(error: Exception, path: str) -> str:

@@ -55,7 +55,7 @@ def find_duplicates(
 
 def _contents(found: Findings, cache: Path, progress: Callable[[int, int], None]) -> NDArray[np.int64]:
     """[paths]: of each path the number of the first one with the same content."""
-    prints = found.rows["fingerprint"]
+    prints = found.rows["sample"]
     values, counts = np.unique(prints, return_counts=True)
     readable = np.ones(len(prints), bool)
     readable[list(found.faults)] = False

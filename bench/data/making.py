@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from bench.data.checks import reason_of
 from bench.data.guarded import Alive
 from bench.data.prepared import Encoding
 from bench.data.reencode import reencode, unwritable
-from bench.data.sources import Stamp, stamp_of
 from bench.errors import BenchError
 from bench.features.contents import content_id
 from bench.files import atomic_write
+from bench.states import sampled, state_of
 from bench.video.decode import DecodeError, open_video
 
 
@@ -33,27 +33,31 @@ class Task:
     segment: tuple[float | None, float | None]
     """Seconds that are cut out."""
     encoding: Encoding | None
+    made: Made | None = None
+    """What became of it before, where that may still hold."""
 
     @property
     def path(self) -> str:
         """Of the file that results."""
         return str(self.out / self.name) if self.encoding else self.source
 
-    def stamp(self, source: Stamp) -> str:
-        """Everything that decides what is made, the state of the source included."""
+    @property
+    def how(self) -> list[Any]:
+        """Everything that decides what is made, besides the content of the source; as JSON gives it back."""
         how = self.encoding.model_dump() if self.encoding else "as it is"
-        return json.dumps([self.source, source, self.fps, self.segment, how])
+        return [self.source, self.fps, list(self.segment), how]
 
 
 @dataclass(frozen=True)
 class Made:
-    """What is known of the file of a task: its state and its facts, or the problem with it."""
+    """What is known of the file of a task: the problem with it, or its facts, and the states that they hold for."""
 
     problem: str | None = None
-    source_stamp: Stamp = (0, 0)
+    source_state: str = ""
     source_hash: str = ""
-    stamp: Stamp = (0, 0)
+    state: str = ""
     hash: str = ""
+    bytes: int = 0
     frames: int = 0
     fps: float = 0.0
     height: int = 0
@@ -61,23 +65,28 @@ class Made:
 
 
 def make(task: Task, alive: Alive) -> Made:
-    """Do a task. Raises BenchError where the target cannot be written, never for what the source holds."""
+    """Do a task, unless the contents are still those that it was done with.
+
+    Raises BenchError where the target cannot be written, never for what the source holds.
+    """
     try:
-        source_stamp = stamp_of(task.source)
+        source_state = state_of(task.source)
         source_hash = content_id(task.source)
-        if task.encoding:
-            _encode(task, task.encoding, alive)
-        with open_video(task.path, fps=task.fps) as video:
-            info = video.info
-        return Made(
-            source_stamp=source_stamp,
+        made = task.made
+        if made is None or (source_hash, _hash(task, source_hash)) != (made.source_hash, made.hash):
+            if task.encoding:
+                _encode(task, task.encoding, alive)
+            with open_video(task.path, fps=task.fps) as video:
+                info = video.info
+            made = Made(frames=info.num_frames, fps=info.fps, height=info.height, width=info.width)
+        state = state_of(task.path)
+        return replace(
+            made,
+            source_state=sampled(task.source, source_state).text,
             source_hash=source_hash,
-            stamp=stamp_of(task.path),
-            hash=content_id(task.path) if task.encoding else source_hash,
-            frames=info.num_frames,
-            fps=info.fps,
-            height=info.height,
-            width=info.width,
+            state=sampled(task.path, state).text,
+            hash=_hash(task, source_hash),
+            bytes=state.size,
         )
     except BenchError as error:
         if not isinstance(error, DecodeError):
@@ -85,6 +94,13 @@ def make(task: Task, alive: Alive) -> Made:
         return Made(problem=reason_of(error, task.source))
     except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
         return Made(problem=reason_of(error, task.source))
+
+
+def _hash(task: Task, source_hash: str) -> str:
+    """Content id of the file that results; empty where there is none yet."""
+    if task.encoding is None:
+        return source_hash
+    return content_id(task.path) if Path(task.path).is_file() else ""
 
 
 def _encode(task: Task, encoding: Encoding, alive: Alive) -> None:

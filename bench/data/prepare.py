@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -16,16 +16,16 @@ from bench.cards import TaskCard
 from bench.data.guarded import Lost, guarded_map
 from bench.data.making import Made, Task, make
 from bench.data.manifest import Row, write_list, write_manifest
-from bench.data.memory import Memory
 from bench.data.places import MEMORY, check_out, only_writer, relative_path, video_names
 from bench.data.prepared import FILE, Encoding, Prepared
 from bench.data.reencode import B_FRAMES, CRF, PRESET, RESIZE, TUNE
 from bench.data.samples import Splits, read_splits
-from bench.data.sources import stamp_of
 from bench.errors import BenchError
 from bench.files import atomic_write
 from bench.progress import Reporter
+from bench.remembered import Memory
 from bench.scores.records import Split
+from bench.states import state_from, unchanged
 from bench.video.endings import is_cut_off
 from bench.video.readers import is_still, reader_of
 
@@ -143,39 +143,57 @@ def _make_all(
 ) -> dict[str, Made]:
     """What became of each task, by its name."""
     unique = {task.name: task for _, task in tasks}
-    made: dict[str, Made] = {}
-    with Memory(out / MEMORY) as memory:
-        for name, task in unique.items():
-            known = _remembered(memory, task)
-            if known:
-                made[name] = known
-                progress(len(made), len(unique))
-        todo = [task for name, task in unique.items() if name not in made]
+    with Memory(out / MEMORY, option="--out") as memory:
+        known = {name: one for name, task in unique.items() if (one := _remembered(memory, task))}
+        made = _still_true(known, unique)
+        for name, one in made.items():
+            if one != known[name]:
+                memory.keep(name, json.dumps(unique[name].how), asdict(one))
+        progress(len(made), len(unique))
+        todo = [replace(task, made=known.get(name)) for name, task in unique.items() if name not in made]
         workers = min(workers, len(todo))
         for task, outcome in guarded_map(make, todo, workers=workers, timeout_s=timeout_s, ahead=_AHEAD):
             if isinstance(outcome, Lost):
                 outcome = Made(problem=outcome.reason)
             elif outcome.problem is None:
-                memory.keep(task.name, task.stamp(outcome.source_stamp), asdict(outcome))
+                memory.keep(task.name, json.dumps(task.how), asdict(outcome))
             made[task.name] = outcome
             progress(len(made), len(unique))
     return made
 
 
 def _remembered(memory: Memory, task: Task) -> Made | None:
-    """What was made before, where neither the source nor the file has changed since. Of a source that is cut off
-    nothing is, though a file may have been made of it before that was asked."""
+    """What was made before in the same way. Of a source that is cut off nothing is, though a file may have been made of
+    it before that was asked."""
     known = memory.get(task.name)
     if known is None:
         return None
-    stamp, value = known
-    made = Made(**{**value, **{name: tuple(value[name]) for name in ("source_stamp", "stamp")}})
+    (source, *_, fps, segment, how), value = json.loads(known[0]), known[1]  # older versions kept a state in the middle
+    if [source, fps, segment, how] != task.how:
+        return None
     try:
-        same = stamp == task.stamp(stamp_of(task.source)) and stamp_of(task.path) == made.stamp
         whole = reader_of(task.source) != "video" or not is_cut_off(task.source)
     except OSError:
         return None
-    return made if same and whole else None
+    return Made(**{field.name: value[field.name] for field in fields(Made) if field.name in value}) if whole else None
+
+
+def _still_true(known: Mapping[str, Made], tasks: Mapping[str, Task]) -> dict[str, Made]:
+    """Of what was made, by the name of its task: that of which neither the source nor the file has changed since, with
+    their states now."""
+    states: dict[str, str] = {}
+    for name, made in known.items():
+        states.setdefault(tasks[name].source, made.source_state)
+        states.setdefault(tasks[name].path, made.state)
+    kept = ((path, state) for path, text in states.items() if (state := state_from(text)))
+    now = {(path, states[path]): state.text for path, state in unchanged(kept)}
+    found = {}
+    for name, made in known.items():
+        source = now.get((tasks[name].source, made.source_state))
+        state = now.get((tasks[name].path, made.state))
+        if source and state:
+            found[name] = replace(made, source_state=source, state=state)
+    return found
 
 
 def _row(split: Split, sample: Sample, task: Task, made: Made, data: Path) -> Row:
@@ -199,7 +217,7 @@ def _row(split: Split, sample: Sample, task: Task, made: Made, data: Path) -> Ro
         width=made.width,
         duration_s=made.frames / made.fps if made.fps else None,
         hash=made.hash,
-        bytes=made.stamp[0],
+        bytes=made.bytes,
     )
 
 

@@ -28,6 +28,7 @@ from bench.features.store import Store, shard_name
 from bench.files import atomic_write
 from bench.progress import Reporter
 from bench.remote.urls import filesystem, told_in_one_line
+from bench.states import state_of
 
 AT_ONCE = 8
 """Shards that one process moves at the same time."""
@@ -83,10 +84,10 @@ def shared_file(path: Path, cache: str | None) -> Iterator[None]:
         there = system.exists(name)
         if there and not path.is_file():
             _download(system, name, path)
-        before = path.stat().st_mtime_ns if path.is_file() and there else None
+        before = state_of(path) if path.is_file() and there else None
     yield
     with told_in_one_line(url):
-        if path.is_file() and path.stat().st_mtime_ns != before:
+        if path.is_file() and state_of(path) != before:
             system.put_file(str(path), name)
 
 

@@ -2,8 +2,8 @@
 
 This is the one reader of results folders. A record is believed where its parts agree and its tables give the same
 scores again (bench.scores.consistency, bench.scores.recomputed). What came of that is kept in `records.sqlite` in the
-cache under the SHA-256 of the run's files; their times and sizes tell whether they have to be read at all. An index
-that is damaged or cannot be written is done without, so that a results folder or a cache may be read-only.
+cache under the SHA-256 of the run's files; their states (bench.states) tell whether they have to be read at all. An
+index that is damaged or cannot be written is done without, so that a results folder or a cache may be read-only.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bench.inputs import PREDICTIONS, RECORD, check_input
 from bench.scores.outcomes import Outcomes
 from bench.scores.records import SCHEMA_VERSION, Cost, Score, read_record
 from bench.scores.summary import Summary, from_text, summarise, to_text
+from bench.states import state_of
 
 INDEX_NAME = "records.sqlite"
 RECORD_NAME = "record.json"
@@ -174,12 +175,12 @@ def _stamp(run: str) -> str:
 
 
 def _stamp_of_file(path: str) -> str:
-    """Times, size and number of a file; empty where there is none. The second time tells copies that kept the first."""
+    """The state of a file; empty where there is none."""
     try:
-        status = os.stat(path)  # noqa: PTH116 - for thousands of files, Path costs more than the call
+        state = state_of(path)
     except OSError:
         return ""
-    return f"{status.st_mtime_ns}.{status.st_ctime_ns}.{status.st_size}.{status.st_ino}"
+    return f"{state.size}.{state.written}.{state.entry}"
 
 
 def _known(file: Path, folder: Path) -> dict[str, tuple[str, _Entry]]:

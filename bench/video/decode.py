@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.errors import BenchError
+from bench.states import State, state_of
 from bench.video.animations import AnimatedImage
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import ImageFrames
@@ -53,8 +54,8 @@ _NOT_VIDEO_FILES = {"tty", "hls", "concat", "dash", "image2", "sdp", "rtsp", "im
 
 
 _MOST_OPENED = 4
-_opened: dict[tuple[str, int, int], tuple[VideoInfo, Packets]] = {}
-"""What the packets of the last few files say, by path, size and time of change."""
+_opened: dict[tuple[str, State], tuple[VideoInfo, Packets]] = {}
+"""What the packets of the last few files say, by path and state."""
 
 
 class Video:
@@ -313,15 +314,14 @@ def open_container(path: str) -> tuple[InputContainer, VideoStream]:
 def _known_packets(container: InputContainer, stream: VideoStream, path: str) -> tuple[VideoInfo, Packets]:
     """The facts of a file, which takes reading it all: not again for one that was opened shortly before, as films are
     for each of their key frames."""
-    status = Path(path).stat()
-    stamp = (path, status.st_size, status.st_mtime_ns)
-    if stamp not in _opened:
+    opened = (path, state_of(path))
+    if opened not in _opened:
         reading = read_packets(container, stream, path)
         found = facts_of(reading, None if reading.tells_frames else _decoded_times(path))
         while len(_opened) >= _MOST_OPENED:
             del _opened[next(iter(_opened))]
-        _opened[stamp] = found
-    return _opened[stamp]
+        _opened[opened] = found
+    return _opened[opened]
 
 
 def _decoded_times(path: str) -> npt.NDArray[np.int64]:

@@ -188,7 +188,7 @@ def test_equal_ends_alone_make_no_duplicate(tree: Path) -> None:
     Path(tree / "b.mp4").write_bytes(data)
     paths = [str(tree / name) for name in ("a.mp4", "b.mp4")]
     rows = np.zeros(2, findings._ROW)
-    rows["fingerprint"] = [5, 5]
+    rows["sample"] = [5, 5]
     found = findings.Findings(paths, rows, {})
     members = [("train", Sample(path, path, 0)) for path in paths]
     assert not find_duplicates(members, np.arange(2), found, tree, lambda done, total: None)  # type: ignore[arg-type]
