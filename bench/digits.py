@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.errors import BenchError, nearest
-from bench.files import atomic_folder, writable_folder
+from bench.files import atomic_folder, file_digest, writable_folder
 
 _NAMES = "left right up down zoom_in zoom_out rotate_clockwise rotate_counter_clockwise"
 MOTIONS: tuple[str, ...] = tuple(_NAMES.split())
@@ -45,6 +45,8 @@ SPLITS: tuple[Split, ...] = ("train", "test")
 Progress = Callable[[int, int], None]
 
 _FORMAT = 1  # raise when the same parameters give other files
+_CLIP = "{split}/{item:04d}.mp4"
+_DIGESTS = "digests.json"
 _COLUMNS = ("path", "motion", "digit", "image")
 _CHUNK = 200  # clips rendered at once while files are made
 
@@ -251,19 +253,23 @@ def _smooth_ground(
 
 
 def ensure_digits(cache: Path, config: DigitsConfig = DEFAULT, progress: Progress | None = None) -> Path:
-    """The folder of the dataset in `cache`, made first if missing; `progress(done, total)` counts clips.
+    """The folder of the dataset in `cache`, made first if missing, and mended where a file of it is gone or changed;
+    `progress(done, total)` counts clips.
 
     All files are written to a temporary folder that takes its name at the end: the dataset is there whole or
-    not at all, and of two processes that make it at once the first to finish wins.
+    not at all, and of two processes that make it at once the first to finish wins. A folder that was there keeps its
+    name, and its files are replaced one by one, so that who reads them meanwhile misses none.
     """
     parent = cache / "digits"
     folder = parent / config.key
-    if folder.is_dir():
+    if _is_whole(folder, config):
         return folder
     writable_folder(parent, option="--cache")
     try:
         with atomic_folder(folder) as temporary:
             _write_dataset(temporary, config, progress)
+            if folder.is_dir() and not _is_whole(folder, config):
+                _replace_files(temporary, folder, config)
     except OSError as error:
         raise BenchError(
             f"cannot write the digit clips ({error.strerror or error})",
@@ -271,6 +277,33 @@ def ensure_digits(cache: Path, config: DigitsConfig = DEFAULT, progress: Progres
             fix="free some space or choose another folder with --cache",
         ) from error
     return folder
+
+
+def _names(config: DigitsConfig) -> list[str]:
+    """The files of a dataset, besides that of their digests."""
+    counts = {"train": config.train_clips, "test": config.test_clips}
+    clips = [_CLIP.format(split=split, item=item) for split in SPLITS for item in range(counts[split])]
+    return [*clips, *(f"{split}.csv" for split in SPLITS)]
+
+
+def _digests(folder: Path, config: DigitsConfig) -> list[str]:
+    return [file_digest(folder / name) for name in _names(config)]
+
+
+def _is_whole(folder: Path, config: DigitsConfig) -> bool:
+    """Whether every file is there with the content that it was written with."""
+    try:
+        noted = json.loads((folder / _DIGESTS).read_text(encoding="utf-8"))
+        return bool(noted == _digests(folder, config))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _replace_files(source: Path, folder: Path, config: DigitsConfig) -> None:
+    """Bring the files of `source` to `folder`, the digests last."""
+    for name in [*_names(config), _DIGESTS]:
+        (folder / name).parent.mkdir(exist_ok=True)
+        (source / name).replace(folder / name)
 
 
 def read_digits(folder: Path, split: Split) -> list[DigitClip]:
@@ -310,7 +343,7 @@ def _write_dataset(folder: Path, config: DigitsConfig, progress: Progress | None
             clips = render_clips(rng, pool.images[chosen[part]], motions[part], config)
             for offset, clip in enumerate(clips):
                 item = first + offset
-                path = f"{split}/{item:04d}.mp4"
+                path = _CLIP.format(split=split, item=item)
                 write_clip(folder / path, clip, quantiser=config.quantiser)
                 image = chosen[item]
                 rows.append((path, int(motions[item]), int(pool.digits[image]), int(pool.indices[image])))
@@ -321,6 +354,7 @@ def _write_dataset(folder: Path, config: DigitsConfig, progress: Progress | None
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(_COLUMNS)
             writer.writerows(rows)
+    (folder / _DIGESTS).write_text(json.dumps(_digests(folder, config)), encoding="utf-8")
 
 
 def _labels(rng: np.random.RandomState, pool: ImagePool, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

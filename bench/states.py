@@ -32,6 +32,7 @@ MOST_BYTES = 32 << 30
 
 _LOCAL_DISKS = ("ext2", "ext3", "ext4", "f2fs", "jfs", "xfs", "zfs")
 """File systems with a change time of their own, on whose files `stat` gives the device of the mount."""
+_MOUNTS = Path("/proc/self/mountinfo")
 _SETTLED_NS = 2_000_000_000
 """Two writes within the resolution of a file system's times leave the same times: a second on old disks."""
 _PIECES = 8
@@ -143,7 +144,7 @@ def _is_sure(files: Iterable[os.stat_result]) -> bool:
 def _local_disks() -> frozenset[int]:
     """`st_dev` of the mounted local disks; none where the system does not tell."""
     try:
-        lines = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = _MOUNTS.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return frozenset()
     mounts = [line.partition(" - ") for line in lines]  # "27 1 254:0 / / rw - ext4 /dev/vda rw"
