@@ -83,7 +83,7 @@ def bring_files(paths: Sequence[str], world: World | None = None, reporter: Repo
     """
     world, reporter = world or World(), reporter or Silent()
     files = {file.object: file for path in dict.fromkeys(paths) for file in staged_files(path)}
-    missing = {place for place in files if not place.exists()}
+    missing = {place for place, file in files.items() if not file.is_here}
     if not world.gather(bool(files))[0]:
         return
     _check_room([files[place] for place in missing])
@@ -91,7 +91,7 @@ def bring_files(paths: Sequence[str], world: World | None = None, reporter: Repo
     own = [file for place, file in list(files.items())[world.rank :: world.size] if place in missing]
     gone = _fetch(own, reporter)
     told = {place for part in world.gather(gone) for place in part}
-    _wait_for([place for place in missing if place not in told])
+    _wait_for([files[place] for place in missing if place not in told])
 
 
 def _place(url: str, data: str | None) -> tuple[str, str]:
@@ -205,11 +205,11 @@ def _download(file: StagedFile, target: Path) -> None:
         raise _GoneError from error
 
 
-def _wait_for(places: Sequence[Path]) -> None:
+def _wait_for(files: Sequence[StagedFile]) -> None:
     """Wait until this machine sees what others fetched: a network file system may show it only later."""
     deadline = time.monotonic() + _PATIENCE_S
-    for place in places:
-        while not place.exists():
+    for file in files:
+        while not file.is_here:
             if time.monotonic() > deadline:
-                raise BenchError("another process fetched it, and this one does not see it", where=str(place))
+                raise BenchError("another process fetched it, and this one does not see it", where=str(file.object))
             time.sleep(0.1)

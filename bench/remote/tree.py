@@ -28,7 +28,11 @@ from bench.remote.urls import filesystem, told_in_one_line, url_digest
 
 _OBJECT = re.compile(r"(?:\.\./)+(?P<object>objects/[0-9a-f]{2}/[0-9a-f]{32}-(?P<size>[0-9]+))")
 _PLACE = re.compile(r"(?P<root>.*/staged/[0-9a-f]{24})/tree/(?P<relative>.+)", flags=re.S)
-_VERSION_FIELDS = ("generation", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created")
+_VERSION_FIELDS = (
+    *("generation", "md5Hash", "LastModified", "last_modified", "updated", "mtime", "created"),
+    *("blob_id", "lfs", "xet_hash", "sha", "Content-MD5", "Digest", "Last-Modified", "modificationTime", "modify"),
+)
+"""What storages without ETags say of a file's content or time, by the name that fsspec gives it."""
 _LONGEST_NAME = 255
 _LONGEST_PATH = 1024
 """Bytes; what S3 and Linux allow."""
@@ -45,6 +49,14 @@ class StagedFile:
     object: Path
     size: int
     """Bytes, as the storage listed them."""
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the file was fetched, and nobody has cut it short since."""
+        try:
+            return self.object.stat().st_size == self.size
+        except OSError:
+            return False
 
     @property
     def url(self) -> str:
@@ -105,6 +117,8 @@ def link_tree(url: str, cache: Path, *, deep: bool) -> tuple[list[str], list[str
     for name in set(known.values()) - set(objects.values()):
         (tree.parent / name).unlink(missing_ok=True)
     notes = [f"{len(refused)} names of {url} cannot be files here: left out, first {min(refused)!r}"] if refused else []
+    if not any(map(_version, listed.values())):
+        notes.append(f"{url} tells no versions of its files: one replaced by another of its size is not noticed")
     return list(objects), notes
 
 
@@ -142,10 +156,14 @@ def _objects(listed: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], l
 
 def _object(relative: str, info: Mapping[str, Any]) -> str:
     size = int(info.get("size") or 0)
-    etag = info.get("ETag") or info.get("etag")
-    version = str(etag) if etag else [str(info.get(field)) for field in _VERSION_FIELDS]
-    digest = hashlib.sha256(json.dumps([relative, size, version]).encode()).hexdigest()[:32]
+    digest = hashlib.sha256(json.dumps([relative, size, _version(info)]).encode()).hexdigest()[:32]
     return f"objects/{digest[:2]}/{digest}-{size}"
+
+
+def _version(info: Mapping[str, Any]) -> str | list[str]:
+    """What tells the content of a file from another of its size; empty where the storage says nothing of it."""
+    etag = info.get("ETag") or info.get("etag")
+    return str(etag) if etag else [f"{field}: {info[field]}" for field in _VERSION_FIELDS if info.get(field)]
 
 
 def _links(tree: Path, *, deep: bool) -> Iterator[tuple[str, str]]:

@@ -94,6 +94,32 @@ def test_what_is_here_is_not_fetched_again_and_what_changed_is(
     assert len(list((tree.parent / "objects").glob("*/*"))) == 2
 
 
+def test_a_fetched_file_that_was_cut_short_is_fetched_again(memory: MemoryFileSystem, tmp_path: Path) -> None:
+    put(memory, one=b"111")
+    link_tree(URL, tmp_path, deep=True)
+    path = tree_of(tmp_path, URL) / "one.mp4"
+    for left in (b"111", b"1", b""):
+        path.write_bytes(left) if path.exists() else None
+        bring_files([str(path)])
+        assert path.read_bytes() == b"111"
+
+
+@pytest.mark.parametrize(
+    ("field", "noticed"), [("ETag", True), ("blob_id", True), ("lfs", True), ("modificationTime", True), ("uid", False)]
+)
+def test_a_file_replaced_by_one_of_its_size_is_noticed_where_the_storage_tells(
+    memory: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, field: str, noticed: bool
+) -> None:
+    targets, notes = [], []
+    for version in ("one", "two"):
+        info = {"name": "/videos/a.mp4", "type": "file", "size": 3, field: version}
+        monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, info=info, **__: {"/videos/a.mp4": info})
+        notes += link_tree(URL, tmp_path, deep=True)[1]
+        targets.append((tree_of(tmp_path, URL) / "a.mp4").readlink())
+    assert (targets[0] != targets[1]) == noticed
+    assert any("tells no versions of its files" in note for note in notes) != noticed
+
+
 def test_a_file_may_take_the_place_of_a_folder_and_a_folder_that_of_a_file(
     memory: MemoryFileSystem, tmp_path: Path
 ) -> None:
@@ -118,7 +144,8 @@ def test_files_that_cannot_be_files_here_are_left_out_and_told(
     memory: MemoryFileSystem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = ["../up.mp4", "/root.mp4", "good.mp4", "a", "a/b.mp4", "marker/"]
-    listing = {f"/videos/{name}": {"name": f"/videos/{name}", "type": "file", "size": 1} for name in names}
+    facts = {"type": "file", "size": 1, "ETag": "0"}
+    listing = {f"/videos/{name}": {"name": f"/videos/{name}", **facts} for name in names}
     listing["/other/x"] = {"name": "/other/x", "type": "file", "size": 1}
     monkeypatch.setattr(MemoryFileSystem, "find", lambda *_, **__: listing)
     listed, notes = link_tree(URL, tmp_path, deep=True)
