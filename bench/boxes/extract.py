@@ -9,7 +9,7 @@ Shapes: T frames, h x w pixels; M tokens and C channels of a box (bench.boxes.ro
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,6 +23,7 @@ from bench.boxes.roi import box_features, box_shape, chosen_layers, corners, tok
 from bench.boxes.splits import BoxSample
 from bench.cards import BoxReading
 from bench.encoders.contract import Encoder
+from bench.features.contents import CHANGED
 from bench.features.extract import clips_at_once, item_key
 from bench.features.half import HalfPrecision
 from bench.features.memory import ClipsAtOnce
@@ -93,12 +94,14 @@ def extract_boxes(
     timeout_s: float,
     batch_size: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+    changed: Callable[[Iterable[str]], Collection[str]] = lambda paths: (),
 ) -> BoxExtraction:
     """Bring the features of all boxes of `samples` into `store`; what is there is kept, what fails is listed.
 
     An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
-    it and all that follow are halved. Raises BenchError, with the key frame, where the encoder gives values that are
-    not finite in fp16, and where fp16 loses what tells boxes apart.
+    it and all that follow are halved. `changed` says which of the files that were just read are not what they were
+    when their ids were taken: their key frames fail. Raises BenchError, with the key frame, where the encoder gives
+    values that are not finite in fp16, and where fp16 loses what tells boxes apart.
     """
     started = time.perf_counter()
     result = BoxExtraction()
@@ -116,10 +119,16 @@ def extract_boxes(
     at_once = ClipsAtOnce(1 if encoder.device.type == "cpu" else usual)
     half = HalfPrecision(encoder, store.token_bits)
     shard: dict[str, Array] = {}
+    whose = {key: sample.sample for sample in missing for key in keys[sample.sample.id]}
 
     def write(names: Sequence[str]) -> None:
         half.check()
-        store.add(names, np.stack([shard.pop(name) for name in names])[:, None])  # one view
+        other = changed({whose[name].path for name in names})
+        result.failures |= {whose[name].id: CHANGED for name in names if whose[name].path in other}
+        boxes = {name: shard.pop(name) for name in names}
+        sound = [name for name in names if whose[name].path not in other]
+        if sound:
+            store.add(sound, np.stack([boxes[name] for name in sound])[:, None])  # one view
 
     for batch in _batches(missing, plan, contents, at_once.size, num_workers, timeout_s, result.failures):
         for sample, features in zip(batch.samples, _encode(encoder, batch, plan, reading, at_once, half), strict=True):

@@ -24,7 +24,7 @@ from bench.boxes.shown import draw_key_frames
 from bench.boxes.splits import BoxSample
 from bench.encoders import Encoder
 from bench.errors import BenchError
-from bench.features.contents import content_ids
+from bench.features.contents import changed_since, content_ids
 from bench.features.split import refuse_too_many
 from bench.features.store import FeatureSet, Store
 from bench.files import writable_folder
@@ -98,6 +98,7 @@ def _features(
             timeout_s=plan.options.timeout_s,
             batch_size=plan.options.batch_size,
             progress=lambda finished, total: reporter.stage(stage, finished, total),
+            changed=lambda paths: changed_since(plan.cache, contents, paths),
         )
     _report(done, stage, reporter)
     refuse_too_many(plan, split, [sample.sample for sample in listed], done.failures)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.features.readings import suffix_of
@@ -24,6 +24,9 @@ from bench.video.readers import reader_of, unusual_reader
 
 _ID_DIGITS = 32
 _ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}(-[a-z]+)*")
+
+CHANGED = "it was changed while it was read: run the same command again"
+"""Why a sample has no features that were encoded of one content, and would be kept under the id of another."""
 
 Progress = Callable[[int, int], None]
 
@@ -65,6 +68,13 @@ def content_id(path: str) -> str:
     for frame in frame_files(path):
         digest.update(f"{frame.name}/{file_digest(Path(frame.path))}/".encode(errors="surrogateescape"))
     return digest.hexdigest()[:_ID_DIGITS]
+
+
+def changed_since(cache: Path, contents: Mapping[str, str], paths: Iterable[str]) -> set[str]:
+    """Those of the paths that hold another content by now than `contents` says, and may have been read as such."""
+    asked = list(paths)
+    now = content_ids(cache, asked)
+    return {path for path in asked if now.get(path) != contents.get(path)}
 
 
 def bytes_of(content_id: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from bench.encoders.contract import Encoder
+from bench.features.contents import CHANGED
 from bench.features.half import HalfPrecision, check_finite
 from bench.features.memory import ClipsAtOnce
 from bench.features.space import check_space, token_bytes
@@ -120,12 +121,14 @@ def extract(
     timeout_s: float = 60.0,
     batch_size: int | None = None,
     progress: Progress | None = None,
+    changed: Callable[[Iterable[str]], Collection[str]] = lambda paths: (),
 ) -> Extraction:
     """Bring the tokens of all `items` into `store`, shard by shard; what is there is kept, what fails is listed.
 
     An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
-    it and all that follow are halved. Raises BenchError, with the video, where the encoder gives values that are not
-    finite in fp16, and where fp16 loses what tells tokens apart.
+    it and all that follow are halved. `changed` says which of the files that were just read are not what they were
+    when their ids were taken: these fail. Raises BenchError, with the video, where the encoder gives values that are
+    not finite in fp16, and where fp16 loses what tells tokens apart.
     """
     started = time.perf_counter()
     result = Extraction()
@@ -145,7 +148,14 @@ def extract(
 
     def write() -> None:
         half.check()
-        store.add(list(shard), np.stack(list(shard.values())))
+        other = changed({missing[key].path for key in shard})
+        failed = [key for key in shard if missing[key].path in other]
+        for key in failed:
+            del shard[key]
+            result.failures[key] = CHANGED
+        result.encoded_clips -= len(failed) * clips_per_item
+        if shard:
+            store.add(list(shard), np.stack(list(shard.values())))
         shard.clear()
 
     together = items_at_once(encoder, at_once.size, clips_per_item, num_tokens)

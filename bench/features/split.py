@@ -9,6 +9,7 @@ from bench import environment
 from bench.annotations import Sample
 from bench.encoders.contract import Encoder
 from bench.errors import BenchError
+from bench.features.contents import changed_since
 from bench.features.extract import Extraction, feature_fields, item_key
 from bench.features.shared import extract_shared
 from bench.features.store import FeatureSet, Store
@@ -148,6 +149,7 @@ def _extract(
             timeout_s=plan.options.timeout_s,
             batch_size=plan.options.batch_size,
             progress=lambda finished, total: reporter.stage(stage, finished, total),
+            changed=lambda paths: changed_since(plan.cache, contents, paths),
         )
     _report(done, stage, reporter)
     failures = {}

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shlex
 import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +26,12 @@ from bench.annotations import Sample, read
 from bench.annotations.lists import read_list
 from bench.annotations.splits import ListOptions
 from bench.cards import load_task
+from bench.data import making
 from bench.data import prepare as preparing
 from bench.data.guarded import guarded_map
 from bench.data.making import Made, Task
 from bench.data.manifest import Row, write_list
+from bench.data.places import MEMORY
 from bench.data.prepare import Wishes, prepare
 from bench.data.prepared import FILE, Encoding, Prepared, notes_on
 from bench.errors import BenchError
@@ -179,6 +183,43 @@ def test_an_interrupted_preparation_goes_on(tree: Path, monkeypatch: pytest.Monk
     assert sorted(done[5:]) == ["clips/val_0.mp4", "clips/val_1.mp4"]
     ready(tree, Wishes(short_side=16, gop=3), workers=2)
     assert json.loads((tree.parent / "out" / FILE).read_text())["encoding"]["gop"] == 3
+
+
+def test_the_content_of_a_source_decides_whether_it_is_prepared_again(
+    tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[str] = []
+    encode = making._encode
+    monkeypatch.setattr(making, "_encode", lambda task, *how: (encoded.append(task.name), encode(task, *how)))
+    _, first = ready(tree)
+    assert len(encoded) == 5
+    (tree / "clips" / "train_0.mp4").touch()
+    made = tree.parent / "out" / "clips" / "train_2.mp4"
+    made.write_bytes(made.read_bytes()[::-1])
+    encoded.clear()
+    _, again = ready(tree)
+    assert encoded == ["clips/train_2.mp4"], "its file was changed; the sources hold what they held"
+    pd.testing.assert_frame_equal(first, again)
+    other = tree / "clips" / "train_1.mp4"
+    before = other.stat()
+    write_video(other, pictures(99))
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    encoded.clear()
+    assert not ready(tree)[1].equals(first) and encoded == ["clips/train_1.mp4"]
+
+
+def test_what_an_older_version_remembers_is_compared_by_content(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, first = ready(tree)
+    with sqlite3.connect(tree.parent / "out" / MEMORY) as database:
+        for name, stamp, value in list(database.execute("SELECT name, stamp, value FROM kept")):
+            source, fps, segment, how = json.loads(stamp)
+            older = {**json.loads(value), "source_stamp": [5, 7], "stamp": [5, 7]}
+            for field in ("source_state", "state", "bytes"):
+                del older[field]
+            changed = (json.dumps([source, [5, 7], fps, segment, how]), json.dumps(older), name)
+            database.execute("UPDATE kept SET stamp = ?, value = ? WHERE name = ?", changed)
+    monkeypatch.setattr(making, "_encode", lambda *_: pytest.fail("it was encoded again"))
+    pd.testing.assert_frame_equal(first, ready(tree)[1])
 
 
 def test_equal_commands_give_equal_files(tree: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -303,6 +304,16 @@ def test_a_check_that_was_interrupted_goes_on(tree: Path, monkeypatch: pytest.Mo
     assert look(tree, full=True).full and len(looked_at) == 10
     looked_at.clear()
     assert look(tree).problems == report.problems and not looked_at
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_a_file_replaced_by_one_of_its_size_and_time_is_checked_again(tree: Path, full: bool) -> None:
+    path = tree / "clips" / "val_3.mp4"
+    assert not look(tree, full=full).problems
+    before = path.stat()
+    path.write_bytes(bytes(before.st_size))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert look(tree, full=full).problems
 
 
 def test_a_damaged_memory_starts_anew(tree: Path) -> None:

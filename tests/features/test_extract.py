@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support import write_video
 from bench import BenchError
 from bench.encoders import Encoder, load_encoder
 from bench.features import extract as module
-from bench.features.contents import content_ids
+from bench.features.contents import CHANGED, changed_since, content_ids
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.store import Store, space_key
 from bench.video import views
@@ -159,6 +160,18 @@ def test_batches_and_workers_do_not_change_the_tokens(
         assert np.allclose(store.item(item_key(item)), reference.item(item_key(item)), atol=2e-3)
 
 
+def test_a_video_that_changes_while_it_is_read_fails_and_leaves_no_tokens(
+    tmp_path: Path, videos: list[VideoItem]
+) -> None:
+    paths = [shutil.copy2(item.path, tmp_path) for item in videos]
+    contents = content_ids(tmp_path, paths)
+    items = [VideoItem(id=contents[path], path=path) for path in paths]
+    shutil.copyfile(paths[3], paths[2])
+    store, done = run(tmp_path, items, changed=lambda read: changed_since(tmp_path, contents, read))
+    assert done.failures == {item_key(items[2]): CHANGED} and done.encoded_clips == 4
+    assert store.locations.keys() == {item_key(item) for item in items} - done.failures.keys()
+
+
 def test_tokens_that_are_not_finite_are_refused(tmp_path: Path, videos: list[VideoItem]) -> None:
     encoder = load_encoder("random")
     encoder.module.norm.weight.fill_(1e6)
@@ -169,7 +182,6 @@ def test_tokens_that_are_not_finite_are_refused(tmp_path: Path, videos: list[Vid
 def test_a_full_disk_is_noticed_before_anything_is_encoded(
     tmp_path: Path, videos: list[VideoItem], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
     from types import SimpleNamespace
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
