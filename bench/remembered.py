@@ -71,25 +71,26 @@ class Memory:
             self._write()
 
     def of_unchanged(self, paths: Iterable[str]) -> Iterator[tuple[str, State, Any]]:
-        """The values kept of those of the paths that have not changed since, with their states, in any order."""
-        for path, now in unchanged(self._states(paths)):
-            known = self.get(_key(path))
-            if known is None:
-                continue
-            if known[0] != now.text:
-                self.keep(_key(path), now.text, known[1])
-            yield path, now, known[1]
+        """The values kept of those of the distinct paths that have not changed since, with their states, in any order."""
+        waiting: dict[str, tuple[State, Any]] = {}
+
+        def kept() -> Iterator[tuple[str, State]]:
+            for path in paths:
+                known = self.get(_key(path))
+                state = state_from(known[0]) if known else None
+                if known and state:
+                    waiting[path] = state, known[1]
+                    yield path, state
+
+        for path, now in unchanged(kept()):
+            was, value = waiting.pop(path)
+            if now is not was:
+                self.keep_of(path, now, value)
+            yield path, now, value
 
     def keep_of(self, path: str, state: State, value: Any) -> None:
         """Keep a value of a path that was in this state, which has a sample."""
         self.keep(_key(path), state.text, value)
-
-    def _states(self, paths: Iterable[str]) -> Iterator[tuple[str, State]]:
-        for path in paths:
-            known = self.get(_key(path))
-            state = state_from(known[0]) if known else None
-            if state:
-                yield path, state
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._file, timeout=60)

@@ -22,7 +22,7 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.video.image_frames import frame_files
@@ -62,7 +62,7 @@ class State:
     @property
     def text(self) -> str:
         """For a memory on the disk; `state_from` reads it."""
-        return json.dumps(astuple(self), separators=(",", ":"))
+        return json.dumps([self.files, self.size, self.written, self.entry, self.sure, self.sample])
 
 
 def state_from(text: str) -> State | None:
@@ -104,15 +104,15 @@ def unchanged(kept: Iterable[tuple[str, State]]) -> Iterator[tuple[str, State]]:
     moved: list[tuple[str, State]] = []
     for path, was in kept:
         try:
-            now = replace(state_of(path), sample=was.sample)
+            now = state_of(path)
         except OSError:
             continue
-        if now == was and was.sure:
+        if now == was and was.sure and now.sure:
             yield path, was
         elif now == was:
-            doubtful.append((path, now))
+            doubtful.append((path, replace(now, sample=was.sample)))
         elif (now.files, now.size, now.written) == (was.files, was.size, was.written):
-            moved.append((path, now))
+            moved.append((path, replace(now, sample=was.sample)))
     if sum(now.size for _, now in moved) > MOST_BYTES:
         doubtful += moved
     with ThreadPoolExecutor(_AT_ONCE) as pool:  # a network file system takes its time to open a file

@@ -189,10 +189,10 @@ def _still_true(known: Mapping[str, Made], tasks: Mapping[str, Task]) -> dict[st
     now = {(path, states[path]): state.text for path, state in unchanged(kept)}
     found = {}
     for name, made in known.items():
-        source = now.get((tasks[name].source, made.source_state))
-        state = now.get((tasks[name].path, made.state))
-        if source and state:
-            found[name] = replace(made, source_state=source, state=state)
+        of_source = now.get((tasks[name].source, made.source_state))
+        of_file = now.get((tasks[name].path, made.state))
+        if of_source and of_file:
+            found[name] = replace(made, source_state=of_source, state=of_file)
     return found
 
 
