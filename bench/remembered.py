@@ -71,7 +71,7 @@ class Memory:
             self._write()
 
     def of_unchanged(self, paths: Iterable[str]) -> Iterator[tuple[str, State, Any]]:
-        """The values kept of those of the distinct paths that have not changed since, with their states, in any order."""
+        """The values kept of those of the paths, all different, that have not changed since, with their states."""
         waiting: dict[str, tuple[State, Any]] = {}
 
         def kept() -> Iterator[tuple[str, State]]:
