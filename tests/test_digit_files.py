@@ -1,7 +1,3 @@
-from support import left_behind
-
-from bench.files import write_mark
-
 """The folder of the embedded dataset: made once, whole or not at all, and mended where something changed in it."""
 
 from __future__ import annotations
@@ -17,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from support import left_behind
 
 from bench import digits
 from bench.digits import DigitsConfig
 from bench.errors import BenchError
+from bench.files import write_mark
 
 SMALL = DigitsConfig(train_clips=80, test_clips=80)
 
