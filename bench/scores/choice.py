@@ -9,8 +9,9 @@ from pathlib import Path
 
 from bench.errors import BenchError, nearest
 from bench.scores.index import read_run
-from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, best_first, compared, reordered
+from bench.scores.leaderboard import Column, Leaderboard, Row, assemble, compared, reordered
 from bench.scores.naming import is_called, natural
+from bench.scores.order import best_first
 from bench.scores.records import AXES, Record
 from bench.scores.stored import load_summaries
 from bench.scores.summary import Summary, summarise
@@ -74,8 +75,8 @@ def arranged(board: Leaderboard, choice: Choice) -> Leaderboard:
         return reordered(board, sorted(board.rows, key=lambda row: natural(row.label)), "by name")
     if choice.sort == "cost":
         return reordered(board, sorted(board.rows, key=lambda row: row.seconds), "least time first")
-    columns, order = _sorting_columns(board, choice.sort)
-    return reordered(board, best_first(board.rows, columns), order)
+    rows, order = best_first(board.rows, _sorting_columns(board, choice.sort))
+    return reordered(board, rows, order)
 
 
 def _chosen(records: Sequence[Summary], choice: Choice) -> list[Summary]:
@@ -123,15 +124,13 @@ def _row(board: Leaderboard, name: str) -> Row:
     return rows[0]
 
 
-def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
-    """The columns that `--sort` means, and the words for it."""
+def _sorting_columns(board: Leaderboard, by: str) -> list[Column]:
+    """The columns that `--sort` means: one, or those of an axis."""
     if by in AXES:
         own = [column for column in board.columns if column.axis == by and not column.selected_on_test]
         if not own:
             raise BenchError(f"no column is about {by}", where="--sort", fix=nearest(by, _sortable(board)))
-        if len(own) == 1:
-            return own, f"highest score in {own[0].task} first"
-        return own, f"by the mean of the {by} scores that two models share, highest first"
+        return own
     own = [column for column in board.columns if by in (column.task, f"{column.task}/{column.probe}")]
     own = own or [column for column in board.columns if by == f"{column.task}/{column.protocol}"]
     own = [column for column in own if not column.selected_on_test] or own
@@ -147,7 +146,7 @@ def _sorting_columns(board: Leaderboard, by: str) -> tuple[list[Column], str]:
         if len(set(names)) > 1:
             known = " or ".join(f"'{name}'" for name in dict.fromkeys(names))
             raise BenchError(f"'{by}' has several columns", where="--sort", fix=f"say {known}")
-    return own[:1], f"highest score in {own[0].task}, {own[0].protocol}, first"
+    return own[:1]
 
 
 def _sortable(board: Leaderboard) -> list[str]:

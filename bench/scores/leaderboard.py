@@ -7,7 +7,6 @@ where model name and weights are. What is read and chosen from results folders i
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.scores.exposure import exposure
 from bench.scores.naming import identity, labels, natural
+from bench.scores.order import best_first
 from bench.scores.outcomes import Outcomes, aligned
 from bench.scores.records import AXES, Record, Score
 from bench.scores.summary import Summary, summarise
@@ -170,8 +170,8 @@ class Leaderboard:
     footnotes: tuple[Footnote, ...]
     superseded: int
     """Records left out because a newer one has the same model, task, protocol and seed."""
-    order: str = "by the mean of the scores that two models share, highest first"
-    """What the rows are sorted by."""
+    order: str
+    """What the rows are sorted by, in words."""
     reference: Row | None = None
     """The row that others are compared with."""
 
@@ -196,21 +196,9 @@ def assemble(summaries: Sequence[Summary]) -> Leaderboard:
     ]
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
     fair = [column for column in columns if not column.selected_on_test]
-    rows = best_first(sorted(rows, key=lambda row: natural(row.label)), fair)
+    rows, order = best_first(sorted(rows, key=lambda row: natural(row.label)), fair)
     rows = _with_ranks(rows, fair)
-    return Leaderboard(tuple(columns), tuple(rows), _means(rows, fair), _footnotes(rows, columns), superseded)
-
-
-def best_first(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """The rows by the scores that they share in these columns (bench.scores.order); equals keep their order."""
-    if not rows or not columns:
-        return list(rows)
-    import numpy as np
-
-    from bench.scores import order
-
-    scores = [[row.cells[column].value if column in row.cells else math.nan for column in columns] for row in rows]
-    return [rows[place] for place in order.best_first(np.array(scores), [column.metric for column in columns])]
+    return Leaderboard(tuple(columns), tuple(rows), _means(rows, fair), _footnotes(rows, columns), superseded, order)
 
 
 def reordered(board: Leaderboard, rows: Sequence[Row], order: str) -> Leaderboard:

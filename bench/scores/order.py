@@ -1,62 +1,126 @@
-"""Which model stands above which: by the columns that two models share.
+"""Which model stands above which: by the mean over the tasks that all models share.
 
-A mean over whatever columns a model has would reward it for having been measured on easy tasks only. So two models are
-compared on the columns that both have; where such comparisons go in a circle, or there are none, the mean difference
-from all others that share a column decides, and at last the plain mean. Cells of different metrics are never averaged:
-the metric of most cells decides, and the next one between models that share no cell of it.
-
-Shapes: R models, C columns.
+A mean over whatever tasks a model has would reward it for having been measured on easy ones only, and comparing two
+models at a time by what these two share goes in circles. So all models are compared by the same columns: those of one
+metric and one probe, one of each task. Where no column has all models, those of the column that most have come first (of
+the harder task where several have as many), and the rest follows in the same way.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    from bench.scores.leaderboard import Column, Row
 
-Floats = NDArray[np.float64]
 _DIGITS = 9
-"""Differences are rounded to these, so that equal means of other columns are equal."""
+"""Means are rounded to these, so that equal means of other columns are equal."""
+_NAMED = 4
+"""Tasks that are named before the rest is counted."""
+_Scores = Mapping["Column", float]
 
 
-def best_first(values: Floats, metrics: Sequence[str]) -> list[int]:
-    """The models of scores [R, C], NaN where there is none, in the order to show them; `metrics` [C] are the columns'.
+@dataclass(frozen=True)
+class _Part:
+    """Models that share columns, as places in a list of models."""
 
-    A model that beats another on what they share stands above it, unless a circle of such pairs holds both. Equals keep
-    their order; models without a score come last.
+    members: frozenset[int]
+    columns: tuple[Column, ...]
+
+
+def best_first(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[Row], str]:
+    """The models by their scores in the columns that they share, and the words for it.
+
+    Of equal models the one with more scores comes first, else they keep their order; models without a score come last.
+    A model that ran the easier tasks alone is not put first: where most models have further tasks, and scored lower on
+    these than on its own, the next one goes first.
     """
-    from scipy.sparse.csgraph import connected_components
-
-    known, names = ~np.isnan(values), np.array(metrics)
-    by_cells = sorted(dict.fromkeys(metrics), key=lambda name: -known[:, names == name].sum())
-    parts = [(np.where(known, values, 0.0)[:, names == name], known[:, names == name]) for name in by_cells]
-    ahead = _differences(parts)
-    mean = parts[0][0].sum(axis=1) / np.maximum(parts[0][1].sum(axis=1), 1)
-    rounded = np.round([-mean, -ahead.mean(axis=1)], _DIGITS)
-    usual = np.lexsort((*rounded, ~known.any(axis=1)))
-    beats = ahead[np.ix_(usual, usual)] > 0
-    _, circle = connected_components(beats, connection="strong")
-    beats &= circle[:, None] != circle[None, :]
-    losses = beats.sum(axis=0)
-    order = []
-    for _ in usual:
-        first = int(np.argmax(losses == 0))
-        order.append(int(usual[first]))
-        losses -= beats[first]
-        losses[first] = -1  # it has its place
-    return order
+    scores = [{column: row.cells[column].value for column in columns if column in row.cells} for row in rows]
+    parts = list(_parts(scores, columns))
+    order = [place for part in parts for place in _sorted(part, scores)]
+    order += [place for place, own in enumerate(scores) if not own]
+    first = next((place for place in order if not _ran_easier_tasks(place, scores)), None)
+    words = _words(parts[0], columns, len(rows)) if parts else "by name"
+    if first is not None and first != order[0]:
+        words += f"; {rows[order[0]].label} ran the easier tasks alone"
+        order = [first, *(place for place in order if place != first)]
+    return [rows[place] for place in order], words
 
 
-def _differences(parts: Sequence[tuple[Floats, NDArray[np.bool_]]]) -> Floats:
-    """By how many points each model is ahead of each other one on the columns that both have, [R, R]; 0 without any.
+def _parts(scores: Sequence[_Scores], columns: Sequence[Column]) -> Iterable[_Part]:
+    """Each model with a score once, those that share the column of most models first."""
+    rest = {place for place, own in enumerate(scores) if own}
+    kinds = [_kind(column) for column in columns]
+    cells = Counter(_kind(column) for own in scores for column in own)
+    values = defaultdict(list)
+    for column, value in (cell for own in scores for cell in own.items()):
+        values[column.task, _kind(column)].append(value)
 
-    `parts`: of each metric the scores, and where there are any; the first that two models share decides.
-    """
-    ahead = np.zeros((len(parts[0][0]), len(parts[0][0])))
-    for own, known in reversed(parts):
-        there = known.astype(float)
-        shared = there @ there.T
-        difference = np.round((own @ there.T - there @ own.T) / np.maximum(shared, 1), _DIGITS)
-        ahead = np.where(shared > 0, difference, ahead)
-    return ahead
+    def rank(part: _Part) -> tuple[float, ...]:
+        kind = _kind(part.columns[0])
+        mean = fmean(values[part.columns[0].task, kind])
+        return len(part.columns), cells[kind], -kinds.index(kind), -round(mean, _DIGITS)
+
+    while rest:
+        having = {column: frozenset(place for place in rest if column in scores[place]) for column in columns}
+        most = max(map(len, having.values()))
+        found = max(
+            (_Part(members, _shared(column, having)) for column, members in having.items() if len(members) == most),
+            key=rank,
+        )
+        yield found
+        rest -= found.members
+
+
+def _kind(column: Column) -> tuple[str, str]:
+    return column.metric, column.probe
+
+
+def _shared(lead: Column, having: Mapping[Column, frozenset[int]]) -> tuple[Column, ...]:
+    """The column `lead`, and one of each other task, of its metric and probe, that all models of `lead` have."""
+    of_task = {lead.task: lead}
+    for column, members in having.items():
+        if _kind(column) == _kind(lead) and having[lead] <= members:
+            of_task.setdefault(column.task, column)
+    return tuple(of_task.values())
+
+
+def _sorted(part: _Part, scores: Sequence[_Scores]) -> list[int]:
+    def key(place: int) -> tuple[float, int]:
+        mean = fmean(scores[place][column] for column in part.columns)
+        return -round(mean, _DIGITS), -len(scores[place])
+
+    return sorted(sorted(part.members), key=key)
+
+
+def _ran_easier_tasks(place: int, scores: Sequence[_Scores]) -> bool:
+    """Whether most models are others that scored higher on the tasks of this one than on tasks that it has not."""
+    own = scores[place]
+    tasks = {column.task for column in own}
+    easier = 0
+    for other in (other for number, other in enumerate(scores) if number != place):
+        shared: dict[tuple[str, str], list[float]] = defaultdict(list)
+        further: dict[tuple[str, str], list[float]] = defaultdict(list)
+        for column, value in other.items():
+            if column in own or column.task not in tasks:
+                (shared if column in own else further)[_kind(column)].append(value)
+        easier += any(fmean(shared[kind]) > fmean(further[kind]) for kind in shared.keys() & further.keys())
+    return 2 * easier > len(scores)
+
+
+def _words(part: _Part, columns: Sequence[Column], num_models: int) -> str:
+    """What the first models of a board are sorted by."""
+    several = {column.task for column in columns if sum(other.task == column.task for other in columns) > 1}
+    named = [f"{column.task} ({column.protocol})" if column.task in several else column.task for column in part.columns]
+    if len(named) > _NAMED:
+        named = [*named[: _NAMED - 1], f"{len(named) - _NAMED + 1} others"]
+    what = f"the mean of {', '.join(named[:-1])} and {named[-1]}"
+    if len(named) == 1:
+        what = f"the score in {part.columns[0].task} ({part.columns[0].protocol})"
+    if len(part.members) == num_models:
+        return f"by {what}, which all models share, highest first"
+    return f"by {what}, which {len(part.members)} of {num_models} models share, highest first; others after them"

@@ -32,25 +32,34 @@ def board(make_record) -> Leaderboard:
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [
-        (None, ["vit10", "pixels", "vit2"]),
+        (None, ["vit2", "pixels", "vit10"]),
         ("ssv2", ["vit2", "pixels", "vit10"]),
         ("ssv2/attentive", ["vit2", "pixels", "vit10"]),
         ("motion", ["vit2", "pixels", "vit10"]),
         ("appearance", ["vit10", "vit2", "pixels"]),
         ("model", ["pixels", "vit2", "vit10"]),
-        ("cost", ["pixels", "vit10", "vit2"]),
+        ("cost", ["pixels", "vit2", "vit10"]),
     ],
 )
 def test_rows_are_sorted_as_asked(board, sort: str | None, expected: list[str]) -> None:
     assert [row.label for row in arranged(board, Choice(sort=sort)).rows] == expected
 
 
-def test_sorting_by_an_axis_takes_what_models_share(make_record) -> None:
+def test_sorting_by_an_axis_takes_what_all_models_share(make_record) -> None:
     records = [make_record(model="a", task="ssv2", correct=300), make_record(model="b", task="ssv2", correct=200)]
     easy = make_record(model="b", task="easy", correct=500)
     found = arranged(build([*records, easy]), Choice(sort="motion"))
     assert [row.label for row in found.rows] == ["a", "b"]
-    assert found.order == "by the mean of the motion scores that two models share, highest first"
+    assert found.order == "by the score in ssv2 (attentive/1 1x1 center), which all models share, highest first"
+
+
+def test_sorting_by_an_axis_mixes_neither_metrics_nor_protocols(make_record) -> None:
+    scores = {("a", "attentive"): 300, ("b", "attentive"): 200, ("a", "knn"): 10, ("b", "knn"): 490}
+    records = [make_record(model=model, probe=probe, correct=n) for (model, probe), n in scores.items()]
+    again = make_record(model="b", protocol="attentive/1 2x3 center", correct=500)
+    found = arranged(build([*records, again]), Choice(sort="motion"))
+    assert [row.label for row in found.rows] == ["a", "b"]
+    assert "the score in digits-motion (attentive/1 1x1 center), which all models share" in found.order
 
 
 def test_footnotes_go_with_their_rows(make_record) -> None:
