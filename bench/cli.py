@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bench import score_commands
+from bench.console import print_json, show, tell
 from bench.data.commands import app as data_commands
 from bench.errors import BenchError, nearest
 from bench.estimate_command import EXAMPLE as ESTIMATE_EXAMPLE
@@ -61,7 +60,6 @@ from bench.printing import (
     print_forecasts,
     print_list,
     print_models,
-    show,
 )
 
 if TYPE_CHECKING:
@@ -134,7 +132,7 @@ def run(
                 forecasts = [forecast(plan) for plan in plans]
             except MissingFilesError as missing:
                 if as_json:
-                    print(json.dumps([missing.facts()], indent=1))
+                    print_json([missing.facts()])
                 raise
         else:
             from bench.spread import run_shared
@@ -145,7 +143,7 @@ def run(
     if dry_run:
         print_forecasts(forecasts, as_json)
     elif as_json:
-        print(json.dumps([record.model_dump(mode="json") for record in records], indent=1))
+        print_json([record.model_dump(mode="json") for record in records])
     else:
         from bench.control_table import further_tables
         from bench.scores.choice import board_of_runs
@@ -158,7 +156,7 @@ def run(
         from bench.checkpoint_series import write_curves
 
         for line in write_curves(model or [], records, results):
-            print(f"bench: {line}", file=sys.stderr)
+            tell(line)
 
 
 @app.command(epilog="Example: bench extract --task ssv2 --model vitl16.pth.tar --data /data/ssv2 --cache /scratch")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bench.console import print_json, show
 from bench.options import (
     BatchSize,
     Cache,
@@ -30,7 +30,7 @@ from bench.options import (
     Workers,
     parse_settings,
 )
-from bench.printing import show, table
+from bench.printing import table
 
 if TYPE_CHECKING:
     from bench.estimate.constants import Constants
@@ -108,7 +108,7 @@ def estimate(
     if as_json:
         measurement = Measurement(subject=subject_facts(plan), constants=constants)
         head = {"task": plan.task.name, "model": plan.facts.name, "protocol": plan.protocol, "input": plan.input_name}
-        print(json.dumps({**head, **made.facts(), "notes": notes, "measurement": measurement.model_dump()}, indent=1))
+        print_json({**head, **made.facts(), "notes": notes, "measurement": measurement.model_dump()})
         return
     from rich.text import Text
 

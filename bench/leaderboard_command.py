@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.console import show, tell, write
 from bench.errors import BenchError, nearest
 from bench.options import ResultFolders, Strict, split_names, split_words
-from bench.printing import say_left_out, show
+from bench.printing import say_left_out
 
 if TYPE_CHECKING:
     from bench.scores.leaderboard import Leaderboard
@@ -56,7 +56,7 @@ def leaderboard(
     sections = sections_of(board) if published else []
     _print(output, board, sections)
     if published and not sections:
-        print("bench: no published numbers of these tasks", file=sys.stderr)
+        tell("no published numbers of these tasks")
     say_left_out(problems, strict=strict)
 
 
@@ -68,12 +68,12 @@ def _print(output: str, board: Leaderboard, sections: list[Section]) -> None:
         if sections:
             show(tables.published_to_rich(sections))
     elif output == "markdown":
-        print(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
+        write(export.to_markdown(board) + (export.published_to_markdown(sections) if sections else ""))
     elif output == "csv":
-        print(export.to_csv(board), end="")
+        write(export.to_csv(board), end="")
     elif output == "latex":
-        print(latex.to_latex(board, sections), end="")
+        write(latex.to_latex(board, sections), end="")
     elif output == "html":
-        print(html.to_html(board, sections), end="")
+        write(html.to_html(board, sections), end="")
     else:
-        print(export.to_json(board, sections))
+        write(export.to_json(board, sections))

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bench.console import say
 from bench.errors import BenchError
 from bench.options import ResultFolders, Strict, split_names, split_words
 from bench.plots import KINDS
@@ -55,7 +56,8 @@ def plot(
     for path, made in zip(paths, plots, strict=True):
         with atomic_write(path) as temporary:
             temporary.write_bytes(made.svg().encode() if path.suffix.lower() == ".svg" else made.png())
-        print(f"{path}: {made.title}\n    {made.caption}")
+        say(f"{path}: {made.title}")
+        say(f"    {made.caption}")
 
 
 _NEEDS = {

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import os
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
 
+from bench.console import console, print_json, say, show, tell
 from bench.errors import BenchError
+from bench.escape import plain
 
 if TYPE_CHECKING:
     from bench.encoders.catalog import ModelCard
@@ -20,13 +19,14 @@ if TYPE_CHECKING:
     from bench.weights import Fetched
 
 _PIPE_WIDTH = 100
+"""Columns of the list of models in a file, which has no width of its own; rich would take 80."""
 _LONGEST_WORD = 24
 
 
 def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
     """One row a run."""
     if as_json:
-        print(json.dumps([dataclasses.asdict(item) for item in forecasts], indent=1))
+        print_json([dataclasses.asdict(item) for item in forecasts])
         return
     from bench.features.space import human_bytes
 
@@ -53,7 +53,7 @@ def print_forecasts(forecasts: list[Forecast], as_json: bool) -> None:
 def print_extracted(summary: list[dict[str, Any]], as_json: bool) -> None:
     """One row a plan, of what `bench extract` did."""
     if as_json:
-        print(json.dumps(summary, indent=1))
+        print_json(summary)
         return
     rows = [
         {
@@ -76,7 +76,7 @@ def _listed(annotated: int, official: int | None) -> str:
 def print_facts(lines: dict[str, str], facts: dict[str, Any], as_json: bool) -> None:
     """One line for each name and value; `facts` as JSON."""
     if as_json:
-        print(json.dumps(facts, indent=1))
+        print_json(facts)
     else:
         from rich.table import Table
         from rich.text import Text
@@ -94,42 +94,41 @@ def print_models(cards: Sequence[ModelCard], registered: Sequence[Registered], a
     from bench.model_table import model_facts, model_rows, registered_facts, registered_rows, remarks
 
     if as_json:
-        print(json.dumps([*map(model_facts, cards), *map(registered_facts, registered)], indent=1))
+        print_json([*map(model_facts, cards), *map(registered_facts, registered)])
         return
-    from rich.console import Console, Group
+    from rich.console import Group
     from rich.text import Text
 
-    # A pipe has no width of its own, and rich would take 80.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH)
+    on = console(width_of_pipe=_PIPE_WIDTH)
     parts: list[Any] = []
     if cards:
         lines = [Text(line, style="dim") for line in remarks(cards)]
-        parts += [table(model_rows(cards, console.width)), *([Text()] if lines else []), *lines]
+        parts += [table(model_rows(cards, on.width)), *([Text()] if lines else []), *lines]
     if registered:
         parts += [*([Text()] if parts else []), table(registered_rows(registered))]
-    console.print(Group(*parts))
+    show(Group(*parts), on)
 
 
 def print_fetched(fetched: Sequence[Fetched], as_json: bool) -> None:
     """What became of each name, and where the file is."""
     if as_json:
-        print(json.dumps([dataclasses.asdict(item) for item in fetched], indent=1))
+        print_json([dataclasses.asdict(item) for item in fetched])
         return
     from bench.features.space import human_bytes
 
     for item in fetched:
         if not item.path or item.size_bytes is None:
-            print(f"{item.name}: {item.state}")
+            say(f"{item.name}: {item.state}")
             continue
-        print(f"{item.name}: {item.state}, {human_bytes(item.size_bytes)}, {item.path}")
+        say(f"{item.name}: {item.state}, {human_bytes(item.size_bytes)}, {item.path}")
         if item.sha256:
-            print(f"  sha256 {item.sha256}{f', as {item.agrees_with} says' if item.agrees_with else ''}")
+            say(f"  sha256 {item.sha256}{f', as {item.agrees_with} says' if item.agrees_with else ''}")
 
 
 def print_list(rows: list[dict[str, Any]], cards: list[dict[str, Any]], as_json: bool) -> None:
     """A table of `rows`; `cards` as JSON."""
     if as_json:
-        print(json.dumps(cards, indent=1))
+        print_json(cards)
     else:
         show(table(rows))
 
@@ -145,20 +144,13 @@ def table(rows: list[dict[str, Any]]) -> Any:
         is_word = all(" " not in value and len(value) <= _LONGEST_WORD for value in values)
         made.add_column(column, no_wrap=index == 0 or is_word, overflow="fold")
     for row in rows:
-        made.add_row(*(Text(str(value)) for value in row.values()))
+        made.add_row(*(Text(plain(str(value))) for value in row.values()))
     return made
-
-
-def show(renderable: Any) -> None:
-    """Print on stdout."""
-    from rich.console import Console
-
-    Console(highlight=False).print(renderable)
 
 
 def say_left_out(problems: Sequence[BenchError], *, strict: bool = False) -> None:
     """Say on stderr why records were left out; `strict` makes that the end of the command, exit code 2."""
     for problem in problems:
-        print(f"bench: skipped {problem}", file=sys.stderr)
+        tell(f"skipped {problem}")
     if strict and problems:
         raise typer.Exit(2)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from bench.console import console as terminal
+from bench.escape import plain
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _PLAIN_INTERVAL_S = 15.0
 _FINISHED_BARS = 6
@@ -39,7 +45,7 @@ class Live:
     """Progress on stderr: a bar with remaining time for each stage, or a line now and then where it is no terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console(stderr=True, highlight=False)
+        self._console = console or terminal(stderr=True)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
             BarColumn(bar_width=30),
@@ -78,7 +84,8 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
-        self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+        with suppress(OSError, ValueError):  # stderr is full or closed: that nobody reads this is no reason to end
+            self._console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     def _plain(self, name: str, done: int, total: int, detail: str) -> None:
         now = time.monotonic()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from bench.console import say, tell
 from bench.options import ResultFolders, Strict, split_names, split_words
 
 EXAMPLE = "Example: bench report -o report.html --results results --reference random"
@@ -55,9 +55,9 @@ def report(
     page = to_page(material, sections, frames=not no_frames)
     with atomic_write(output) as temporary:
         temporary.write_text(page, encoding="utf-8")
-    print(
+    say(
         f"{output}: {len(material.board.rows)} models, {len(material.evidence)} runs, {len(page.encode()) / 1e6:.1f} MB"
     )
     if published and not sections:
-        print("bench: no published numbers of these tasks", file=sys.stderr)
+        tell("no published numbers of these tasks")
     say_left_out(material.problems, strict=strict)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.console import print_json, show, tell, write
 from bench.errors import BenchError
 from bench.options import Json, ResultFolders, Strict
 from bench.plot_command import EXAMPLE as PLOT_EXAMPLE
@@ -45,13 +44,12 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare two models on the same test samples: A minus B with interval, exact test, classes and samples."""
-    from bench.printing import show
     from bench.scores.compare import compare as compare_runs
     from bench.scores.compare_view import ComparisonView
 
     found = compare_runs(a, b, results or [_RESULTS], num_changed=samples)
     if as_json:
-        print(json.dumps({**dataclasses.asdict(found), "unit": "points"}, indent=1, allow_nan=False))
+        print_json({**dataclasses.asdict(found), "unit": "points"})
     else:
         show(ComparisonView(found))
 
@@ -88,7 +86,7 @@ def check(
     say_left_out(problems, strict=strict)
     for run in runs:
         for doubt in run.doubts:
-            print(f"bench: {run.folder}: {doubt}", file=sys.stderr)
+            tell(f"{run.folder}: {doubt}")
     if known is None:
         _update(baseline, runs, as_json)
         return
@@ -110,7 +108,6 @@ def _check_outputs(baseline: Path, results: list[Path], junit: Path | None, summ
 
 def _report(found: Check, junit: Path | None, summary: Path | None, github: bool, as_json: bool) -> None:
     from bench.files import atomic_write
-    from bench.printing import show
     from bench.scores import gate_reports
 
     if junit:
@@ -120,24 +117,23 @@ def _report(found: Check, junit: Path | None, summary: Path | None, github: bool
         with summary.open("a", encoding="utf-8") as file:
             file.write(gate_reports.to_markdown(found))
     if as_json:
-        print(json.dumps(dataclasses.asdict(found), indent=1, allow_nan=False))
+        print_json(dataclasses.asdict(found))
     else:
         show(gate_reports.CheckView(found))
     if github:
-        print("\n".join(gate_reports.to_annotations(found)))
+        write("\n".join(gate_reports.to_annotations(found)))
     if found.exit_code:
-        print(f"bench: check: {gate_reports.summary_line(found)}", file=sys.stderr)
+        tell(f"check: {gate_reports.summary_line(found)}")
 
 
 def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
     from bench.printing import print_list
     from bench.scores.baseline import left_out
     from bench.scores.renewal import leaks, other_encoders, renew
-    from bench.scores.tables import plain
 
     changes = renew(path, runs)
     for line in (*other_encoders(runs), *leaks(runs), *left_out(runs)):
-        print(f"bench: {plain(line)}", file=sys.stderr)
+        tell(line)
     rows = [
         {
             "task": change.task,

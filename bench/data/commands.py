@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bench.console import print_json
 from bench.errors import BenchError
+from bench.escape import json_text
 from bench.options import Cache, Data, Json, Train, Val
 
 if TYPE_CHECKING:
@@ -56,12 +58,12 @@ def verify(
             workers=environment.default_workers() if workers is None else workers,
             timeout_s=timeout_s,
         )
-    content = found.model_dump_json(indent=1)
+    content = found.model_dump(mode="json")
     if report:
         with atomic_write(report) as temporary:
-            temporary.write_text(content, encoding="utf-8")
+            temporary.write_text(json_text(content), encoding="utf-8")
     if as_json:
-        print(content)
+        print_json(content)
     else:
         print_report(found)
     if found.misleading:
@@ -106,7 +108,7 @@ def prepare(
             timeout_s=timeout_s,
         )
     if as_json:
-        print(prepared.model_dump_json(indent=1))
+        print_json(prepared.model_dump(mode="json"))
     else:
         print_prepared(prepared, rows, out, task)
     if prepared.failed:

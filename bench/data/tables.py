@@ -8,11 +8,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bench.console import say, show
 from bench.data.manifest import Row
 from bench.data.prepared import Prepared
 from bench.data.report import Duplicates, Range, Report, SplitReport
 from bench.features.space import human_bytes
-from bench.printing import show, table
+from bench.printing import table
 
 _SHOWN = 10
 _SPREAD = " (min / median / max)"
@@ -27,7 +28,7 @@ def print_report(report: Report) -> None:
     twins = sorted(report.duplicates, key=lambda twin: (not twin.across, not twin.labels_differ))
     _print_list([_row(twin) for twin in twins])
     for line in [*report.misleading, *report.remarks]:
-        print(line)
+        say(line)
 
 
 def print_prepared(prepared: Prepared, rows: Sequence[Row], out: Path, task: str) -> None:
@@ -36,14 +37,14 @@ def print_prepared(prepared: Prepared, rows: Sequence[Row], out: Path, task: str
         [{"problem": row.problem, "split": row.split, "sample": row.id} for row in rows if row.problem],
         "manifest.parquet holds all",
     )
-    print(f"{out}: manifest of {prepared.samples:,} samples, {human_bytes(sum(row.bytes or 0 for row in rows))}")
+    say(f"{out}: manifest of {prepared.samples:,} samples, {human_bytes(sum(row.bytes or 0 for row in rows))}")
     for note in prepared.notes:
-        print(note)
+        say(note)
     if prepared.encoding and prepared.lists:
-        print("next: " + shlex.join(["bench", "run", "--task", task, "--data", str(out)]))
+        say("next: " + shlex.join(["bench", "run", "--task", task, "--data", str(out)]))
     elif prepared.lists:
         lists = ["--train", str(out / prepared.lists["train"]), "--val", str(out / prepared.lists["test"])]
-        print("next: " + shlex.join(["bench", "run", "--task", task, "--data", prepared.source, *lists]))
+        say("next: " + shlex.join(["bench", "run", "--task", task, "--data", prepared.source, *lists]))
 
 
 def _column(part: SplitReport) -> dict[str, str]:
@@ -81,9 +82,9 @@ def _row(twin: Duplicates) -> dict[str, Any]:
 
 def _print_list(rows: list[dict[str, Any]], rest: str = "--report FILE.json holds all") -> None:
     if rows:
-        print()
+        say()
         show(table(rows[:_SHOWN]))
     if len(rows) > _SHOWN:
-        print(f"... and {len(rows) - _SHOWN:,} more: {rest}")
+        say(f"... and {len(rows) - _SHOWN:,} more: {rest}")
     if rows:
-        print()
+        say()

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
+from bench.escape import plain
 from bench.inputs import WEIGHTS, check_input
 
 _ZIP, _PICKLE = b"PK", b"\x80"
@@ -110,7 +111,7 @@ def listing(names: Mapping[str, Any], limit: int = 6) -> str:
 def word(key: Any) -> str:
     """A key of a file's dictionary, for an error message: not all are names, and some numbers are endless."""
     if isinstance(key, str):
-        return "".join(letter if letter.isprintable() else "?" for letter in key[:_LONGEST_NAME])
+        return plain(key[:_LONGEST_NAME])
     return (
         str(key)
         if isinstance(key, bool | float) or (isinstance(key, int) and abs(key) < 10**9)

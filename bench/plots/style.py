@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from bench.escape import plain
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -75,7 +77,7 @@ def canvas(width: float, height: float, title: str, *, legend: float = 0) -> Fig
 
 def clean(text: str) -> str:
     """Text in one line, without characters that cannot be printed."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in " ".join(text.split()))
+    return plain(" ".join(text.split()))
 
 
 def fold(name: str, width: int = _LEGEND_WIDTH, lines: int = 3) -> str:

@@ -17,6 +17,7 @@ import yaml
 from safetensors.torch import save_file
 
 from bench import environment
+from bench.console import say
 from bench.encoders import known_answer, load_encoder
 from bench.encoders.checkpoints import read_tensors
 from bench.errors import BenchError
@@ -99,7 +100,7 @@ def main() -> None:
     parser.add_argument("--pretrained-on", default="moving digits, generated without end, unlabelled")
     parser.add_argument("--to", type=Path, default=Path())
     options = vars(parser.parse_args())
-    print(export(options.pop("run"), **options))
+    say(str(export(options.pop("run"), **options)))
 
 
 if __name__ == "__main__":

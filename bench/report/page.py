@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.escape import plain
 from bench.report.classes import breakdowns, class_tables
 from bench.report.failed import failed_samples
 from bench.report.findings import findings
@@ -73,7 +74,7 @@ def _plain(value: Any) -> Any:
     """A name without control characters, which could hide or reorder what stands around it."""
     if not isinstance(value, str) or hasattr(value, "__html__"):
         return value
-    return "".join(letter if letter.isprintable() or letter == "\n" else "�" for letter in value)
+    return plain(value, lines=True)
 
 
 def _policy(script: str) -> str:

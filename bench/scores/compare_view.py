@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from bench.escape import plain
 from bench.scores.compare import Comparison
-from bench.scores.tables import definitions, plain
+from bench.scores.tables import definitions
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

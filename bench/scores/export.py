@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import json
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from bench.escape import csv_cell, json_text, markdown
 from bench.scores.exposure import exposure
 from bench.scores.leaderboard import Cell, Leaderboard, Run
 from bench.scores.published import Section
@@ -22,19 +21,19 @@ def to_markdown(board: Leaderboard) -> str:
     if not sheet.models:
         return "No scores.\n"
     heads = [
-        f"{escaped(column.group)}<br>" + "<br>".join(map(escaped, column.heading)) + _raised(column.marks)
+        f"{markdown(column.group)}<br>" + "<br>".join(map(markdown, column.heading)) + _raised(column.marks)
         for column in sheet.columns
     ]
     rows = [
         [
-            escaped(model.value) + _raised(model.marks),
+            markdown(model.value) + _raised(model.marks),
             *(_written(column.entries[index]) for column in sheet.columns),
         ]
         for index, model in enumerate(sheet.models)
     ]
-    legend = [f"- {term}: {escaped(meaning)}" for term, meaning in sheet.legend]
+    legend = [f"- {term}: {markdown(meaning)}" for term, meaning in sheet.legend]
     # Numbered by hand: a Markdown list would renumber itself.
-    notes = [f"- <sup>{number}</sup> {escaped(text)}" for number, text in sheet.footnotes]
+    notes = [f"- <sup>{number}</sup> {markdown(text)}" for number, text in sheet.footnotes]
     table = _markdown_table(["model", *heads], rows)
     return "\n".join([f"**{sheet.title}**", "", *table, "", *legend, *notes, ""])
 
@@ -44,16 +43,10 @@ def published_to_markdown(sections: Iterable[Section]) -> str:
     lines: list[str] = []
     for section in sections:
         for title, heading, rows, remark in section.tables:
-            escaped_rows = [[escaped(part) for part in row] for row in rows]
-            lines += [f"**{escaped(title)}**", "", *_markdown_table(heading, escaped_rows), ""]
-            lines += [escaped(remark), ""]
+            escaped_rows = [[markdown(part) for part in row] for row in rows]
+            lines += [f"**{markdown(title)}**", "", *_markdown_table(heading, escaped_rows), ""]
+            lines += [markdown(remark), ""]
     return "\n".join(lines)
-
-
-def escaped(text: str) -> str:
-    """Text that Markdown shows as it is: no table cell, link, emphasis or HTML can come out of a name."""
-    shown = "".join(letter if letter.isprintable() else "�" for letter in text)
-    return re.sub(r"([\\`*|\[\]])", r"\\\1", shown).replace("&", "&amp;").replace("<", "&lt;")
 
 
 def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
@@ -70,7 +63,7 @@ def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
 
 def to_json(board: Leaderboard, sections: Iterable[Section] = ()) -> str:
     """A list of objects, one for each score; published scores follow, which have a `source`."""
-    return json.dumps([*to_rows(board), *_published(sections)], indent=1, ensure_ascii=False)
+    return json_text([*to_rows(board), *_published(sections)])
 
 
 def _published(sections: Iterable[Section]) -> list[dict[str, Any]]:
@@ -83,8 +76,9 @@ def _published(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 
 def to_csv(board: Leaderboard) -> str:
-    """The same fields under a line of headings; the notes of a score are joined by semicolons."""
+    """The same fields under a line of headings; the notes of a score are joined by semicolons. No cell is a formula."""
     rows = [{**row, "notes": "; ".join(row["notes"])} for row in to_rows(board)]
+    rows = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
     if not rows:
         return ""
     text = io.StringIO()

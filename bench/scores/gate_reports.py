@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
+from bench.escape import markdown, plain
 from bench.scores.compare_view import points
-from bench.scores.export import escaped
 from bench.scores.gate import Check, Status, Verdict
-from bench.scores.tables import definitions, plain
+from bench.scores.tables import definitions
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -77,11 +77,11 @@ def to_markdown(found: Check) -> str:
     for row in found.tasks:
         value = "" if row.value is None else f"{row.value:.1f}"
         change = "" if row.difference is None else points(row.difference)
-        names = " | ".join(map(escaped, (row.task, row.model, row.probe)))
+        names = " | ".join(map(markdown, (row.task, row.model, row.probe)))
         shown = f"**{WORDS[row.status]}**" if row.status != "pass" else WORDS[row.status]
-        lines.append(f"| {names} | {row.baseline:.1f} | {value} | {change} | {shown} | {escaped(row.reason)} |")
-    lines += ["", *(f"- {term}: {escaped(text)}" for term, text in _legend(found))]
-    return "\n".join([*lines, *(f"- note: {escaped(note)}" for note in found.notes), ""])
+        lines.append(f"| {names} | {row.baseline:.1f} | {value} | {change} | {shown} | {markdown(row.reason)} |")
+    lines += ["", *(f"- {term}: {markdown(text)}" for term, text in _legend(found))]
+    return "\n".join([*lines, *(f"- note: {markdown(note)}" for note in found.notes), ""])
 
 
 def to_junit(found: Check) -> bytes:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from itertools import groupby
 
+from bench.escape import html
 from bench.scores.leaderboard import Leaderboard
 from bench.scores.published import Section
 from bench.scores.references import HIGH, LOW, WITHIN
@@ -73,18 +73,13 @@ def to_html(board: Leaderboard, sections: Iterable[Section] = ()) -> str:
             '<html lang="en">',
             '<meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
-            f"<title>{text(sheet.title)}</title>",
+            f"<title>{html(sheet.title)}</title>",
             f"<style>\n{STYLE}\n</style>",
             *(part for part in body if part),
             "</html>",
             "",
         ]
     )
-
-
-def text(words: str) -> str:
-    """A name as text: no element, attribute or control character can come out of it."""
-    return escape("".join(letter if letter.isprintable() else "�" for letter in words))
 
 
 def board_part(sheet: Sheet, anchors: Sequence[str] = ()) -> str:
@@ -94,19 +89,19 @@ def board_part(sheet: Sheet, anchors: Sequence[str] = ()) -> str:
     groups = [(name, len(list(members))) for name, members in groupby(sheet.columns, key=lambda column: column.group)]
     starts = {sum(width for _, width in groups[:index]) for index in range(len(groups))}
     first = "<td></td>" + "".join(
-        f'<th scope="colgroup" colspan="{width}" class="first">{text(name)}</th>' for name, width in groups
+        f'<th scope="colgroup" colspan="{width}" class="first">{html(name)}</th>' for name, width in groups
     )
     second = '<th scope="col"><span class="name">model</span></th>' + "".join(
         _heading(column, index in starts) for index, column in enumerate(sheet.columns)
     )
     rows = []
     for index, model in enumerate(sheet.models):
-        name = f'<span class="name">{text(model.value)}</span>'
-        name = f'<a href="#{text(anchors[index])}">{name}</a>' if anchors else name
+        name = f'<span class="name">{html(model.value)}</span>'
+        name = f'<a href="#{html(anchors[index])}">{name}</a>' if anchors else name
         entries = (_entry(column, index, place in starts) for place, column in enumerate(sheet.columns))
         rows.append(f'<th scope="row">{name}{_raised(model.marks)}</th>{"".join(entries)}')
-    legend = "".join(f"<dt>{text(term)}</dt><dd>{text(meaning)}</dd>" for term, meaning in sheet.legend)
-    notes = "".join(f'<dt>{text(n)}</dt><dd id="note-{text(n)}">{text(words)}</dd>' for n, words in sheet.footnotes)
+    legend = "".join(f"<dt>{html(term)}</dt><dd>{html(meaning)}</dd>" for term, meaning in sheet.legend)
+    notes = "".join(f'<dt>{html(n)}</dt><dd id="note-{html(n)}">{html(words)}</dd>' for n, words in sheet.footnotes)
     width = f' class="board sortable" style="--columns: {len(sheet.columns)}"'
     return "\n".join([*_table(sheet.title, [first, second], rows, width), f"<dl>{legend}{notes}</dl>"])
 
@@ -115,20 +110,20 @@ def published_part(sections: Iterable[Section]) -> str:
     """Published scores, one table for each task, and what was held against them."""
     parts = []
     for title, heading, rows, remark in (table for section in sections for table in section.tables):
-        head = "".join(f'<th scope="col">{text(name)}</th>' for name in heading)
+        head = "".join(f'<th scope="col">{html(name)}</th>' for name in heading)
         lines = [
-            f'<th scope="row">{text(name)}</th>' + "".join(f"<td{_verdict(word)}>{text(word)}</td>" for word in rest)
+            f'<th scope="row">{html(name)}</th>' + "".join(f"<td{_verdict(word)}>{html(word)}</td>" for word in rest)
             for name, *rest in rows
         ]
-        parts += [*_table(title, [head], lines), f'<p class="remark">{text(remark)}</p>']
+        parts += [*_table(title, [head], lines), f'<p class="remark">{html(remark)}</p>']
     return "\n".join(parts)
 
 
 def _table(caption: str, heads: Sequence[str], rows: Sequence[str], attributes: str = "") -> list[str]:
     """A table in a box of its own, which scrolls where the table is wider than the screen, by keyboard too."""
     return [
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}"><table{attributes}>',
-        f"<caption><span>{text(caption)}</span></caption>",
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{html(caption)}"><table{attributes}>',
+        f"<caption><span>{html(caption)}</span></caption>",
         *("<thead>", *(f"<tr>{head}</tr>" for head in heads), "</thead>"),
         *("<tbody>", *(f"<tr>{row}</tr>" for row in rows), "</tbody>"),
         "</table></div>",
@@ -137,23 +132,23 @@ def _table(caption: str, heads: Sequence[str], rows: Sequence[str], attributes: 
 
 def _heading(column: PrintedColumn, first: bool) -> str:
     name, *rest = column.heading
-    lines = "".join(f"<br><small>{text(line)}</small>" for line in rest)
+    lines = "".join(f"<br><small>{html(line)}</small>" for line in rest)
     order = "ascending" if column.group == "Cost" else "descending"
     return (
         f'<th scope="col"{_kind(column, first)} data-first="{order}">'
-        f'<span class="name">{text(name)}</span>{_raised(column.marks)}{lines}</th>'
+        f'<span class="name">{html(name)}</span>{_raised(column.marks)}{lines}</th>'
     )
 
 
 def _entry(column: PrintedColumn, index: int, first: bool) -> str:
     entry = column.entries[index]
-    value = f"<b>{text(entry.value)}</b>" if entry.best else text(entry.value)
+    value = f"<b>{html(entry.value)}</b>" if entry.best else html(entry.value)
     beside = " ".join(part for part in (entry.interval, f"#{entry.rank}" if entry.rank else "") if part)
-    small = "".join(f"<br><small>{text(line)}</small>" for line in entry.below)
+    small = "".join(f"<br><small>{html(line)}</small>" for line in entry.below)
     number = "" if entry.number is None else f"{entry.number:.6g}"
     return (
         f'<td{_kind(column, first)} data-value="{number}">'
-        f"{value}{f' <small>{text(beside)}</small>' if beside else ''}{_raised(entry.marks)}{small}</td>"
+        f"{value}{f' <small>{html(beside)}</small>' if beside else ''}{_raised(entry.marks)}{small}</td>"
     )
 
 

@@ -5,27 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 
+from bench.escape import latex
 from bench.scores.leaderboard import Leaderboard
 from bench.scores.published import Section
 from bench.scores.sheet import MISSING, Entry, PrintedColumn, Sheet, lay_out
-
-_ESCAPES = {
-    "\\": r"\textbackslash{}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "—": "---",
-    "–": "--",
-    "−": "$-$",
-    "±": r"$\pm$",
-    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
-    # At the start of a row a bracket would be the option of the line break before it.
-    "[": "{[}",
-    "]": "{]}",
-}
 
 
 def to_latex(board: Leaderboard, sections: Iterable[Section] = ()) -> str:
@@ -35,25 +18,18 @@ def to_latex(board: Leaderboard, sections: Iterable[Section] = ()) -> str:
         return "% No scores.\n"
     parts = [_board(sheet)]
     for title, heading, rows, remark in (table for section in sections for table in section.tables):
-        lines = [_row(map(escaped, heading)), r"\midrule", *(_row(map(escaped, row)) for row in rows)]
-        parts.append(_table(title, "l" * len(heading), lines, [escaped(remark)]))
+        lines = [_row(map(latex, heading)), r"\midrule", *(_row(map(latex, row)) for row in rows)]
+        parts.append(_table(title, "l" * len(heading), lines, [latex(remark)]))
     return "% \\usepackage{booktabs}\n" + "\n".join(parts)
-
-
-def escaped(text: str) -> str:
-    """Text that LaTeX sets as it is: no command can come out of a name."""
-    return "".join(_ESCAPES.get(letter, letter) if letter.isprintable() else "?" for letter in text)
 
 
 def _board(sheet: Sheet) -> str:
     rows = [
-        _row(
-            [escaped(model.value) + _raised(model.marks), *(_entry(column.entries[index]) for column in sheet.columns)]
-        )
+        _row([latex(model.value) + _raised(model.marks), *(_entry(column.entries[index]) for column in sheet.columns)])
         for index, model in enumerate(sheet.models)
     ]
-    notes = [rf"\textit{{{escaped(term)}}}: {escaped(meaning)}" for term, meaning in sheet.legend]
-    notes += [rf"\textsuperscript{{{number}}} {escaped(text)}" for number, text in sheet.footnotes]
+    notes = [rf"\textit{{{latex(term)}}}: {latex(meaning)}" for term, meaning in sheet.legend]
+    notes += [rf"\textsuperscript{{{number}}} {latex(text)}" for number, text in sheet.footnotes]
     columns = "l" + "".join("l" if any(e.interval for e in column.entries) else "r" for column in sheet.columns)
     return _table(sheet.title, columns, [*_heading(sheet.columns), r"\midrule", *rows], notes)
 
@@ -63,7 +39,7 @@ def _table(title: str, columns: str, lines: Sequence[str], notes: Sequence[str])
         [
             r"\begin{table}",
             r"\centering\small",
-            rf"\caption{{{escaped(title)}}}",
+            rf"\caption{{{latex(title)}}}",
             rf"\begin{{tabular}}{{{columns}}}",
             r"\toprule",
             *lines,
@@ -82,7 +58,7 @@ def _heading(columns: Sequence[PrintedColumn]) -> list[str]:
     groups, rules, start = [""], [], 2
     for name, members in groupby(columns, key=lambda column: column.group):
         width = len(list(members))
-        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{escaped(name)}}}")
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{latex(name)}}}")
         rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
         start += width
     depth = max(len(column.heading) for column in columns)
@@ -91,7 +67,7 @@ def _heading(columns: Sequence[PrintedColumn]) -> list[str]:
         cells = ["model" if line == depth - 1 else ""]
         for column in columns:
             index = line - depth + len(column.heading)
-            text = escaped(column.heading[index]) if index >= 0 else ""
+            text = latex(column.heading[index]) if index >= 0 else ""
             cells.append(text + (_raised(column.marks) if index == 0 else ""))
         lines.append(_row(cells))
     return [_row(groups), " ".join(rules), *lines]
@@ -99,10 +75,10 @@ def _heading(columns: Sequence[PrintedColumn]) -> list[str]:
 
 def _entry(entry: Entry) -> str:
     if entry.value == MISSING:
-        return escaped(MISSING)
-    value = rf"\textbf{{{escaped(entry.value)}}}" if entry.best else escaped(entry.value)
+        return latex(MISSING)
+    value = rf"\textbf{{{latex(entry.value)}}}" if entry.best else latex(entry.value)
     small = [entry.interval, f"#{entry.rank}" if entry.rank else "", *entry.below]
-    details = "; ".join(escaped(text) for text in small if text)
+    details = "; ".join(latex(text) for text in small if text)
     return value + (rf" {{\scriptsize {details}}}" if details else "") + _raised(entry.marks)
 
 

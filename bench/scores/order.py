@@ -2,8 +2,8 @@
 
 A mean over whatever tasks a model has would reward it for having been measured on easy ones only, and comparing two
 models at a time by what these two share goes in circles. So all models are compared by the same columns: those of one
-metric and one probe, one of each task. Where no column has all models, those of the column that most have come first (of
-the harder task where several have as many), and the rest follows in the same way.
+metric and one probe, one of each task. Where no column has all models, those of the column that most have come first
+(of the harder task where several have as many), and the rest follows in the same way.
 """
 
 from __future__ import annotations

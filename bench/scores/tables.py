@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from bench.escape import plain
 from bench.scores.leaderboard import Leaderboard
 from bench.scores.published import Section
 from bench.scores.references import HIGH, LOW, WITHIN
@@ -88,11 +89,6 @@ def definitions(pairs: Iterable[tuple[str, str]]) -> Table:
     for term, meaning in pairs:
         grid.add_row(Text(term), Text(plain(meaning)))
     return grid
-
-
-def plain(text: str) -> str:
-    """A name from a file without anything that a terminal would act on."""
-    return "".join(letter if letter.isprintable() else "�" for letter in text)
 
 
 def superscript(marks: Iterable[int]) -> str:
