@@ -6,9 +6,10 @@ refused for what it says, before anything is made of that size.
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath, PureWindowsPath
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 # Strict: YAML's `true` is no rate. An integer is a number all the same.
 Positive = Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False, strict=True)]
@@ -23,6 +24,19 @@ Side = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 """Pixels of a side, or frames of a clip."""
 Million = Annotated[int, Field(ge=1, le=10**6, strict=True)]
 """Of what is counted in thousands: classes, epochs, samples of a batch, frames between two."""
+
+
+def _inside(name: str) -> str:
+    path = PureWindowsPath(name)  # it knows both kinds of slashes, and drives
+    if not path.parts or path.anchor or ".." in path.parts or "\0" in name:
+        raise ValueError("a card names files inside the data folder alone: give a relative path without '..'")
+    if any("**" in part and part != "**" for part in PurePosixPath(name).parts):
+        raise ValueError("** is a part of a path, such as **/train.csv")
+    return name
+
+
+DataPath = Annotated[str, AfterValidator(_inside)]
+"""A file or folder in the data folder, wherever the card comes from; wildcards where the field allows them."""
 
 
 class CardPart(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO, TYPE_CHECKING, Any
 
 from bench.errors import BenchError
@@ -24,10 +24,8 @@ _NARROWEST, _WIDEST = 40, 10_000
 
 def show(renderable: Any, on: Console | None = None) -> None:
     """A table or styled text on stdout, laid out for the console `on`."""
-    made = on or console()
-    with made.capture() as shown:
-        made.print(renderable)
-    write(shown.get(), end="")
+    with _output():
+        (on or console()).print(renderable)
 
 
 def say(line: str = "") -> None:
@@ -53,14 +51,8 @@ def show_traceback(text: str) -> None:
 
 def write(text: str, *, end: str = "\n") -> None:
     """Text as it is on stdout: a format whose names were escaped. Raises BenchError where it cannot be written."""
-    if sys.stdout is None:
-        raise _no_output("it is closed")
-    try:
-        print(text, end=end, flush=True)
-    except (OSError, ValueError) as error:
-        _abandon(sys.stdout)
-        reason = "its reader has ended" if isinstance(error, BrokenPipeError) else getattr(error, "strerror", None)
-        raise _no_output(str(reason or error)) from error
+    with _output():
+        print(text, end=end)
 
 
 def console(*, stderr: bool = False, file: IO[str] | None = None, width_of_pipe: int | None = None) -> Console:
@@ -75,13 +67,43 @@ def console(*, stderr: bool = False, file: IO[str] | None = None, width_of_pipe:
                 yield part if part.control else Segment(plain(part.text, lines=True), part.style)
 
         def on_broken_pipe(self) -> None:
-            self.quiet = True  # progress that nobody sees is no reason to end a run
+            self.quiet = True
+            if not self.stderr:
+                raise
 
     wanted = _columns(os.environ.get("COLUMNS", ""))
     if wanted is None and width_of_pipe and not (sys.stdout and sys.stdout.isatty()):
         wanted = width_of_pipe
     known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
     return Plain(stderr=stderr, file=file, width=wanted, markup=False, emoji=False, highlight=False, _environ=known)
+
+
+def _columns(said: str) -> int | None:
+    """What COLUMNS means: a width that tables can have, or nothing where it is no number above 0."""
+    if not (said.isascii() and said.isdigit()) or not said.strip("0"):
+        return None
+    return _WIDEST if len(said) > len(str(_WIDEST)) else min(max(int(said), _NARROWEST), _WIDEST)
+
+
+def _on_stderr(line: str) -> None:
+    if sys.stderr is not None:
+        with contextlib.suppress(OSError, ValueError):  # it is full or closed: nothing can be said about that
+            print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _output() -> Iterator[None]:
+    """Write to stdout inside this; raises BenchError where that fails."""
+    fix = "the command's work is done; mend where its output goes"
+    if sys.stdout is None or sys.stdout.closed:
+        raise BenchError("the output could not be written (it is closed)", where="stdout", fix=fix)
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        _abandon(sys.stdout)
+        reason = "its reader has ended" if isinstance(error, BrokenPipeError) else error.strerror or error
+        raise BenchError(f"the output could not be written ({reason})", where="stdout", fix=fix) from error
 
 
 def _columns(said: str) -> int | None:

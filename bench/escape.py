@@ -54,7 +54,7 @@ def csv_cell(value: Any) -> Any:
 
 def markdown(text: str) -> str:
     """What Markdown shows as it is: no table cell, link, emphasis, mention or HTML can come out of a name."""
-    shown = re.sub(r"([\\`*|~$\[\]])|(?<!\w)_|_(?!\w)", r"\\\g<0>", plain(text))
+    shown = re.sub(r"[\\`*|~$\[\]]|(?<![^\W_])_|_(?![^\W_])", r"\\\g<0>", plain(text))
     shown = shown.replace("&", "&amp;").replace("<", "&lt;")
     return re.sub(r"(?<!\w)@(?=\w)", "@<!-- -->", shown)
 

@@ -15,6 +15,7 @@ from pydantic import (
 from bench.card_fields import (
     AtLeastOne,
     CardPart,
+    DataPath,
     Million,
     NotNegative,
     Positive,
@@ -139,9 +140,9 @@ class AnnotationFiles(CardPart):
     Wildcards are allowed. A folder is read as one folder of files a class.
     """
 
-    train: tuple[str, ...] = ()
-    test: tuple[str, ...] = ()
-    folders: tuple[str, ...] = ()
+    train: tuple[DataPath, ...] = ()
+    test: tuple[DataPath, ...] = ()
+    folders: tuple[DataPath, ...] = ()
     """Of lists: where below the data folder their paths may start; the data folder itself where none has the files."""
 
 
@@ -154,13 +155,13 @@ class BoxAnnotations(CardPart):
     """Actions are numbered from 1 to this; those that are not evaluated are left out."""
     groups: dict[str, tuple[Million, Million]] = Field(default_factory=dict)
     """Groups of actions by name: their first and last number."""
-    action_list: tuple[str, ...] = ()
+    action_list: tuple[DataPath, ...] = ()
     """File of the evaluated classes, in place of the card's where it is there."""
     excluded: AnnotationFiles = AnnotationFiles()
     """Key frames that do not count."""
     included: AnnotationFiles = AnnotationFiles()
     """Seconds that count; all where there is no such file."""
-    detections: tuple[str, ...] = ()
+    detections: tuple[DataPath, ...] = ()
     """Boxes that a detector found in the key frames of the test split, with scores."""
     frame_rate: Rate = 30.0
     """Frames per second of videos that are folders of frames."""
@@ -173,10 +174,10 @@ class ActionAnnotations(CardPart):
     verbs: Million
     """Verb classes, numbered from 0."""
     nouns: Million
-    verb_names: tuple[str, ...] = ()
+    verb_names: tuple[DataPath, ...] = ()
     """Names of the csv with the verbs' names, in the folder of the annotations; numbers where there is none."""
-    noun_names: tuple[str, ...] = ()
-    video_info: str = "EPIC_100_video_info.csv"
+    noun_names: tuple[DataPath, ...] = ()
+    video_info: DataPath = "EPIC_100_video_info.csv"
     """Name of the csv with the rates of the videos, there too: frame numbers take them."""
 
 
@@ -232,9 +233,9 @@ class TaskCard(CardPart):
     """What a sample is. A still image is shown as its weights want it: as it is, or repeated (protocol.md 3.4)."""
     label: Literal["motion", "digit"] | None = None
     """Which label of the embedded dataset."""
-    train: str = "train.csv"
+    train: DataPath = "train.csv"
     """Training list, relative to the data folder."""
-    test: str = "val.csv"
+    test: DataPath = "val.csv"
     """Test list, relative to the data folder."""
     classes: Classes | None = None
     """Number of classes, or their names in label order; taken from the lists where empty. Where a card states only the

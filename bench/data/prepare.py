@@ -226,12 +226,9 @@ def _write_lists(card: TaskCard, out: Path, rows: Sequence[Row], encoding: Encod
     line of a list cannot say."""
     if encoding is None and any(row.start_s is not None or row.end_s is not None for row in rows):
         return {}
-    names: dict[Split, tuple[str, str]] = {"train": (card.train, "train.csv"), "test": (card.test, "val.csv")}
-    lists: dict[Split, str] = {}
-    for split, (by_card, usual) in names.items():
-        inside = out.resolve() in (out / by_card).resolve().parents  # a card may name any path
-        lists[split] = by_card if inside else usual
-        write_list(out / lists[split], [row for row in rows if row.split == split])
+    lists: dict[Split, str] = {"train": card.train, "test": card.test}
+    for split, name in lists.items():
+        write_list(out / name, [row for row in rows if row.split == split])
     return lists
 
 
