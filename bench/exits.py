@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
+import logging
 import os
+import resource
 import sys
 import traceback
 import warnings
@@ -15,28 +18,20 @@ from typing import Any, NoReturn
 
 import typer
 
-from bench.console import show_traceback, tell
-from bench.errors import BenchError
+from bench.console import show_traceback, tell, write
+from bench.errors import BenchError, lack_of
 
 _FAULT, _PROBLEM = 1, 2
 _INTERRUPTED = 130  # as shells and newer versions of Typer report Ctrl-C
 _FILES = "raise the limit of this shell (`ulimit -n 1024`), or give fewer --workers"
-_MEMORY = (
-    "use smaller batches (--batch-size; pretrain: --set micro_batch, --save-memory), fewer --workers, or a machine "
-)
-_MEMORY += "or a limit (`ulimit -v`) with more memory"
+_MEMORY = "use smaller batches (--batch-size; pretrain: --set micro_batch, --save-memory), or fewer --workers"
 _DISK = "check the disk, --cache and --results"
 _ADVICE = {
-    errno.EMFILE: _FILES,
-    errno.ENFILE: "the machine has no more: end other programs, or give fewer --workers",
-    errno.ENOMEM: _MEMORY,
     errno.EAGAIN: "the machine starts no further process or thread: see `ulimit -u`, or give fewer --workers",
     errno.EFBIG: "raise the limit on the size of a file (`ulimit -f`), or choose another --cache and --results",
     errno.EPIPE: "the program that read from this one has ended",
 }
 """What to do about errors of the system that are none of a disk."""
-_NO_MEMORY = ("can't allocate memory", "cannot allocate memory", "failed to map segment", "bad_alloc", "out of memory")
-"""What libraries call it, in small letters."""
 
 
 def run_and_exit(app: typer.Typer) -> NoReturn:
@@ -47,11 +42,16 @@ def run_and_exit(app: typer.Typer) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # a terminal without dashes shows question marks
     warnings.showwarning = _show_warning
+    logging.lastResort = _Told(logging.WARNING)
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        code = app(arguments, standalone_mode=False)
+        code = _help(app, arguments) if "--help" in arguments else app(arguments, standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
+    except SystemExit as ended:
+        if isinstance(ended.__context__, OSError):  # a broken pipe: Typer would leave without a word
+            _fail(*_explained(ended.__context__))
+        raise
     except Exception as error:  # noqa: BLE001 - said in a line, whatever it is
         if len(arguments) < len(sys.argv) - 1:
             show_traceback(traceback.format_exc())
@@ -64,8 +64,26 @@ def run_and_exit(app: typer.Typer) -> NoReturn:
     sys.exit(code if isinstance(code, int) else 0)
 
 
+class _Told(logging.Handler):
+    """What libraries log and nobody handles."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print it as one of the command's own lines."""
+        tell(record.getMessage())
+
+
+def _help(app: typer.Typer, arguments: list[str]) -> Any:
+    """Run a command that prints its help; Typer prints past the console, and ends without a word where it cannot."""
+    with contextlib.redirect_stdout(io.StringIO()) as shown:
+        code = app(arguments, standalone_mode=False)
+    write(shown.getvalue(), end="")
+    return code
+
+
 def _explained(error: Exception) -> tuple[str, int]:
     """What to say of an error, and the exit code."""
+    if scarce := _scarce(error):
+        return scarce, _PROBLEM
     if isinstance(error, BenchError):
         return str(error), _PROBLEM
     if isinstance(error, OSError) and error.errno is not None:
@@ -73,8 +91,6 @@ def _explained(error: Exception) -> tuple[str, int]:
         return f"{where}{error.strerror or error} - {_ADVICE.get(error.errno, _DISK)}", _PROBLEM
     if type(error).__name__ == "SafetensorError" and "os error" in str(error):  # it writes files in its own way
         return f"{error} - {_DISK}", _PROBLEM
-    if is_out_of_memory(error):
-        return f"out of memory - {_MEMORY}", _PROBLEM
     if "can't start new thread" in str(error):
         return f"{error} - {_ADVICE[errno.EAGAIN]}, or more memory (`ulimit -v`)", _PROBLEM
     # Errors in the arguments; Typer raises its own copies of click's classes.
@@ -84,11 +100,21 @@ def _explained(error: Exception) -> tuple[str, int]:
     return f"a fault of the program: {type(error).__name__}: {error} - --debug shows where", _FAULT
 
 
-def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error of any library says that there is no memory left, of the machine or of a device."""
-    said = str(error).lower()
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or any(words in said for words in _NO_MEMORY)
+def _scarce(error: Exception) -> str:
+    """What is said where the machine has no more memory or open files; empty where an error is about anything else.
+
+    A file that cannot be read for want of memory may claim to be larger than it is, unless memory is limited here.
+    """
+    lack, own = lack_of(error), isinstance(error, BenchError)
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    limited = limit != resource.RLIM_INFINITY
+    where = f"{error.where}: " if isinstance(error, BenchError) and error.where else ""
+    if lack == "files":
+        return f"{where}too many open files - {_FILES}"
+    if lack == "memory" and limited:
+        allowed = f"{limit / 2**30:.1f} GiB of address space are allowed here"
+        return f"{where}out of memory: {allowed} - raise the limit (`ulimit -v unlimited`); or {_MEMORY}"
+    return f"out of memory - {_MEMORY}" if lack == "memory" and not own else ""
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:

@@ -99,14 +99,18 @@ def atomic_write(path: Path) -> Iterator[Path]:
     """
     refuse_special(path, str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _own_folder(path.parent, path.name) as folder:
-        temporary = folder / path.name
-        temporary.touch()
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+    try:
+        with _own_folder(path.parent, path.name) as folder:
+            temporary = folder / path.name
+            temporary.touch()
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a write does not say where it was
+        raise
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Literal
 
 from bench.data.guarded import Alive
 from bench.data.sources import read_in_groups, read_pieces
+from bench.errors import lack_of
 from bench.states import State, sampled, state_of
 from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
 from bench.video.image_frames import frame_files, image_size
@@ -67,7 +68,9 @@ def check(task: Check, alive: Alive) -> Checked:
     try:
         info = _decoded(task.path, alive) if task.full else _by_header(task.path, alive)
         facts = Facts(info.num_frames, info.fps, info.height, info.width)
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
+    except Exception as error:  # a damaged file makes the libraries fail in ways they do not document
+        if lack_of(error) == "files":  # it is no fault of this one
+            raise
         facts = Facts(fault="unreadable", reason=reason_of(error, task.path))
     try:
         return Checked(facts, sampled(task.path, state))

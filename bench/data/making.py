@@ -12,7 +12,7 @@ from bench.data.checks import reason_of
 from bench.data.guarded import Alive
 from bench.data.prepared import Encoding
 from bench.data.reencode import reencode, unwritable
-from bench.errors import BenchError
+from bench.errors import BenchError, lack_of
 from bench.features.contents import content_id
 from bench.files import atomic_write
 from bench.states import sampled, state_of
@@ -92,7 +92,9 @@ def make(task: Task, alive: Alive) -> Made:
         if not isinstance(error, DecodeError):
             raise
         return Made(problem=reason_of(error, task.source))
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
+    except Exception as error:  # a damaged file makes the libraries fail in ways they do not document
+        if lack_of(error) == "files":  # it is no fault of this one
+            raise
         return Made(problem=reason_of(error, task.source))
 
 

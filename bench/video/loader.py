@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.errors import BenchError
+from bench.errors import BenchError, lack_of
 from bench.video.decode import open_video
 from bench.video.plans import Plan, VideoItem
 
@@ -116,10 +116,10 @@ def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) ->
     try:
         with open_video(item.path, plan.decoder, item.fps) as video:
             return plan.fill(item, video, out)
-    except BenchError as error:
-        return str(error)
-    except Exception as error:  # noqa: BLE001 - a damaged file makes the libraries fail in ways they do not document
-        return f"{item.path}: {type(error).__name__}: {error}"
+    except Exception as error:  # a damaged file makes the libraries fail in ways they do not document
+        if lack_of(error) == "files":  # it is no fault of this one
+            raise
+        return str(error) if isinstance(error, BenchError) else f"{item.path}: {type(error).__name__}: {error}"
 
 
 @dataclass(frozen=True)
