@@ -10,7 +10,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 
 from bench.errors import BenchError
 from bench.escape import json_text, plain
@@ -55,7 +55,7 @@ def write(text: str, *, end: str = "\n") -> None:
         print(text, end=end)
 
 
-def console(*, stderr: bool = False, file: IO[str] | None = None, width_of_pipe: int | None = None) -> Console:
+def console(*, stderr: bool = False, width_of_pipe: int | None = None) -> Console:
     """A console of the terminal's width, in which no text steers the terminal. `width_of_pipe`: its columns where
     stdout is no terminal and COLUMNS says nothing."""
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -75,7 +75,7 @@ def console(*, stderr: bool = False, file: IO[str] | None = None, width_of_pipe:
     if wanted is None and width_of_pipe and not (sys.stdout and sys.stdout.isatty()):
         wanted = width_of_pipe
     known = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
-    return Plain(stderr=stderr, file=file, width=wanted, markup=False, emoji=False, highlight=False, _environ=known)
+    return Plain(stderr=stderr, width=wanted, markup=False, emoji=False, highlight=False, _environ=known)
 
 
 def _columns(said: str) -> int | None:
@@ -94,7 +94,7 @@ def _on_stderr(line: str) -> None:
 @contextlib.contextmanager
 def _output() -> Iterator[None]:
     """Write to stdout inside this; raises BenchError where that fails."""
-    fix = "the command's work is done; mend where its output goes"
+    fix = "mend where the output goes, and give the command again"
     if sys.stdout is None or sys.stdout.closed:
         raise BenchError("the output could not be written (it is closed)", where="stdout", fix=fix)
     try:
@@ -104,24 +104,6 @@ def _output() -> Iterator[None]:
         _abandon(sys.stdout)
         reason = "its reader has ended" if isinstance(error, BrokenPipeError) else error.strerror or error
         raise BenchError(f"the output could not be written ({reason})", where="stdout", fix=fix) from error
-
-
-def _columns(said: str) -> int | None:
-    """What COLUMNS means: a width that tables can have, or nothing where it is no number above 0."""
-    if not (said.isascii() and said.isdigit()) or not said.strip("0"):
-        return None
-    return _WIDEST if len(said) > len(str(_WIDEST)) else min(max(int(said), _NARROWEST), _WIDEST)
-
-
-def _on_stderr(line: str) -> None:
-    if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):  # it is full or closed: nothing can be said about that
-            print(line, file=sys.stderr, flush=True)
-
-
-def _no_output(reason: str) -> BenchError:
-    what = f"the output could not be written ({reason})"
-    return BenchError(what, where="stdout", fix="the command's work is done; mend where its output goes")
 
 
 def _abandon(stream: Any) -> None:

@@ -117,7 +117,7 @@ def _scarce(error: Exception) -> str:
     return f"out of memory - {_MEMORY}" if lack == "memory" and not own else ""
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *_: Any) -> None:
+def _show_warning(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
     tell(f"{category.__name__}: {message}")
 
 
