@@ -67,9 +67,10 @@ def console(*, stderr: bool = False, width_of_pipe: int | None = None) -> Consol
                 yield part if part.control else Segment(plain(part.text, lines=True), part.style)
 
         def on_broken_pipe(self) -> None:
-            self.quiet = True
             if not self.stderr:
-                raise
+                raise  # it is a reason to end the command
+            self.quiet = True
+            _abandon(sys.stderr)
 
     wanted = _columns(os.environ.get("COLUMNS", ""))
     if wanted is None and width_of_pipe and not (sys.stdout and sys.stdout.isatty()):
@@ -87,8 +88,17 @@ def _columns(said: str) -> int | None:
 
 def _on_stderr(line: str) -> None:
     if sys.stderr is not None:
-        with contextlib.suppress(OSError, ValueError):  # it is full or closed: nothing can be said about that
+        with unheard():
             print(line, file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def unheard() -> Iterator[None]:
+    """Write to stderr inside this. Where it is full or closed, nothing can be said about that, nor anything later."""
+    try:
+        yield
+    except (OSError, ValueError):
+        _abandon(sys.stderr)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from contextlib import suppress
 from datetime import timedelta
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.console import console as terminal
+from bench.console import unheard
 from bench.escape import plain
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ class Live:
 
     def say(self, line: str) -> None:
         """Print one line above the bars."""
-        with suppress(OSError, ValueError):  # stderr is full or closed: that nobody reads this is no reason to end
+        with unheard():
             self._console.print(plain(line), markup=False, highlight=False, soft_wrap=True)
 
     def _plain(self, name: str, done: int, total: int, detail: str) -> None:
