@@ -86,9 +86,9 @@ def _explained(error: Exception) -> tuple[str, int]:
         return scarce, _PROBLEM
     if isinstance(error, BenchError):
         return str(error), _PROBLEM
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename else ""
-        return f"{where}{error.strerror or error} - {_ADVICE.get(error.errno, _DISK)}", _PROBLEM
+        return f"{where}{error.strerror or error} - {_ADVICE.get(error.errno or 0, _DISK)}", _PROBLEM
     if type(error).__name__ == "SafetensorError" and "os error" in str(error):  # it writes files in its own way
         return f"{error} - {_DISK}", _PROBLEM
     if "can't start new thread" in str(error):

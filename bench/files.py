@@ -109,7 +109,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
             temporary.chmod(0o666 & ~_umask())
             temporary.replace(path)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a write does not say where it was
+        if error.errno is not None:
+            error.filename = error.filename or str(path)  # a write does not say where it was
         raise
 
 
