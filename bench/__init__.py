@@ -11,11 +11,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.encoders import load_encoder as load_encoder
-    from bench.evaluate import evaluate as evaluate
+    from bench.pipeline.run import evaluate as evaluate
     from bench.probing import load_probe as load_probe
 
 __version__ = "0.1.0"

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.files import atomic_write
+from bench.core.files import atomic_write
 from benchmarks.ratios import Ratio
 
 NAMES = (

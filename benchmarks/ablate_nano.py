@@ -25,10 +25,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cards import load_probe_card, override
-from bench.digits import MOTIONS, NUM_DIGITS, NUM_FRAMES, ImagePool, image_pool, render_clips
+from bench.cards.load import load_probe_card, override
+from bench.core.errors import BenchError
+from bench.data.digits import MOTIONS, NUM_DIGITS, NUM_FRAMES, ImagePool, image_pool, render_clips
 from bench.encoders import Encoder, load_encoder
-from bench.errors import BenchError
 from bench.pretrain.step import normalised
 from bench.pretrain.train import pretrain
 from bench.probing.split import Rows
@@ -121,7 +121,7 @@ def score(encoder: Encoder, train: LabelledClips, test: LabelledClips) -> dict[s
 
 @contextmanager
 def only_these_images(pool: ImagePool) -> Iterator[None]:
-    with mock.patch("bench.pretrain.endless.image_pool", lambda split: pool):
+    with mock.patch("bench.pretrain.digit_stream.image_pool", lambda split: pool):
         yield
 
 

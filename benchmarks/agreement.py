@@ -23,12 +23,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench.evaluate import measure, prepare
-from bench.plan import RunPlan, make_plan
+from bench.core.progress import Live, Reporter
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.run import measure, prepare
 from bench.probing.split import Rows
 from bench.probing.streaming import Chunk, StreamCounts, TokenStream, samples_at_once
-from bench.progress import Live, Reporter
-from bench.run_options import make_options
 
 LABELS = ("motion", "appearance")
 STREAMED = "streamed"

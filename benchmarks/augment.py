@@ -20,8 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.video.plans import VideoItem
-from bench.video.training import TrainViews, VideoView, finish
+from bench.video.clip_views import VideoItem
+from bench.video.train_views import TrainViews, VideoView, finish
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD
 from benchmarks.ratios import Ratio, ratio_of
 from tests.video.timm_chain import blurred_noise, official_clip

@@ -30,9 +30,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bench
-from bench import digits
-from bench.cards import ProbeCard, load_probe_card, override
-from bench.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsConfig
+from bench.cards.load import ProbeCard, load_probe_card, override
+from bench.data import digits
+from bench.data.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsConfig
 from bench.encoders import Encoder
 from bench.probing.split import Rows
 from bench.probing.train import fit, predict

@@ -19,13 +19,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.encoders.contract import Encoder, Precision
+from bench.core.errors import BenchError
+from bench.core.machine import choose_device
+from bench.core.threads import keep_freed_memory
+from bench.core.types import Precision
+from bench.encoders.contract import Encoder
 from bench.encoders.untrained import vjepa_facts
 from bench.encoders.vjepa import SIZES, VisionTransformer
-from bench.environment import choose_device
-from bench.errors import BenchError
-from bench.fastest import usable_precisions
-from bench.machine import keep_freed_memory
+from bench.pipeline.speed import usable_precisions
 from benchmarks.ratios import Ratio, ratio_of
 
 DEFAULT_SIZES = {"cpu": "vit_base", "cuda": "vit_large"}

@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from bench.cards import load_probe_card
+from bench.cards.load import load_probe_card
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import setting_losses
 from bench.probing.optim import SweepOptimiser

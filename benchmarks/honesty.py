@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, multivariate_normal, norm
 
-from bench.scores.discordance import detectable_difference
-from bench.scores.gate import Outcomes, judge
-from bench.scores.statistics import bootstrap_interval, paired, wilson_interval
+from bench.analysis.gate import Outcomes, judge
+from bench.metrics.intervals import bootstrap_interval, paired, wilson_interval
+from bench.metrics.mcnemar import detectable_difference
 
 Answers = NDArray[np.int64]
 ACCURACY = 0.7

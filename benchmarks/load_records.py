@@ -22,10 +22,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.scores.choice import load_board
-from bench.scores.index import INDEX_NAME, examine, read_runs
-from bench.scores.metrics import score_of
-from bench.scores.records import Cost, Head, Predictions, Record, write_record
+from bench.analysis.select import load_board
+from bench.metrics.accuracy import score_of
+from bench.metrics.score import Predictions
+from bench.records.index import INDEX_NAME, examine, read_runs
+from bench.records.schema import Cost, Head, Record, write_record
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = 10

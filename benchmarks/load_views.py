@@ -25,9 +25,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.clips import segment_indices
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
 from benchmarks.ratios import Ratio, ratio_of
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"

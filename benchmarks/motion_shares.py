@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.scores.statistics import bootstrap_ratio_interval
+from bench.metrics.intervals import bootstrap_ratio_interval
 
 CLASSES, SIMULATIONS, DRAWS = 8, 300, 1000
 CASES = ((320, 0.6, 0.3), (320, 0.35, 0.2), (800, 0.6, 0.125), (320, 0.9, 0.85))

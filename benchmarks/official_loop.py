@@ -22,21 +22,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench import environment
-from bench.annotations import Sample
-from bench.cards import Optimisation, Setting
+from bench.cards.load import Optimisation, Setting
+from bench.core import machine as environment
+from bench.core.threads import small_steps
+from bench.data.formats import Sample
 from bench.encoders import Encoder
-from bench.evaluate import prepare_encoder
 from bench.features.extract import clips_at_once
-from bench.machine import small_steps
-from bench.plan import RunPlan
+from bench.pipeline.plan import RunPlan
+from bench.pipeline.run import prepare_encoder
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import Plan, batches, make_plan, setting_losses
 from bench.probing.optim import SweepOptimiser, learning_rate, weight_decay
 from bench.probing.split import Rows
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
-from bench.video.training import TrainViews, finish
+from bench.video.train_views import TrainViews, finish
 from bench.video.views import normalise
 from tests.probing.reference import ReferenceProbe
 

@@ -29,9 +29,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.cards import ProbeCard
-from bench.evaluate import extract_features, prepare_encoder
-from bench.plan import make_plan
+from bench.cards.load import ProbeCard
+from bench.core.progress import Silent
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import make_plan
+from bench.pipeline.run import extract_features, prepare_encoder
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveSweep
 from bench.probing.heads import choose
@@ -41,8 +43,6 @@ from bench.probing.loop import train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.source import NormalisedTokens, PooledTokens
 from bench.probing.split import Rows, stratified_split
-from bench.progress import Silent
-from bench.run_options import make_options
 
 LABELS = ("motion", "appearance")
 BATCH = 64

@@ -23,15 +23,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.evaluate import extract_features, prepare_encoder
-from bench.plan import make_plan
+from bench.core.progress import Silent
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import make_plan
+from bench.pipeline.run import extract_features, prepare_encoder
 from bench.probing.blocks import BlockSweep, initial_weights
 from bench.probing.heads import choose
 from bench.probing.loop import train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.split import Rows, stratified_split
-from bench.progress import Silent
-from bench.run_options import make_options
 
 WAYS = ("normal start", "held out", "all clips", "on test")
 BATCH = 64

@@ -28,13 +28,13 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.encoders import Encoder, load_encoder
+from bench.features.batch import ClipsAtOnce
 from bench.features.extract import clips_at_once, encode, extract, feature_fields
-from bench.features.half import HalfPrecision
-from bench.features.memory import ClipsAtOnce
+from bench.features.half_precision import HalfPrecision
 from bench.features.store import Store
+from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.decoded import forget_clips
 from bench.video.loader import LoadedClips, load_clips
-from bench.video.memory import forget_clips
-from bench.video.plans import ClipPlan, VideoItem
 from benchmarks.prepare import write_web_video
 from benchmarks.ratios import Ratio, ratio_of
 

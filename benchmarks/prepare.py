@@ -24,8 +24,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_sample_image
 
-from bench.data.prepare import DEFAULT_GOP
-from bench.data.reencode import reencode
+from bench.data.verify.prepare import DEFAULT_GOP
+from bench.data.verify.reencode import reencode
 from bench.video.decode import probe_video, read_frames
 from benchmarks.ratios import Ratio, ratio_of
 

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.profiler import ProfilerActivity, profile
 
-from bench.cards import load_probe_card
+from bench.cards.load import load_probe_card
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.optim import SweepOptimiser
 

@@ -25,13 +25,13 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bench.evaluate import extract_features, measure, prepare, prepare_encoder
+from bench.core.progress import Silent
 from bench.features.store import FeatureSet, Store, items_per_shard
-from bench.plan import RunPlan, make_plan
+from bench.metrics.intervals import bootstrap_interval
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.run import extract_features, measure, prepare, prepare_encoder
 from bench.probing.train import predict
-from bench.progress import Silent
-from bench.run_options import make_options
-from bench.scores.statistics import bootstrap_interval
 from benchmarks.ratios import Ratio, ratio_of
 from benchmarks.read_features import timed
 

@@ -39,13 +39,13 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from bench.cards import Setting, load_task
-from bench.digits import ensure_digits
-from bench.evaluate import evaluate
-from bench.options import parse_settings
-from bench.plan import RunPlan, make_plan
-from bench.run_options import make_options
-from bench.video.memory import forget_clips
+from bench.cards.load import Setting, load_task
+from bench.cli.options import parse_settings
+from bench.data.digits import ensure_digits
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.run import evaluate
+from bench.video.decoded import forget_clips
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads, official_loop
 from benchmarks.ratios import Ratio, ratio_of
 

@@ -18,17 +18,17 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from bench.core.progress import Silent
+from bench.core.space import human_bytes
 from bench.encoders import vjepa
 from bench.encoders.catalog import model_cards
 from bench.encoders.contract import transformer_flops
 from bench.encoders.families import card_config
-from bench.estimate.clips import read_video_facts
-from bench.estimate.counts import Work, work_of
-from bench.estimate.plans import subject_of
-from bench.features.space import human_bytes
-from bench.features.split import sample_items
-from bench.progress import Silent
-from bench.run_options import make_options
+from bench.pipeline.estimate.clips import read_video_facts
+from bench.pipeline.estimate.counts import Work, work_of
+from bench.pipeline.estimate.plans import subject_of
+from bench.pipeline.features import sample_items
+from bench.pipeline.options import make_options
 from bench.video.loader import load_clips
 
 TASK, MODEL, VIDEO, GPUS = "k400", "vjepa2-vitg-256", "340x256@30,10", 64

@@ -12,11 +12,11 @@ from ava_standin import ava_standin
 from kitchens import kitchen
 from standins import LAYOUTS, standin
 
-from bench.annotations import Sample
-from bench.annotations.actions import load_actions
-from bench.annotations.splits import ListOptions, load_splits
-from bench.boxes.splits import BoxSample, read_box_splits
-from bench.cards import load_probe_card, load_task, override
+from bench.cards.load import load_probe_card, load_task, override
+from bench.data.actions import load_actions
+from bench.data.dataset import ListOptions, load_splits
+from bench.data.formats import Sample
+from bench.data.key_frames import BoxSample, read_box_splits
 
 KINDS = (*(name for name in LAYOUTS if name != "ek100"), "ek100", "ek100-frames", "ava", "ava-oracle")
 """The formats: cards, and the variants of two of them that read other files."""

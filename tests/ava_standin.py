@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from support import write_video
 
-from bench import digits
+from bench.data import digits
 
 CELL = 16
 FPS = 15

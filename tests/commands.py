@@ -10,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["torch", "pandas", "rich.table", "bench.spread", "bench.suite", "bench.cli"])
+CONTEXT.set_forkserver_preload(
+    ["torch", "pandas", "rich.table", "bench.pipeline.torchrun", "bench.pipeline.suite", "bench.cli.app"]
+)
 
 
 def run_command(
@@ -39,6 +41,6 @@ def become(arguments: list[str], folder: Path, out: Path, err: Path, environment
     os.environ.update(environment)
     sys.path.insert(0, "")  # as for `python -m bench`
     sys.argv = ["bench", *arguments]
-    from bench.cli import main
+    from bench.cli.app import main
 
     main()

@@ -23,12 +23,12 @@ from support import write_video
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
-        "bench.cli",
+        "bench.cli.app",
         "bench.evaluate",
-        "bench.suite",
+        "bench.pipeline.suite",
         "bench.encoders.untrained",
-        "bench.checkpoint_series",
-        "bench.scores.leaderboard",
+        "bench.analysis.checkpoint_curve",
+        "bench.analysis.leaderboard",
         "pandas",
         "pyarrow.parquet",
     ]
@@ -118,7 +118,7 @@ def _live(home: Path, files: list[Path], arguments: list[str], fault: Fault | No
     os.environ |= {"BENCH_CACHE": str(home / "cache"), "COLUMNS": "100"}
     import torch
 
-    from bench.cli import main
+    from bench.cli.app import main
 
     torch.set_num_threads(1)
     sys.argv = ["bench", *arguments]

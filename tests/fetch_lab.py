@@ -13,8 +13,8 @@ from support import GOLDEN
 from web_site import Site
 
 from bench import BenchError
-from bench.fetch import fetch
-from bench.weights import Fetched
+from bench.encoders.fetch.fetch import fetch
+from bench.encoders.fetch.weights import Fetched
 
 RIGHT = (GOLDEN / "vjepa1.pth.tar").read_bytes()
 NEWER = (GOLDEN / "vjepa1_pretrain.pth.tar").read_bytes()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from support import GOLDEN, write_video
 
-from bench.pretrain.predictor import Predictor, PredictorConfig
+from bench.encoders.predictor import Predictor, PredictorConfig
 
 FPS = 8
 VERBS, NOUNS = 4, 3

@@ -9,20 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from bench.scores.controls import Reading, write_answers
-from bench.scores.curves import CurvePoint, write_curve
-from bench.scores.metrics import score_of
-from bench.scores.records import (
-    Cost,
-    FewerLabels,
-    Head,
-    MotionShare,
-    Predictions,
-    Record,
-    Score,
-    write_record,
-)
-from bench.scores.statistics import wilson_interval
+from bench.metrics.accuracy import score_of
+from bench.metrics.intervals import wilson_interval
+from bench.metrics.motion_share import Reading, write_answers
+from bench.metrics.score import FewerLabels, MotionShare, Predictions, Score
+from bench.records.curve import CurvePoint, write_curve
+from bench.records.schema import Cost, Head, Record, write_record
 
 TASKS = {"made-motion": "motion", "made-appearance": "appearance"}
 COST = Cost(

@@ -11,17 +11,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.scores.controls import Reading, motion_shares, write_answers
-from bench.scores.key_frames import Guess, Person, ShownFrame, write_key_frames
-from bench.scores.metrics import score_of
-from bench.scores.records import (
-    Cost,
-    Failure,
-    FewerLabels,
-    Predictions,
-    Record,
-    write_record,
-)
+from bench.metrics.accuracy import score_of
+from bench.metrics.motion_share import Reading, motion_shares, write_answers
+from bench.metrics.score import FewerLabels, Predictions
+from bench.records.key_frames import Guess, Person, ShownFrame, write_key_frames
+from bench.records.schema import Cost, Failure, Record, write_record
 
 HOSTILE = "<script>alert(1)</script>&\"' onload=alert(2)"
 CONTROLS = "controls.parquet"

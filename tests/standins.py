@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 from support import write_video
 
-from bench.cards import TaskCard, load_task
+from bench.cards.load import TaskCard, load_task
 
 Split = str
 Member = tuple[Split, int, int]

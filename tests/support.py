@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from bench.files import write_mark
+from bench.core.files import write_mark
 
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "tests" / "golden"

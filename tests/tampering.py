@@ -11,8 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.scores.index import examine
-from bench.scores.summary import Summary
+from bench.records.index import examine
+from bench.records.summary import Summary
 
 Spoil = Callable[[Path], None]
 """Does something to the folder of a run."""

@@ -16,7 +16,7 @@ from kitchens import kitchen, with_predictor
 from made_results import made_results
 from support import GOLDEN, ROOT, Run
 
-from bench.cards import load_task
+from bench.cards.load import load_task
 from bench.encoders.vjepa import VitConfig
 from bench.probing.attentive import initial_weights
 

@@ -11,13 +11,13 @@ import torch
 from support import GOLDEN
 
 import bench
-from bench.cards import Optimisation
+from bench.cards.load import Optimisation
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.stated import Stated
-from bench.plan import RunPlan, make_plan
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import RunPlan, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan
-from bench.run_options import make_options
 from benchmarks import official_loop, whole_evaluation
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads
 from benchmarks.ratios import ratio_of

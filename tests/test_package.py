@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
-from bench.cards import probe_names, task_names
-from bench.files import content_folder
+from bench.cards.load import probe_names, task_names
+from bench.core.files import content_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def test_an_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Pa
     done = subprocess.run([bench, "tasks", "--json"], capture_output=True, text=True, cwd=tmp_path)
     assert [card["name"] for card in json.loads(done.stdout)] == task_names(), done.stderr
     where = subprocess.run(
-        [python, "-c", "import bench.files as f; print(f.content_folder('datasets'))"],
+        [python, "-c", "import bench.core.files as f; print(f.content_folder('datasets'))"],
         capture_output=True,
         text=True,
         cwd=tmp_path,

@@ -40,7 +40,7 @@ def run_world(
 ) -> list[Ended]:
     """One process for each list of arguments to `bench`, in `folder`; `fault` is prepared in process `faulty`."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["bench.spread", "bench.cli"])
+    context.set_forkserver_preload(["bench.pipeline.torchrun", "bench.cli.app"])
     folder.mkdir(exist_ok=True)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -83,7 +83,7 @@ def _member(
     torch.set_num_threads(1)  # as torchrun has it
     if fault:
         fault()
-    from bench.cli import main
+    from bench.cli.app import main
 
     main()
 

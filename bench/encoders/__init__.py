@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, Precision
+    from bench.core.types import Precision
+    from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
     from bench.encoders.known import check_known_answer, known_answer, known_clips
     from bench.encoders.loading import Choice, describe_encoder, load_encoder
 

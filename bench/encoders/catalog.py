@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from bench.files import cache_path
+from bench.core.files import cache_path
 
 _CARDS = Path(__file__).resolve().parent / "cards"
 _PACKAGED = Path(__file__).resolve().parent / "weights"

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from bench.core.errors import BenchError
+from bench.core.tensors import plain_names, read_tensors, word
 from bench.encoders import vjepa
 from bench.encoders.catalog import ModelCard, card_of_file
 from bench.encoders.families import (
@@ -29,10 +31,8 @@ from bench.encoders.families import (
 )
 from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint, shape_of, tensor_sizes
 from bench.encoders.own_facts import OWN_KEY, bad_own_facts
-from bench.encoders.reading import plain_names, read_tensors, word
 from bench.encoders.rotary import rotary_channels
 from bench.encoders.stated import NOTHING, Stated, title
-from bench.errors import BenchError
 
 __all__ = [
     "Checkpoint",

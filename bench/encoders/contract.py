@@ -6,24 +6,24 @@ A clip of one frame is a still image. `EncoderFacts.still_frames` says how the e
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.errors import BenchError
+from bench.core.tensors import weights_digest
+from bench.core.types import Precision
 from bench.encoders.attention import SHORT, slices
 from bench.encoders.compiled import CompiledModule
-from bench.errors import BenchError
 from bench.video.views import OFFICIAL_CROP, Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
-Precision = Literal["fp32", "bf16", "fp16"]
 MOST_TOKENS = 1 << 20
 """Of a clip. Released encoders see 18,432; what states more is damaged, and would ask for memory without end."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -359,28 +359,6 @@ def transformer_flops(depth: int, embed_dim: int, mlp_dim: int, num_tokens: int)
     return 2.0 * depth * (4 * N * D * D + 2 * N * D * mlp_dim + 2 * N * N * D)
 
 
-def weights_digest(module: nn.Module, architecture: Mapping[str, Any]) -> str:
-    """SHA-256 over the architecture and every tensor of the module (name, type, shape, bytes).
-
-    A module whose names are those of a library, which renames them, has a method `canonical_name(name)`: the name to
-    take instead, None for a tensor that changes nothing.
-    """
-    digest = hashlib.sha256(json.dumps(dict(architecture), sort_keys=True).encode())
-    canonical = getattr(module, "canonical_name", str)
-    named = {canonical(name): tensor for name, tensor in module.state_dict().items()}
-    for name, tensor in sorted((name, tensor) for name, tensor in named.items() if name is not None):
-        values = tensor.detach().cpu().contiguous()
-        digest.update(f"{name} {values.dtype} {list(values.shape)}".encode())
-        digest.update(values.view(torch.uint8).numpy() if values.ndim else values.numpy().tobytes())
-    return digest.hexdigest()
-
-
 def architecture_facts(kind: str, config: Any) -> dict[str, Any]:
     """The fields of an architecture dataclass, as they go into the digest and the record."""
     return {"kind": kind, **asdict(config)}
-
-
-def default_num_heads(embed_dim: int) -> int:
-    """Heads for a width that names none: head dimension near 64, at least two heads where the width allows."""
-    wanted = max(2, round(embed_dim / 64))
-    return max(n for n in range(1, wanted + 1) if embed_dim % n == 0)

@@ -16,12 +16,12 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
 from bench.encoders import vjepa
 from bench.encoders.catalog import ModelCard
 from bench.encoders.layouts import Checkpoint
 from bench.encoders.stated import FAMILY_WORDS, title
 from bench.encoders.vjepa import Family, VitConfig
-from bench.errors import BenchError
 
 _MULTILEVEL_NAMES = ("norms_block.", "patch_embed_img.", "img_mod_embed", "video_mod_embed")
 _RELEASED_INPUT: dict[Family, tuple[int, int]] = {"V-JEPA 2": (64, 256), "V-JEPA 2.1": (64, 384)}

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bench.errors import BenchError
-from bench.inputs import CONFIGURATION, read_json
+from bench.core.errors import BenchError
+from bench.core.inputs import CONFIGURATION, read_json
 
 _LARGEST = 10**6
 """No size, number of classes or position of a video encoder is larger; transformers makes a name for each class."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from bench.core.errors import BenchError
 from bench.encoders.contract import IMAGENET_MEAN, IMAGENET_STD
-from bench.errors import BenchError
 from bench.video.views import OFFICIAL_CROP, Interpolation
 
 _HALVES = (0.5, 0.5, 0.5)

@@ -18,7 +18,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bench.card_fields import Million, Positive, Side, Thousand
+from bench.cards.fields import Million, Side, Thousand
+from bench.core.errors import BenchError
+from bench.core.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
+from bench.core.tensors import first_line, listing
+from bench.core.types import Positive
 from bench.encoders import vjepa
 from bench.encoders.checkpoints import (
     Described,
@@ -30,11 +34,8 @@ from bench.encoders.checkpoints import (
 )
 from bench.encoders.layouts import Checkpoint, count_blocks, tensor_sizes
 from bench.encoders.places import PATCHES
-from bench.encoders.reading import first_line, listing
 from bench.encoders.rotary import rotary_channels
 from bench.encoders.stated import NOTHING, Stated
-from bench.errors import BenchError
-from bench.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
 
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"

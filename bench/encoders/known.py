@@ -8,9 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
 from bench.encoders.catalog import ModelCard
 from bench.encoders.contract import Encoder, InputSpec
-from bench.errors import BenchError
 
 
 def known_clips(spec: InputSpec) -> Tensor:

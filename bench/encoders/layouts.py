@@ -13,11 +13,11 @@ from typing import Any
 
 from torch import Tensor
 
+from bench.core.errors import BenchError
+from bench.core.tensors import listing, read_tensors, weights, word
 from bench.encoders.contract import InputSpec
 from bench.encoders.own_facts import OwnFacts, read_own_facts
 from bench.encoders.places import ENCODER_KEYS, PATCHES, Entry, Home, entries_of, find_home
-from bench.encoders.reading import listing, read_tensors, weights, word
-from bench.errors import BenchError
 
 _LARGEST_FACT = 10**15
 _ROLES = frozenset({*ENCODER_KEYS, "predictor"})

@@ -9,10 +9,10 @@ import torch
 
 from bench.encoders.contract import Encoder, EncoderFacts
 from bench.encoders.known import check_known_answer
-from bench.encoders.own import identified
 from bench.encoders.resolution import encoder_at, facts_at
 from bench.encoders.specs import OWN, Spec, SpecKind, named, resolve
 from bench.encoders.stated import NOTHING, Stated, read_stated
+from bench.encoders.user_function import identified
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
-from bench.card_fields import Million
+from bench.cards.fields import Million
+from bench.core.errors import BenchError
 from bench.encoders import vjepa
-from bench.errors import BenchError
 
 OWN_KEY = "bench"
 """Where files of this project's pretraining say what they hold; the schema is OwnFacts."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
-from bench.encoders.reading import WRAPPERS, listing
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.core.tensors import WRAPPERS, listing
 
 ENCODER_KEYS = ("ema_encoder", "target_encoder", "encoder")
 """Where the weights are in an official file; the first that is present is read: the moving average of the encoder. In

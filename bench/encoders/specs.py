@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.encoders import hf_video, huggingface, own, timm_images, untrained
+from bench.core.errors import BenchError, nearest
+from bench.encoders import hf_video, huggingface, timm_images, untrained
+from bench.encoders import user_function as own
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.checkpoints import WEIGHTS_FACTS, describe_checkpoint, load_vjepa
 from bench.encoders.contract import Encoder, EncoderFacts
 from bench.encoders.registered import registered_encoders
 from bench.encoders.stated import NOTHING, Stated
-from bench.errors import BenchError, nearest
 
 _ROW_NAME = re.compile(r"[^\W_][\w .+()-]{0,59}")
 _NOT_IN_NAMES = re.compile(r"[/\\:@]")

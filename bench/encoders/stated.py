@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from bench.core.errors import BenchError, nearest
 from bench.encoders.vjepa import Family
-from bench.errors import BenchError, nearest
 
 FAMILY_WORDS: dict[str, Family] = {"vjepa1": "V-JEPA", "vjepa2": "V-JEPA 2", "vjepa2.1": "V-JEPA 2.1"}
 """Families as a user states them."""

@@ -19,11 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, default_num_heads
+from bench.core.errors import BenchError
+from bench.core.tensors import default_num_heads
+from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.frame_times import add_frame_times
 from bench.encoders.timm_spec import TimmSpec, parse
 from bench.encoders.timm_weights import create, with_weights
-from bench.errors import BenchError
 
 NUM_FRAMES = 16
 """Frames of a clip where nothing else is asked for: as many as V-JEPA 1 sees. Images have none of their own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
 
 OPTIONS = ("special", "time", "untrained")
 """In the order in which a row's name has them."""

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
+from bench.core.tensors import first_line, read_tensors
 from bench.encoders.hub_access import hub_access
-from bench.encoders.reading import first_line, read_tensors
 from bench.encoders.timm_spec import TimmSpec
-from bench.errors import BenchError
 
 SEED = 0
 STATE_KEYS = ("state_dict_ema", "model_ema", "state_dict", "model")

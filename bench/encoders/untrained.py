@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.core.errors import BenchError, nearest
+from bench.core.tensors import default_num_heads
 from bench.encoders import vjepa
-from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, architecture_facts, default_num_heads
-from bench.errors import BenchError, nearest
+from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, architecture_facts
 
 SEED = 0
 PROBE_HEADS = 16

@@ -14,7 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from bench.inputs import CONFIGURATION, read_json
+from bench.core.inputs import CONFIGURATION, read_json
 
 _OTHER_NAMES = {"query.bias": "q_bias", "value.bias": "v_bias", "q_bias": "query.bias", "v_bias": "value.bias"}
 _ENDS = re.compile(r"(?<=attention\.attention\.)(query\.bias|value\.bias|key\.bias|q_bias|v_bias)$")

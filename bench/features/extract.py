@@ -15,17 +15,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.core.space import check_space, token_bytes
+from bench.core.threads import SMALL_CLIP, small_steps
 from bench.encoders.contract import Encoder
-from bench.features.contents import CHANGED
-from bench.features.half import HalfPrecision, check_finite
-from bench.features.memory import ClipsAtOnce
-from bench.features.space import check_space, token_bytes
+from bench.features.batch import ClipsAtOnce
+from bench.features.half_precision import HalfPrecision, check_finite
 from bench.features.store import Array, Store, items_per_shard
-from bench.machine import SMALL_CLIP, small_steps
+from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.contents import CHANGED
+from bench.video.decoded import remembered_clips
 from bench.video.loader import LoadedClips
-from bench.video.memory import remembered_clips
-from bench.video.plans import ClipPlan, VideoItem
-from bench.video.training import TrainViews, finish
+from bench.video.train_views import TrainViews, finish
 from bench.video.views import normalise
 
 Progress = Callable[[int, int], None]
@@ -33,7 +33,7 @@ Progress = Callable[[int, int], None]
 _TOKENS_PER_BATCH = {"cpu": 2**14, "cuda": 2**18}
 _SMALL_ITEMS = 8
 AUGMENTATION_VERSION = 1
-"""Part of the key of augmented features: raised with every change of bench/video/training.py that changes pixels."""
+"""Part of the key of augmented features: raised with every change of bench/video/train_views.py that changes pixels."""
 
 
 @dataclass

@@ -12,14 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bench.distributed import World
+from bench.core.distributed import World
+from bench.core.space import check_space, token_bytes
 from bench.encoders.contract import Encoder
-from bench.features.contents import Progress, content_ids
 from bench.features.extract import Extraction, extract, item_key
-from bench.features.space import check_space, token_bytes
 from bench.features.store import Store
-from bench.video.plans import ClipPlan, VideoItem
-from bench.video.training import TrainViews
+from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.contents import Progress, content_ids
+from bench.video.train_views import TrainViews
 
 
 def extract_shared(

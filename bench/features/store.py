@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from bench.core.files import atomic_write, remove_abandoned
 from bench.features.eight_bit import are_records, packed, token_shape, unpacked
-from bench.files import atomic_write, remove_abandoned
 
 SHARD_BYTES = 64 * 2**20
 MAX_SHARD_ITEMS = 256

@@ -16,12 +16,12 @@ import torch
 import yaml
 from safetensors.torch import save_file
 
-from bench import environment
-from bench.console import say
+from bench.core import machine as environment
+from bench.core.console import say
+from bench.core.errors import BenchError
+from bench.core.files import atomic_write, check_output
+from bench.core.tensors import read_tensors
 from bench.encoders import known_answer, load_encoder
-from bench.encoders.checkpoints import read_tensors
-from bench.errors import BenchError
-from bench.files import atomic_write, check_output
 from bench.pretrain.checkpoint import load_state, shapes
 from bench.pretrain.logs import read_log
 from bench.pretrain.plan import LATEST

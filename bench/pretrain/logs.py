@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bench.errors import BenchError
-from bench.files import atomic_write
-from bench.inputs import LOG, read_bytes
+from bench.core.errors import BenchError
+from bench.core.files import atomic_write
+from bench.core.inputs import LOG, read_bytes
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.pretrain.presets import MaskSpec
 
 _ATTEMPTS = 100

@@ -12,22 +12,22 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from bench import environment
-from bench.annotations.splits import ListOptions, load_splits
-from bench.cards import load_task
-from bench.distributed import World, world_from_environment
-from bench.encoders.contract import Precision
+from bench.cards.load import load_task
+from bench.core import machine as environment
+from bench.core.distributed import World, world_from_environment
+from bench.core.errors import BenchError, nearest
+from bench.core.files import cache_folder, writable_folder
+from bench.core.types import Precision
+from bench.data.dataset import ListOptions, load_splits
 from bench.encoders.vjepa import VitConfig
-from bench.errors import BenchError, nearest
-from bench.files import cache_folder, writable_folder
-from bench.pretrain.endless import DigitStream
+from bench.pretrain.digit_stream import DigitStream
 from bench.pretrain.logs import FILE_NAME as LOG_NAME
 from bench.pretrain.masks import sample_masks
 from bench.pretrain.presets import MASKED, Preset, load_preset, override
 from bench.pretrain.state import encoder_config, head_config
 from bench.pretrain.stream import ClipStream
 from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
-from bench.scores.curves import CSV_NAME, PNG_NAME, SVG_NAME
+from bench.records.curve import CSV_NAME, PNG_NAME, SVG_NAME
 
 LATEST = "latest.pth.tar"
 PRESET = "preset.yaml"

@@ -7,10 +7,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from bench.card_fields import AtLeastOne, Million, NotNegative, Positive, Side, Thousand
-from bench.errors import BenchError, nearest
-from bench.inputs import PRESET, read_yaml
-from bench.video.augment import Augmentation
+from bench.cards.fields import AtLeastOne, Million, NotNegative, Side, Thousand
+from bench.core.errors import BenchError, nearest
+from bench.core.inputs import PRESET, read_yaml
+from bench.core.types import Positive
+from bench.video.pretrain_views import Augmentation
 
 _FOLDER = Path(__file__).resolve().parent / "cards"
 

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bench.core.errors import BenchError, nearest
 from bench.encoders.contract import MOST_TOKENS
+from bench.encoders.predictor import Predictor, PredictorConfig
 from bench.encoders.vjepa import SIZES, VisionTransformer, VitConfig
-from bench.errors import BenchError, nearest
-from bench.pretrain.predictor import Predictor, PredictorConfig
 from bench.pretrain.presets import MASKED, Preset
 
 

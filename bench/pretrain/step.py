@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.distributed import World
+from bench.core.distributed import World
+from bench.core.errors import BenchError
 from bench.encoders.contract import IMAGENET_MEAN, IMAGENET_STD
-from bench.errors import BenchError
 from bench.pretrain import schedules
 from bench.pretrain.checkpoint import save_state
 from bench.pretrain.masks import sample_masks

@@ -21,22 +21,22 @@ import torch
 import yaml
 from torch import Tensor
 
-from bench.distributed import World, connected
-from bench.errors import BenchError
-from bench.files import atomic_write, check_output, refuse_special
-from bench.machine import small_steps
+from bench.cli.checkpoints import score_checkpoint, score_curve
+from bench.core.distributed import World, connected
+from bench.core.errors import BenchError
+from bench.core.files import atomic_write, check_output, refuse_special
+from bench.core.progress import Reporter, Silent
+from bench.core.threads import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
+from bench.pretrain.checkpointing import compile_blocks, recompute_activations
+from bench.pretrain.collapse import Health, collapse_reason, feature_health
 from bench.pretrain.logs import TrainLog
-from bench.pretrain.memory import compile_blocks, recompute_activations
 from bench.pretrain.optimiser import make_optimiser
 from bench.pretrain.plan import LATEST, PRESET, PretrainPlan, make_options, make_plan
 from bench.pretrain.presets import load_preset
-from bench.pretrain.series import score_checkpoint, score_curve
 from bench.pretrain.state import new_state
 from bench.pretrain.step import Run, draws, encode, run_facts, step_numbers, take_step
-from bench.pretrain.watch import Health, collapse_reason, feature_health
-from bench.progress import Reporter, Silent
-from bench.scores.curves import ScoreCurve
+from bench.records.curve import ScoreCurve
 
 _WATCH_BYTES = 64 << 20
 _LINES = 20

@@ -17,17 +17,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.annotations import read
-from bench.annotations.lists import has_labels, read_rows, resolve, unquoted
-from bench.annotations.suffixes import VIDEO_SUFFIXES
-from bench.annotations.tables import read_lines
-from bench.cards import load_task, task_names
-from bench.errors import BenchError
+from bench.cards.load import load_task, task_names
+from bench.core.errors import BenchError
+from bench.data.formats import read
+from bench.data.formats.lists import has_labels, read_rows, resolve, unquoted
+from bench.data.formats.suffixes import VIDEO_SUFFIXES
+from bench.data.formats.tables import read_lines
 from bench.pretrain.stream import Batch, DataFailure
-from bench.video.augment import Augmentation, TrainingPlan
+from bench.video.clip_views import VideoItem, random_state
 from bench.video.decode import Decoder, check_decoder
 from bench.video.loader import LoadedClips, load_clips
-from bench.video.plans import VideoItem, random_state
+from bench.video.pretrain_views import Augmentation, TrainingPlan
 
 _CHECKED_FIRST = 4
 _CHECKED_SIZE = 16
@@ -47,7 +47,7 @@ def find_videos(data: Path, root: Path | None = None) -> list[VideoFile]:
 
     - A folder: every file below it with a suffix of VIDEO_SUFFIXES, sorted by path. Hidden files are left out, and so
       are links that lead out of the folder; a file with several names counts once.
-    - A list: rows of `path label` (bench.annotations.lists), or of a path alone. Relative paths are below `root`, else
+    - A list: rows of `path label` (bench.data.formats.lists), or of a path alone. Relative paths are below `root`, else
       below the list's folder.
     - A dataset card, by its path (.yaml) or its name: the videos of its training split, whole, below `root`. A folder
       or list of that name goes first where no `root` is given.

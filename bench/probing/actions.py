@@ -19,9 +19,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.cards import ProbeCard
-from bench.encoders.checkpoints import read_tensors
-from bench.errors import BenchError
+from bench.cards.load import ProbeCard
+from bench.core.errors import BenchError
+from bench.core.tensors import read_tensors
+from bench.metrics.recall import class_mean_recall
 from bench.probing import attentive, blocks
 from bench.probing.files import read_metadata, read_scale
 from bench.probing.first_weights import first_weights
@@ -29,7 +30,6 @@ from bench.probing.scoring import Logits
 from bench.probing.shapes import check_shapes, matrix_shape
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows, split_videos
-from bench.scores.anticipation import class_mean_recall
 
 HEADS = ("verb", "noun", "action")
 """In the order of the official queries."""

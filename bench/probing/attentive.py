@@ -20,7 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing.first_weights import first_weights
 from bench.probing.kernels import linear, pool_tokens
 from bench.probing.loop import setting_losses

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from bench.encoders.contract import default_num_heads
-from bench.errors import BenchError
-from bench.machine import free_memory_bytes
+from bench.core.errors import BenchError
+from bench.core.tensors import default_num_heads
+from bench.core.threads import free_memory_bytes
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.first_weights import first_weights

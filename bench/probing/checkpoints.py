@@ -22,8 +22,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.files import atomic_write, remove_abandoned
+from bench.core.errors import BenchError
+from bench.core.files import atomic_write, remove_abandoned
 
 _AT_ONCE = "settings_at_once"
 INTERVAL_S = 600.0

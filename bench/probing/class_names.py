@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.annotations.tables import lines_of
-from bench.errors import BenchError
-from bench.inputs import CLASS_NAMES, read_json, read_text, read_yaml
+from bench.core.errors import BenchError
+from bench.core.files import lines_of
+from bench.core.inputs import CLASS_NAMES, read_json, read_text, read_yaml
 
 Names = tuple[str, ...]
 

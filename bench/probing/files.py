@@ -16,10 +16,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.encoders.reading import listing, plain_names, read_tensors
-from bench.errors import BenchError
-from bench.files import atomic_write
-from bench.inputs import WEIGHTS, check_input
+from bench.core.errors import BenchError
+from bench.core.files import atomic_write
+from bench.core.inputs import WEIGHTS, check_input
+from bench.core.tensors import listing, plain_names, read_tensors
 from bench.probing import attentive, blocks, huggingface, linear
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import BlockProbe

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
 from bench.probing.files import load_probe, read_probe
 from bench.probing.loaded import LoadedProbe

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from bench.cards import ProbeCard
-from bench.errors import BenchError
+from bench.cards.load import ProbeCard
+from bench.core.errors import BenchError
 from bench.probing.loop import TrainResult
 
 Scores = tuple[Sequence[float], Sequence[float]]

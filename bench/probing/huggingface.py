@@ -16,10 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from bench.card_fields import Million, Positive, Thousand
-from bench.encoders.reading import weights
-from bench.errors import BenchError
-from bench.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
+from bench.cards.fields import Million, Thousand
+from bench.core.errors import BenchError
+from bench.core.inputs import CONFIGURATION, WEIGHTS, check_input, read_json
+from bench.core.tensors import weights
+from bench.core.types import Positive
 from bench.probing import attentive, blocks
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.cards import ProbeCard
-from bench.errors import BenchError
+from bench.cards.load import ProbeCard
+from bench.core.errors import BenchError
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.contract import weights_digest
+from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.linear import LinearProbe
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bench.cards import Optimisation, Setting
-from bench.machine import small_steps
+from bench.cards.load import Optimisation, Setting
+from bench.core.threads import small_steps
 from bench.probing.optim import SweepOptimiser
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch.optim.adamw import adamw
 
-from bench.cards import Optimisation, Setting
+from bench.cards.load import Optimisation, Setting
 from bench.probing.stack import Stack
 
 _NO_DECAY = {"weight_decay": 0.0, "final_weight_decay": None}

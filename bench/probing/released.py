@@ -10,8 +10,8 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from bench.errors import BenchError
-from bench.layers import layers_name
+from bench.cards.layers import layers_name
+from bench.core.errors import BenchError
 from bench.probing.loaded import LoadedProbe
 
 

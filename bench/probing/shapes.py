@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 
 
 def matrix_shape(tensors: Mapping[str, Tensor], name: str, where: str) -> tuple[int, int]:

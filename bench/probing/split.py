@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 
 Rows = npt.NDArray[np.int64]
 

@@ -18,8 +18,8 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from bench.cards import Optimisation, ProbeCard, Setting
-from bench.machine import small_steps
+from bench.cards.load import Optimisation, ProbeCard, Setting
+from bench.core.threads import small_steps
 from bench.probing.checkpoints import Checkpoint
 from bench.probing.loop import Plan, Sweep, TrainResult, batches, make_plan
 from bench.probing.optim import SweepOptimiser

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from bench.cards import ProbeCard
-from bench.features.scale import token_scale
+from bench.cards.load import ProbeCard
+from bench.core.token_scale import token_scale
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of

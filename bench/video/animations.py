@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.inputs import ANIMATION, read_bytes
+from bench.core.inputs import ANIMATION, read_bytes
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import as_decode_errors
 from bench.video.info import DecodeError, Frames, Seconds, VideoInfo

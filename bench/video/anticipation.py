@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.video.info import VideoInfo
 
 Anchor = Literal["before-start", "before-end"]

@@ -13,8 +13,8 @@ from typing import BinaryIO
 import numpy as np
 import numpy.typing as npt
 
-from bench.errors import BenchError
-from bench.inputs import VIDEO, open_input
+from bench.core.errors import BenchError
+from bench.core.inputs import VIDEO, open_input
 
 Frames = npt.NDArray[np.uint8]
 Seconds = npt.NDArray[np.float64]

@@ -26,9 +26,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from bench.errors import BenchError, lack_of
+from bench.core.errors import BenchError, lack_of
+from bench.video.clip_views import Plan, VideoItem
 from bench.video.decode import open_video
-from bench.video.plans import Plan, VideoItem
 
 _BYTES_IN_FLIGHT = 1 << 28
 _MAX_IDLE_DEATHS = 3

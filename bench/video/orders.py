@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from bench.scores.records import FrameOrder
+from bench.core.types import FrameOrder
 
 
 def in_order(frames: Sequence[int], order: FrameOrder, rng: np.random.RandomState) -> list[int]:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from PIL import Image
 
-from bench.errors import BenchError
-from bench.video.opencv_resize import resized_crops, resized_whole
+from bench.core.errors import BenchError
+from bench.video.resize import resized_crops, resized_whole
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

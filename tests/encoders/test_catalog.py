@@ -130,7 +130,7 @@ def test_the_packaged_weights_are_small_and_have_a_card() -> None:
 
 
 def test_the_list_says_where_weights_are(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from bench.cli import models
+    from bench.cli.app import models
 
     write_weights(package / "weights" / "nano.safetensors")
     add_card(package, "nano", file="nano.safetensors")

@@ -38,7 +38,7 @@ def test_the_digest_names_weights_and_architecture(spec: str) -> None:
 
 
 def test_the_digest_sees_one_changed_weight() -> None:
-    from bench.encoders.contract import weights_digest
+    from bench.core.tensors import weights_digest
 
     encoder = load_encoder("random")
     with torch.no_grad():

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from support import GOLDEN
 
+from bench.core.errors import BenchError
 from bench.encoders.hf_config import ratio, read_configuration, whole
 from bench.encoders.huggingface import describe_folder
-from bench.errors import BenchError
 
 
 @pytest.mark.parametrize("number", ["1000000000", "1e300", "-10000000", "NaN", "Infinity", "1" + "0" * 400])

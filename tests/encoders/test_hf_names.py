@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.contract import weights_digest
+from bench.core.tensors import weights_digest
 from bench.encoders.hf_names import canonical_name
 
 VIVIT = {

@@ -8,10 +8,10 @@ import pytest
 from support import GOLDEN
 
 import bench
+from bench.cli.options import split_names
+from bench.core.errors import BenchError
 from bench.encoders import describe_encoder, load_encoder
 from bench.encoders.specs import named
-from bench.errors import BenchError
-from bench.options import split_names
 
 
 def test_the_row_has_the_name_and_the_encoder_is_the_same() -> None:

@@ -28,16 +28,16 @@ with atheris.instrument_imports(include=["bench"]):
     from fuzzing import TOKENS
     from support import GOLDEN
 
-    from bench.cards import load_probe_card, load_task
+    from bench.cards.load import load_probe_card, load_task
+    from bench.cli.options import parse_settings
+    from bench.core.errors import BenchError
     from bench.encoders.huggingface import describe_folder
-    from bench.errors import BenchError
     from bench.features.store import Store, map_array
-    from bench.options import parse_settings
     from bench.pretrain.presets import load_preset
     from bench.probing.attentive import AttentiveProbe, initial_weights
     from bench.probing.checkpoints import Checkpoints
     from bench.probing.files import load_probe, save_probe
-    from bench.scores.index import read_run
+    from bench.records.index import read_run
 
 FINDINGS = Path("fuzz-findings")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from fault_lab import Bench
 
-from bench import recording
-from bench.files import atomic_folder, write_mark
-from bench.recording import notes_on_clock
+from bench.core.files import atomic_folder, write_mark
+from bench.pipeline import record as recording
+from bench.pipeline.record import notes_on_clock
 
 
 class Yesterday(datetime):

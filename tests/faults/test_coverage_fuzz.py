@@ -37,6 +37,6 @@ def test_nothing_falls_in_a_few_hundred_inputs(tmp_path: Path, long: bool) -> No
 def test_a_reader_that_falls_is_found_and_its_file_kept(tmp_path: Path, long: bool) -> None:
     if not long:
         pytest.skip("in the long version")
-    done = search(tmp_path, "cards", "--runs", "300", before="import bench.options as o; o.parse_settings = 7")
+    done = search(tmp_path, "cards", "--runs", "300", before="import bench.cli.options as o; o.parse_settings = 7")
     assert done.returncode != 0 and "'int' object is not callable" in done.stdout + done.stderr
     assert len(list((tmp_path / "fuzz-findings").iterdir())) == 1

@@ -9,7 +9,7 @@ from annotation_lab import KINDS, annotated
 from fuzzing import Edit, edited, edits, fuzz
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 
 TOO_LONG = "9" * 5000
 """More digits than Python turns into a number."""

@@ -10,8 +10,8 @@ import pytest
 from fuzzing import Edit, edited, edits, fuzz
 from hypothesis import strategies as st
 
-from bench.cards import load_probe_card, load_task
-from bench.options import parse_settings
+from bench.cards.load import load_probe_card, load_task
+from bench.cli.options import parse_settings
 from bench.pretrain.presets import load_preset
 
 ROOT = Path(__file__).parents[2]

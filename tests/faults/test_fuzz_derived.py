@@ -10,9 +10,9 @@ import torch
 from fuzzing import Edit, edited, edits, fuzz
 from hypothesis import strategies as st
 
-from bench.features.contents import content_ids
 from bench.features.store import Store
 from bench.probing.checkpoints import Checkpoints
+from bench.video.contents import content_ids
 
 KEYS = [f"{i:032x}/0" for i in range(5)]
 TOKENS = np.random.RandomState(0).standard_normal((5, 1, 3, 4)).astype(np.float16)  # [n, V, N, D]

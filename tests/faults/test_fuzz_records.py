@@ -11,10 +11,10 @@ from fault_lab import Bench
 from fuzzing import Edit, edited, edits, fuzz
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
-from bench.scores.index import read_runs
-from bench.scores.stored import load_runs
-from bench.scores.summary import Summary
+from bench.core.errors import BenchError
+from bench.records.index import read_runs
+from bench.records.runs import load_runs
+from bench.records.summary import Summary
 
 VALUES = [
     None,

@@ -5,20 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import bench.evaluate as run
 import numpy as np
 import pytest
 import torch
 from ava_standin import ava_standin
 
-import bench.evaluate as run
+from bench.core.progress import Silent
 from bench.encoders import load_encoder
+from bench.features.batch import ClipsAtOnce
 from bench.features.extract import extract, feature_fields, item_key
-from bench.features.memory import ClipsAtOnce
 from bench.features.store import Store
-from bench.plan import RunPlan, make_plan
-from bench.progress import Silent
-from bench.run_options import make_options
-from bench.video.plans import ClipPlan, VideoItem
+from bench.pipeline.options import make_options
+from bench.pipeline.plan import RunPlan, make_plan
+from bench.video.clip_views import ClipPlan, VideoItem
 
 PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0, short_side=16,

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from support import left_behind
 
-from bench.data.places import only_writer
+from bench.core.files import atomic_folder, atomic_write, remove_abandoned, set_aside
+from bench.data.verify.places import only_writer
 from bench.features.store import Store
-from bench.files import atomic_folder, atomic_write, remove_abandoned, set_aside
 from bench.probing.checkpoints import Checkpoints
 
 

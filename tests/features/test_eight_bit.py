@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
+from bench.core.space import token_bytes
 from bench.features.eight_bit import packed, unpacked
-from bench.features.space import token_bytes
 from bench.features.store import FeatureSet, Store, map_array
 
 FIELDS = {"encoder": "abc", "dtype": "int8"}

@@ -14,13 +14,13 @@ from support import write_video
 from bench import BenchError
 from bench.encoders import Encoder, load_encoder
 from bench.features import extract as module
-from bench.features.contents import CHANGED, changed_since, content_ids
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.store import Store, space_key
 from bench.video import views
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.clips import segment_indices
+from bench.video.contents import CHANGED, changed_since, content_ids
 from bench.video.decode import read_frames
-from bench.video.plans import ClipPlan, VideoItem
 
 PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0,

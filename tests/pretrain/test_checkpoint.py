@@ -10,8 +10,8 @@ import torch
 from support import GOLDEN
 
 import bench.pretrain
+from bench.core.errors import BenchError
 from bench.encoders import load_encoder
-from bench.errors import BenchError
 from bench.pretrain.checkpoint import save_state
 from bench.pretrain.presets import load_preset, override
 from bench.pretrain.state import TrainState, new_state

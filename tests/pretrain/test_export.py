@@ -9,15 +9,15 @@ import pytest
 import torch
 import yaml
 
+from bench.core.errors import BenchError
+from bench.core.progress import Silent
 from bench.encoders import load_encoder
 from bench.encoders.catalog import ModelCard, model_cards
-from bench.errors import BenchError
 from bench.pretrain import load_state
 from bench.pretrain.export import export
 from bench.pretrain.plan import make_options, make_plan
 from bench.pretrain.presets import load_preset
 from bench.pretrain.train import pretrain, train
-from bench.progress import Silent
 
 TINY = {"epochs": 2, "steps_per_epoch": 2, "global_batch": 8, "micro_batch": 8}
 TRAINED_HERE = [card for card in model_cards() if card.training]

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from support import GOLDEN
 from torch import Tensor
 
+from bench.encoders.predictor import Predictor, PredictorConfig
 from bench.encoders.vjepa import VisionTransformer, VitConfig, gather_tokens, init_untrained
 from bench.pretrain import load_state
 from bench.pretrain.objectives import OBJECTIVES, contrast, features, pixels, slow
-from bench.pretrain.predictor import Predictor, PredictorConfig
 from bench.pretrain.presets import MASKED, ObjectiveName, ObjectiveOptions
 from bench.pretrain.state import Projector, ProjectorConfig, TrainState
 

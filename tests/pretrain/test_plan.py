@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from support import Run, assert_refused, write_video
 
-from bench.distributed import World
-from bench.errors import BenchError
+from bench.core.distributed import World
+from bench.core.errors import BenchError
 from bench.pretrain.plan import check_batches, check_masks, make_options, make_plan
 from bench.pretrain.presets import load_preset, override
 from bench.pretrain.state import encoder_config

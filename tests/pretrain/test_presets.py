@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from bench.core.errors import BenchError
 from bench.encoders.vjepa import VisionTransformer
-from bench.errors import BenchError
 from bench.pretrain import schedules
 from bench.pretrain.plan import check_masks
 from bench.pretrain.presets import difference, load_preset, override, preset_names

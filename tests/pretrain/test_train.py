@@ -17,14 +17,14 @@ import pytest
 import torch
 from support import ROOT, write_video
 
+from bench.core.errors import BenchError
+from bench.core.progress import Silent
 from bench.encoders import load_encoder
 from bench.encoders.vjepa import Block
-from bench.errors import BenchError
 from bench.pretrain import load_state, step
 from bench.pretrain.logs import read_log
 from bench.pretrain.presets import ObjectiveName
 from bench.pretrain.train import pretrain
-from bench.progress import Silent
 
 TINY = {"epochs": 4, "steps_per_epoch": 3, "global_batch": 8, "micro_batch": 8, "warmup_epochs": 1, "keep_every": 2}
 OBJECTIVES: tuple[ObjectiveName, ...] = ("features", "pixels", "contrast", "slow")

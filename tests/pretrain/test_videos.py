@@ -16,14 +16,14 @@ import torch
 from standins import standin
 from support import write_video
 
-from bench.annotations import read
-from bench.cards import TaskCard, load_task, task_names
-from bench.errors import BenchError
+from bench.cards.load import TaskCard, load_task, task_names
+from bench.core.errors import BenchError
+from bench.data.formats import read
 from bench.pretrain.stream import Batch
 from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
 from bench.video import loader
-from bench.video.augment import Augmentation
 from bench.video.decode import open_video
+from bench.video.pretrain_views import Augmentation
 
 
 def is_official(card: TaskCard) -> bool:

@@ -12,7 +12,7 @@ from probing.sources import ArraySource
 from torch import Tensor, nn
 
 from bench import BenchError
-from bench.cards import Optimisation, ProbeCard, Selection
+from bench.cards.load import Optimisation, ProbeCard, Selection
 from bench.probing import actions, fit
 from bench.probing.actions import ActionClasses, ActionSweep, Foreseeing, action_losses, action_scores, focal_loss
 from bench.probing.attentive import NORM_EPS

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from probing.reference import ReferenceProbe
 
+from bench.core.errors import BenchError
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.stated import Stated
-from bench.errors import BenchError
 from bench.probing import kernels, load_probe
 from bench.probing.attentive import AttentiveSweep, check_heads, initial_weights
 from bench.probing.loop import setting_losses

@@ -14,7 +14,7 @@ from probing.sources import learnable
 from support import GOLDEN
 from torch import Tensor
 
-from bench.cards import Optimisation, ProbeCard
+from bench.cards.load import Optimisation, ProbeCard
 from bench.probing import blocks, fit, load_probe, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.attentive import initial_weights as one_block_weights

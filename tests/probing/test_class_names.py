@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
 
 NAMES = ("pushing left", "pulling right", "holding")

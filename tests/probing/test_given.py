@@ -9,7 +9,7 @@ import pytest
 import torch
 from support import GOLDEN
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing import load_probe, save_probe
 from bench.probing.attentive import AttentiveProbe, initial_weights, tensor_shapes
 from bench.probing.given import GivenProbe, class_order, describe_given

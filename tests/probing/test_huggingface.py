@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from support import GOLDEN
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing import load_probe
 
 FOLDER = GOLDEN / "hf-vjepa2-classifier"

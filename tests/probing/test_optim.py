@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from probing.reference import ReferenceProbe
 
-from bench.cards import Optimisation, Setting
+from bench.cards.load import Optimisation, Setting
 from bench.probing import load_probe
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import setting_losses

@@ -9,8 +9,8 @@ from probing.sources import ArraySource, learnable
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
-from bench.cards import ProbeCard, load_probe_card
-from bench.errors import BenchError
+from bench.cards.load import ProbeCard, load_probe_card
+from bench.core.errors import BenchError
 from bench.probing import fit, predict
 from bench.probing.linear import standardisation
 from bench.probing.source import PooledTokens

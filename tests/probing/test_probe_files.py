@@ -10,7 +10,7 @@ import torch
 from probing.sources import learnable
 from torch import Tensor
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing import fit, load_probe, save_probe
 from bench.probing.attentive import BLOCK, AttentiveProbe, initial_weights
 from bench.probing.blocks import BlockProbe

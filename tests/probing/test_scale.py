@@ -10,8 +10,8 @@ import pytest
 import torch
 from probing.sources import ArraySource, learnable
 
-from bench.cards import ProbeCard
-from bench.features.scale import token_scale
+from bench.cards.load import ProbeCard
+from bench.core.token_scale import token_scale
 from bench.probing import fit, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, save_probe

@@ -7,7 +7,7 @@ import pytest
 import torch
 from probing.sources import ArraySource, learnable
 
-from bench.cards import load_probe_card, override
+from bench.cards.load import load_probe_card, override
 from bench.probing import kernels, train
 from bench.probing.attentive import NORM_EPS
 from bench.probing.source import NormalisedTokens, SingleClips

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.probing.split import split_videos, stratified_split
 
 

@@ -11,8 +11,8 @@ import torch
 from probing.sources import ArraySource, ArrayStream, learnable
 from torch import Tensor
 
-from bench.cards import ProbeCard
-from bench.errors import BenchError
+from bench.cards.load import ProbeCard
+from bench.core.errors import BenchError
 from bench.probing import FittedProbe, blocks, fit
 from bench.probing.checkpoints import Checkpoint, Checkpoints
 from bench.probing.source import HeldOut

@@ -7,8 +7,8 @@ import pytest
 import torch
 from probing.sources import ArraySource, learnable
 
-from bench.cards import Optimisation, ProbeCard
-from bench.errors import BenchError
+from bench.cards.load import Optimisation, ProbeCard
+from bench.core.errors import BenchError
 from bench.probing import FittedProbe, fit, predict
 from bench.probing.heads import choose
 from bench.probing.loop import batches, make_plan

@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.scores.metrics import score_of
-from bench.scores.records import Cost, Failure, Predictions, Record, Score, write_record
-from bench.scores.statistics import wilson_interval
+from bench.metrics.accuracy import score_of
+from bench.metrics.intervals import wilson_interval
+from bench.metrics.score import Predictions, Score
+from bench.records.schema import Cost, Failure, Record, write_record
 
 MakeRecord = Callable[..., Record]
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.features.contents import bytes_of, content_id, content_ids
+from bench.video.contents import bytes_of, content_id, content_ids
 from bench.video.decode import DecodeError, open_video, probe_video, read_frames
 from bench.video.readers import is_still, reader_of
 

@@ -11,9 +11,9 @@ from support import write_video
 
 from bench import BenchError
 from bench.video.anticipation import Anchor, Ending, ending_indices
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.info import VideoInfo
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
 
 LONG = VideoInfo(num_frames=100_000, width=456, height=256, fps=60000 / 1001)
 PLAN = ClipPlan(

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.video.clips import segment_indices, timed_step, whole_video
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "clip_indices.json").read_text())

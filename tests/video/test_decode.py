@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.video import decode
 from bench.video.decode import DecodeError, open_video, probe_video, read_frames
 

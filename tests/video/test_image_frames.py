@@ -10,11 +10,11 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.clips import segment_indices
 from bench.video.decode import DecodeError, open_video, probe_video, read_frames
 from bench.video.image_frames import frame_files, holds_frames, is_image
 from bench.video.loader import LoadedClips, load_clips
-from bench.video.plans import ClipPlan, VideoItem
 from bench.video.views import crop_views
 
 PLAN = ClipPlan(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from containers import NUM_FRAMES, write
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.video.decode import probe_video
 from bench.video.info import VideoInfo
 

@@ -17,12 +17,13 @@ import numpy as np
 import pytest
 import torch
 
-from bench.errors import BenchError
-from bench.video import loader, plans
+from bench.core.errors import BenchError
+from bench.video import clip_views as plans
+from bench.video import loader
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.clips import segment_indices
 from bench.video.decode import Video, open_video, read_frames
 from bench.video.loader import LoadedClips, load_clips
-from bench.video.plans import ClipPlan, VideoItem
 from bench.video.views import crop_views
 
 PLAN = ClipPlan(

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from support import write_video
 
-from bench.features.contents import content_ids
+from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.contents import content_ids
 from bench.video.decode import DecodeError, read_frames
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
 
 PLAN = ClipPlan(
     frames_per_clip=2, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0, short_side=16,

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.clips import segment_indices
 from bench.video.decode import open_video, probe_video, read_frames
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
 
 MakeVideo = Callable[..., Path]
 PLAN = ClipPlan(

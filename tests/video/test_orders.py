@@ -10,11 +10,11 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.decode import Video
 from bench.video.info import VideoInfo
 from bench.video.orders import in_order
-from bench.video.plans import ClipPlan, VideoItem
-from bench.video.training import TrainViews
+from bench.video.train_views import TrainViews
 
 CLIPS = ClipPlan(
     frames_per_clip=6, frame_step=2, num_segments=2, views=1, size=16, sampling="random", seed=0,

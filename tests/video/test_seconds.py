@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from containers import NUM_FRAMES, decode_in_order, write
 
-from bench.boxes.frames import KeyFramePlan
-from bench.data.reencode import reencode
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.data.verify.reencode import reencode
 from bench.video.anticipation import ending_indices
+from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.decode import probe_video
+from bench.video.frame_views import KeyFramePlan
 from bench.video.info import Frames, VideoInfo
 from bench.video.loader import load_clips
-from bench.video.plans import ClipPlan, VideoItem
-from bench.video.training import TrainViews
+from bench.video.train_views import TrainViews
 
 EVEN = [number / 25 for number in range(NUM_FRAMES)]
 SLOWER = [time if time < 0.64 else 0.64 + 4 * (time - 0.64) for time in EVEN]

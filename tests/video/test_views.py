@@ -12,9 +12,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.video import views as v
-from bench.video.opencv_resize import _resize, taps
+from bench.video.resize import _resize, taps
 
 SHAPES = ["landscape", "portrait", "square"]
 

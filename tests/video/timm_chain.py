@@ -15,7 +15,7 @@ from torch import Tensor
 
 from bench.video.frame_ops import Op
 from bench.video.regions import Frames
-from bench.video.training import VideoView
+from bench.video.train_views import VideoView
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD
 
 WITHOUT_ARGUMENT = ("AutoContrast", "Equalize", "Invert")

@@ -1,0 +1,352 @@
+"""From records to one board: who scored what, on which task, under which protocol.
+
+Two records share a column only where task, metric, probe, protocol and sample lists are equal, and a row only
+where model name and weights are. What is read and chosen from results folders is in `choice`, how the board looks in
+`sheet` and `tables`.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import TYPE_CHECKING, Any, Literal
+
+from bench.analysis.contamination import exposure
+from bench.analysis.order import best_first
+from bench.core.types import AXES
+from bench.metrics.score import Score
+from bench.records.naming import identity, labels, natural
+from bench.records.schema import Record
+from bench.records.summary import Summary, summarise
+from bench.records.tables.outcomes import Outcomes, aligned
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Place = Literal["all", "rows", "columns", "cells"]
+ALPHA = 0.05
+"""Chance that any two equal models of a column get different ranks."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What must be equal for two scores to be compared."""
+
+    axis: str | None
+    task: str
+    probe: str
+    protocol: str
+    metric: str
+    num_train: int
+    """Samples on the training list, readable or not."""
+    num_test: int
+    lists: str
+    """Digests of both lists, training first; empty where the record has none."""
+    selected_on_test: bool = False
+    """Whether its probes were chosen on the test split: shown as a paper's own figure, and never ranked, averaged,
+    sorted by or tested."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record with one of its scores."""
+
+    record: Summary
+    score: Score
+
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1."""
+        return self.score.n / max(1, self.score.n + self.score.failed)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's score minus the reference's, with its 95 % interval; all -100 to 100."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Both ends are None where nothing could be paired: for means, and where one of the two has no predictions."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one model in one column, one for each seed, in order of the seed."""
+
+    runs: tuple[Run, ...]
+    rank: int | None = None
+    """1 + the models of the column that are significantly better; None where no pair can be tested."""
+    difference: Difference | None = None
+    """From the reference of the board; None where there is none, and in the reference's own row."""
+
+    @property
+    def value(self) -> float:
+        """Mean over the seeds, 0 to 100."""
+        return fmean(run.score.value for run in self.runs)
+
+    @property
+    def low(self) -> float:
+        """Low end of the sampling interval, 0 to 100: a mean, because all seeds see the same test samples."""
+        return fmean(run.score.low for run in self.runs)
+
+    @property
+    def high(self) -> float:
+        """High end of the sampling interval, 0 to 100."""
+        return fmean(run.score.high for run in self.runs)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds, in points; None for one seed."""
+        return stdev(run.score.value for run in self.runs) if len(self.runs) > 1 else None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1; the smallest of the seeds."""
+        return min(run.coverage for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder: a model name and its weights."""
+
+    label: str
+    """Model name, with its input or the digest of its weights where the name alone does not tell it apart."""
+    cells: Mapping[Column, Cell]
+
+    @cached_property
+    def records(self) -> list[Summary]:
+        """The records behind the row, each once."""
+        return list({id(run.record): run.record for cell in self.cells.values() for run in cell.runs}.values())
+
+    @property
+    def encoder_clips(self) -> int:
+        """Clips encoded by the runs of the row; clips read from the cache are not counted."""
+        return sum(record.cost.encoder_clips for record in self.records)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the runs of the row."""
+        return sum(record.cost.total_s for record in self.records)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Kinds of device that the runs of the row used, CPU or GPU, as far as the records tell."""
+        kinds = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
+        return tuple(sorted({kinds[kind] for r in self.records if (kind := r.device.partition(":")[0]) in kinds}))
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Unweighted mean over the tasks of one axis, under one probe, that every row has."""
+
+    axis: str
+    probe: str
+    columns: tuple[Column, ...]
+
+    def of(self, row: Row) -> float:
+        """The mean of one row, 0 to 100."""
+        return fmean(row.cells[column].value for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A note of the records and where its number goes: beside a model, a column heading or single scores."""
+
+    text: str
+    place: Place
+    cells: frozenset[tuple[int, int]]
+    """(row, column) of every score that it is about."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, best first, and columns grouped by axis: motion, appearance, anticipation, none."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    means: tuple[GroupMean, ...]
+    footnotes: tuple[Footnote, ...]
+    superseded: int
+    """Records left out because a newer one has the same model, task, protocol and seed."""
+    order: str
+    """What the rows are sorted by, in words."""
+    reference: Row | None = None
+    """The row that others are compared with."""
+
+
+def build(records: Sequence[Record]) -> Leaderboard:
+    """The board of these records. The same record given twice counts once."""
+    return assemble([summarise(record) for record in records])
+
+
+def assemble(summaries: Sequence[Summary]) -> Leaderboard:
+    """The board of shortened records, with ranks as far as they have outcomes. One given twice counts once."""
+    current, superseded = newest({(record.run_id, record.moment): record for record in summaries}.values())
+    called = labels(current)
+    grouped: dict[tuple[str, str], dict[Column, list[Run]]] = defaultdict(lambda: defaultdict(list))
+    for record in sorted(current, key=lambda record: record.seed):
+        for score in record.scores:
+            row = record.model, called[identity(record)]
+            grouped[row][_column(record, score)].append(Run(record, score))
+    rows = [
+        Row(label, {column: Cell(tuple(runs)) for column, runs in cells.items()})
+        for (_, label), cells in grouped.items()
+    ]
+    columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
+    fair = [column for column in columns if not column.selected_on_test]
+    rows, order = best_first(sorted(rows, key=lambda row: natural(row.label)), fair)
+    rows = _with_ranks(rows, fair)
+    return Leaderboard(tuple(columns), tuple(rows), _means(rows, fair), _footnotes(rows, columns), superseded, order)
+
+
+def reordered(board: Leaderboard, rows: Sequence[Row], order: str) -> Leaderboard:
+    """The board with its rows in another order, and a word on that."""
+    return replace(board, rows=tuple(rows), footnotes=_footnotes(rows, board.columns), order=order)
+
+
+def compared(board: Leaderboard, reference: Row) -> Leaderboard:
+    """The board with the difference of every score from that of the reference row in its column."""
+    rows = []
+    for row in board.rows:
+        cells = dict(row.cells)
+        both = {column for column in row.cells.keys() & reference.cells.keys() if not column.selected_on_test}
+        for column in both if row.label != reference.label else ():
+            cell, other = row.cells[column], reference.cells[column]
+            pair, videos = _outcomes({0: cell, 1: other})
+            if len(pair) == 2 and (len(set(videos)) if videos else pair[0][0].n) > 1:
+                from bench.analysis.ranks import difference
+
+                made = Difference(*difference(pair[0], pair[1], videos))
+            else:
+                made = Difference(cell.value - other.value)
+            cells[column] = replace(cell, difference=made)
+        rows.append(replace(row, cells=cells))
+    return replace(board, rows=tuple(rows), reference=reference)
+
+
+def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
+    """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
+    ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
+    kept = {
+        (identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
+        for record in ordered
+    }
+    return list(kept.values()), len(ordered) - len(kept)
+
+
+def _with_ranks(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
+    """The rows with the rank of every score that a paired test can compare with another."""
+    found: dict[tuple[int, Column], int] = {}
+    for column in columns:
+        models, videos = _shares({number: row.cells[column] for number, row in enumerate(rows) if column in row.cells})
+        if len(models) > 1:
+            from bench.analysis.ranks import ranks
+
+            made = ranks(list(models.values()), ALPHA, videos)
+            found.update({(number, column): rank for number, rank in zip(models, made, strict=True)})
+    return [
+        replace(row, cells={c: replace(cell, rank=found.get((number, c))) for c, cell in row.cells.items()})
+        for number, row in enumerate(rows)
+    ]
+
+
+def _shares(cells: Mapping[int, Cell]) -> tuple[dict[int, NDArray[Any]], list[int] | None]:
+    """What a paired test needs of each cell of a column, and the videos of the samples where they share them.
+
+    Cells without the predictions of every seed are left out.
+    """
+    found, videos = _outcomes(cells)
+    if not found:
+        return {}, None
+    from bench.analysis.ranks import shares
+
+    made = {key: shares(seeds) for key, seeds in found.items()}
+    return {key: model for key, model in made.items() if len(model)}, videos
+
+
+def _outcomes(cells: Mapping[int, Cell]) -> tuple[dict[int, list[Outcomes]], list[int] | None]:
+    """Outcomes of the seeds of each cell of a column over one order of samples, those that all have; and the videos of
+    these samples where they share them. Cells without the predictions of every seed are left out."""
+    complete = {key: cell.runs for key, cell in cells.items() if all(run.record.outcomes for run in cell.runs)}
+    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
+    if not found:
+        return {}, None
+    common, videos = aligned(found)
+    outcomes = iter(common)
+    return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
+
+
+def _column(record: Summary, score: Score) -> Column:
+    return Column(
+        axis=record.axis,
+        task=record.task,
+        probe=record.probe,
+        protocol=record.protocol,
+        metric=score.metric,
+        num_train=record.num_train + record.num_unread,
+        num_test=score.n + score.failed,
+        lists=" ".join(record.digests[key] for key in ("train_list", "test_list") if key in record.digests),
+        selected_on_test=record.selected_on_test,
+    )
+
+
+def _column_order(column: Column) -> tuple[Any, ...]:
+    names = natural(column.probe), natural(column.task), natural(column.protocol)
+    sizes = -column.num_test, -column.num_train
+    return (*AXES, None).index(column.axis), *names, column.metric, *sizes, column.lists
+
+
+def _means(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[GroupMean, ...]:
+    """One mean for each axis and probe with two or more tasks that every row has under one protocol."""
+    groups: dict[tuple[str, str, str], dict[str, list[Column]]] = defaultdict(lambda: defaultdict(list))
+    for column in columns:
+        if column.axis:
+            groups[column.axis, column.probe, column.metric][column.task].append(column)
+    means = []
+    for (axis, probe, _), tasks in groups.items():
+        # With two protocols of one task there is no telling which of them the mean should hold.
+        clear = [own[0] for own in tasks.values() if len(own) == 1]
+        common = tuple(column for column in clear if all(column in row.cells for row in rows))
+        if len(common) > 1:
+            means.append(GroupMean(axis, probe, common))
+    return tuple(means)
+
+
+def _footnotes(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[Footnote, ...]:
+    """Every distinct note, in reading order."""
+    present = {(r, c) for r, row in enumerate(rows) for c, column in enumerate(columns) if column in row.cells}
+    places: dict[str, set[tuple[int, int]]] = defaultdict(set)
+    for r, c in sorted(present):
+        for run in rows[r].cells[columns[c]].runs:
+            for text in _notes(run):
+                places[text].add((r, c))
+    return tuple(Footnote(text, _place(cells, present), frozenset(cells)) for text, cells in places.items())
+
+
+def _notes(run: Run) -> list[str]:
+    """What a reader must know of a score."""
+    record, score = run.record, run.score
+    notes = [f"encoder input {record.input}", *record.notes, *record.doubts]
+    if score.failed:
+        notes.append(f"{score.failed:,} of {score.n + score.failed:,} test samples could not be read")
+    if record.num_unread:
+        total = record.num_train + record.num_unread
+        notes.append(f"{record.num_unread:,} of {total:,} training samples could not be read")
+    if seen := exposure(record):
+        notes.append(seen.note)
+    return notes
+
+
+def _place(cells: set[tuple[int, int]], present: set[tuple[int, int]]) -> Place:
+    """The fewest marks that say the same: none, whole rows, whole columns, or single scores."""
+    if cells == present:
+        return "all"
+    if cells == {cell for cell in present if cell[0] in {row for row, _ in cells}}:
+        return "rows"
+    if cells == {cell for cell in present if cell[1] in {column for _, column in cells}}:
+        return "columns"
+    return "cells"

@@ -1,0 +1,1 @@
+"""Schemas of the YAML cards, and how they are found and changed. No behaviour."""

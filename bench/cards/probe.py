@@ -1,0 +1,196 @@
+"""Probe cards: what is trained on the tokens. Schemas of probes/*.yaml; bench.cards.load finds and reads them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from bench.cards.fields import AtLeastOne, CardPart, Million, NotNegative, Thousand, without_usual
+from bench.core.types import Positive
+
+_MOST_SETTINGS = 1000
+
+
+class Setting(CardPart):
+    """One probe of a sweep: how its learning rate and weight decay go over the training (protocol.md 5.1)."""
+
+    lr: Positive
+    weight_decay: NotNegative
+    start_lr: NotNegative | None = None
+    """First lr of the warm-up; `lr` where empty."""
+    warmup_epochs: NotNegative = 0.0
+    final_lr: NotNegative = 0.0
+    final_weight_decay: NotNegative | None = None
+    """Weight decay follows a cosine to this value; constant where empty."""
+
+
+class Optimisation(CardPart):
+    """How a probe is trained (protocol.md 5.1).
+
+    The sweep is every `lr` with every `weight_decay` on one schedule, or a list of settings with a schedule each.
+    """
+
+    epochs: Million
+    min_steps: AtLeastOne = 1
+    """Small sets are seen for more epochs, until at least this many optimiser steps are done."""
+    batch_size: Million
+    """Global batch, whatever the number of processes."""
+    min_steps_per_epoch: AtLeastOne = 1
+    """Small sets get smaller batches, so that an epoch has at least this many steps."""
+    lr: tuple[Positive, ...] = ()
+    weight_decay: tuple[NotNegative, ...] = ()
+    """Every lr is trained with every weight decay."""
+    sweep: tuple[Setting, ...] = ()
+    """In place of `lr`, `weight_decay` and their schedule."""
+    start_lr_ratio: Positive = 1.0
+    """First lr of the warm-up, as a share of lr."""
+    warmup_epochs: NotNegative = 0.0
+    final_lr: NotNegative = 0.0
+    final_weight_decay: NotNegative | None = None
+    """Weight decay follows a cosine to this value; constant where empty."""
+    decay_biases: bool = False
+    """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
+    clip_norm: Positive | None = None
+    """Largest gradient norm of a probe; no clipping where empty."""
+
+    @model_validator(mode="after")
+    def _one_kind_of_sweep(self) -> Optimisation:
+        if bool(self.lr) != bool(self.weight_decay) or bool(self.lr) == bool(self.sweep):
+            raise ValueError("lr, weight_decay: give both, or a list of settings as sweep")
+        if len(self.lr) * len(self.weight_decay) > _MOST_SETTINGS or len(self.sweep) > _MOST_SETTINGS:
+            raise ValueError(f"lr, weight_decay, sweep: at most {_MOST_SETTINGS} settings")
+        schedule = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
+        if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in schedule):
+            raise ValueError("sweep: every setting has its own start_lr, warmup_epochs, final_lr, final_weight_decay")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _usual_sweeps_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, serialise(self), "sweep")
+
+    @property
+    def settings(self) -> list[Setting]:
+        """The sweep, in order: by lr, then by weight decay."""
+        return list(self.sweep) or [
+            Setting(
+                lr=lr,
+                weight_decay=decay,
+                start_lr=self.start_lr_ratio * lr,
+                warmup_epochs=self.warmup_epochs,
+                final_lr=self.final_lr,
+                final_weight_decay=self.final_weight_decay,
+            )
+            for lr in self.lr
+            for decay in self.weight_decay
+        ]
+
+
+class Selection(CardPart):
+    """How one setting of a sweep is chosen."""
+
+    chosen_on: Literal["held-out", "test"] = "held-out"
+    """`held-out`: a part of the training samples. `test`: the test split itself, as some papers do; every setting is
+    then trained on all training samples, and the score says so and is never ranked, averaged or gated."""
+    held_out: float = Field(default=0.2, gt=0, lt=1, strict=True)
+    """Share of the training samples, stratified by class, that the choice is made on."""
+    refit: bool = True
+    """Whether the chosen setting is trained again on all training samples."""
+
+    @model_serializer(mode="wrap")
+    def _says_what_it_does(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        if self.chosen_on == "test":
+            return {"chosen_on": "test"}
+        return without_usual(self, serialise(self), "chosen_on")
+
+
+class BoxReading(CardPart):
+    """What a probe reads of a box, by RoIAlign on the tokens of the whole frame (protocol.md 3.7)."""
+
+    layers: Thousand = 1
+    """Layers of the encoder, joined channel by channel: the last, and every second one before it where there are that
+    many, so that four of 24 are 18, 20, 22 and 24; V-JEPA 2.1 has four levels."""
+    cells: Thousand
+    """A box is read on so many cells a side."""
+    over_time: Literal["mean", "all"]
+    """Whether the steps of time are averaged, or all are kept as tokens."""
+    over_cells: Literal["mean", "max", "all"]
+    """Whether the cells become one token, or all are kept."""
+    test_boxes: Literal["detector", "ground-truth"] = "detector"
+    """Where actions are looked for in test frames; `ground-truth` is an oracle that no detector reaches."""
+    min_box_score: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.8
+    """Detected boxes of a lower score are left out."""
+
+
+class ProbeCard(CardPart):
+    """A recipe: what is trained on the tokens, and how."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=80)
+    title: str
+    kind: Literal["attentive", "linear", "knn"]
+    num_blocks: Thousand = 1
+    """Attentive probes: transformer blocks, the last of which pools. 1 is V-JEPA's probe, 4 that of V-JEPA 2."""
+    num_heads: Thousand | None = None
+    """Attention heads of attentive probes, a divisor of the width; where empty, what the encoder's facts say."""
+    version: AtLeastOne
+    """Raised with every change that changes scores; part of the protocol's name."""
+    train_views: Thousand = 1
+    """Clips of each training video, at random positions where there is more than one."""
+    augmentation: Literal["none", "official"] = "none"
+    """How training clips are drawn: as test clips are, or at random places and augmented (protocol.md 3.3, 3.4)."""
+    streaming: bool = False
+    """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
+    optimisation: Optimisation | None = None
+    selection: Selection | None = None
+    neighbours: tuple[Million, ...] = ()
+    """For knn: the values of k to choose from."""
+    boxes: BoxReading | None = None
+    """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""
+    caveat: str = ""
+    """What a reader of its scores must know; a footnote on the leaderboard."""
+
+    @model_validator(mode="after")
+    def _fields_fit_the_kind(self) -> ProbeCard:
+        if (self.optimisation is None) != (self.kind == "knn"):
+            raise ValueError("optimisation: give it for attentive and linear, not for knn")
+        if self.num_blocks > 1 and self.kind != "attentive":
+            raise ValueError("num_blocks: only attentive probes have blocks")
+        if self.num_heads is not None and self.kind != "attentive":
+            raise ValueError("num_heads: only attentive probes have attention heads")
+        if bool(self.neighbours) != (self.kind == "knn"):
+            raise ValueError("neighbours: give them exactly for knn")
+        if self.selection is None and self.num_settings > 1:
+            raise ValueError("selection: needed where there is more than one setting")
+        if self.streaming and self.kind != "attentive":
+            raise ValueError("streaming: only attentive probes are trained on streamed clips")
+        if self.boxes and (self.kind == "knn" or self.num_blocks > 1 or self.streaming or self.augmentation != "none"):
+            raise ValueError("boxes: only for linear and one-block attentive probes on cached, plain training clips")
+        if self.boxes and self.selected_on_test:
+            raise ValueError("selection.chosen_on: probes of boxes are chosen on held-out videos")
+        if self.streaming and self.train_views > 1:
+            raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, serialise(self), "augmentation", "streaming", "boxes", "num_heads")
+
+    @property
+    def hold_out(self) -> Selection | None:
+        """How training samples are held out for the choice of a setting; None where none are."""
+        return None if self.selected_on_test else self.selection
+
+    @property
+    def selected_on_test(self) -> bool:
+        """Whether its setting is the one that does best on the test split."""
+        return self.selection is not None and self.selection.chosen_on == "test"
+
+    @property
+    def num_settings(self) -> int:
+        """How many settings the sweep has."""
+        return len(self.optimisation.settings) if self.optimisation else len(self.neighbours)

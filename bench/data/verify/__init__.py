@@ -1,0 +1,1 @@
+"""`bench data`: is a task's data whole, readable and fairly split?"""

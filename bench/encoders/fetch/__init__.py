@@ -1,0 +1,1 @@
+"""Weights by name, from where they are published."""

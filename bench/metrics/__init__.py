@@ -1,0 +1,1 @@
+"""Scores from answers: pure functions on arrays, with their intervals and paired tests."""

@@ -1,0 +1,100 @@
+"""Scores and what stands beside them, as records keep them; and the answers that they are made from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from bench.core.types import Count, FrameOrder, Percent
+
+
+class RecordPart(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Score(RecordPart):
+    """One metric of a run, with its 95 % interval."""
+
+    metric: str
+    value: Percent
+    """0 to 100."""
+    low: Percent
+    high: Percent
+    correct: Count | None
+    """Number of samples that were right: value = 100 * correct / n. None for metrics that are no share of samples."""
+    n: Count
+    """Samples that were scored, each once."""
+    failed: Count
+    """Test samples that could not be read; listed under `failures`, never replaced."""
+    interval: str
+    """How the interval was made."""
+
+    @model_validator(mode="after")
+    def _adds_up(self) -> Score:
+        right = self.correct
+        if right is not None and (right > self.n or abs(self.value - 100 * right / max(1, self.n)) > 1e-6):
+            raise ValueError("value is not 100 * correct / n")
+        if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
+            raise ValueError("value lies outside its interval")
+        return self
+
+
+class Control(RecordPart):
+    """What a probe scores on the clips of another frame order."""
+
+    frames: FrameOrder
+    """Order of the test clips' frames."""
+    trained_on: FrameOrder
+    """Order of the training clips' frames: that of the test clips (what can be read of them), or `ordered` (what the
+    probe of ordered clips leans on)."""
+    score: Score
+
+
+class MotionShare(RecordPart):
+    """How much of a score above chance is lost with one thing taken from the clips, 0 to 1, with its 95 % interval.
+
+    The probe is trained on what it is tested on. May lie outside 0 .. 1 where a score is near chance.
+    """
+
+    without: Literal["order", "motion"]
+    """`order`: clips of shuffled frames; `motion`: one frame repeated."""
+    value: float
+    low: float
+    high: float
+    chance: Percent | None = None
+    """What always answering the most frequent class of the training samples scores, 0 to 100."""
+
+
+class FewerLabels(RecordPart):
+    """The score of a probe that was trained on a part of the training samples."""
+
+    share: Annotated[float, Field(gt=0, le=1)]
+    """Part of each class's training samples that was kept."""
+    draw: Count
+    """Which of the random parts."""
+    num_train: Count
+    score: Score
+
+
+class Breakdown(RecordPart):
+    """A metric by parts, such as the average precision of every class; 0 to 100."""
+
+    metric: str
+    by: str
+    """What the parts are: `class`, `group`."""
+    values: dict[str, Percent | None]
+    """None where a part has no sample."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Per-sample outcome on the test split, in the order of the list."""
+
+    samples: list[str]
+    labels: list[int]
+    probabilities: Any
+    """float32 [n, classes]."""
+    videos: list[str] | None = None
+    """What each sample was cut from: samples of one video are not independent. None where every one has its own."""

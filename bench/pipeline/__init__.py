@@ -1,0 +1,1 @@
+"""The one story: plan, extract, fit, score, record."""

@@ -1,0 +1,118 @@
+"""The plan of a run that is to be estimated: with the data and the weights, or with what stands in for them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cards.load import TaskCard, VideoFacts, load_task
+from bench.core.errors import BenchError
+from bench.core.progress import Reporter
+from bench.data.dataset import Splits
+from bench.data.formats import Sample
+from bench.encoders import Encoder, vjepa
+from bench.encoders.catalog import ModelCard, model_cards
+from bench.encoders.families import card_config
+from bench.encoders.resolution import encoder_at
+from bench.encoders.specs import named
+from bench.encoders.untrained import vjepa_facts
+from bench.pipeline.estimate.clips import describe, make_clip
+from bench.pipeline.options import RunOptions, is_measured
+from bench.pipeline.plan import RunPlan, make_plan
+
+NUM_CLIPS = 50
+"""Videos that are decoded to measure: drawn from the lists, or made."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is estimated."""
+
+    plan: RunPlan
+    card_without_weights: ModelCard | None
+    """Of an encoder whose weights are not here."""
+    notes: tuple[str, ...]
+    """What the estimate stands on besides measurement."""
+
+    def load(self) -> Encoder:
+        """The encoder on the plan's device; with random weights where its own are not here: they take as long."""
+        card = self.card_without_weights
+        config = card_config(card) if card else None
+        if card is None or config is None:
+            return self.plan.load_encoder()
+        model = vjepa.VisionTransformer(config)
+        vjepa.init_untrained(model, seed=0)
+        encoder = encoder_at(Encoder(vjepa_facts(card.name, config), model), self.plan.task.clip.resolution)
+        return encoder.to(self.plan.device, self.plan.precision).as_planned(self.plan.facts)
+
+
+@contextmanager
+def subject_of(options: RunOptions, video: VideoFacts | None, reporter: Reporter) -> Iterator[Subject]:
+    """The plan of these options for the block, whose videos are the data's or made in a folder that goes with it.
+
+    Raises BenchError as `make_plan`, for tasks and recipes that cannot be estimated, and where neither data nor what
+    stands in for them are known.
+    """
+    task = load_task(options.task)
+    if task.data in ("boxes", "actions"):
+        fix = "`bench run --dry-run` gives a rough one from a few videos"
+        raise BenchError(f"tasks of {task.data} have no estimate", where=f"task {task.name}", fix=fix)
+    card = _without_weights(options.model)
+    config = card_config(card) if card else None
+    facts = vjepa_facts(card.name, config) if card and config else None
+    notes = [f"{card.name}: its weights are not here, random ones were measured"] if card else []
+    if task.data == "digits" or any((options.data, options.train, options.val)):
+        if video is not None:
+            raise BenchError("--video means nothing with the data", where="--video", fix="drop one of them")
+        yield _checked(Subject(make_plan(options, reporter, facts=facts), card, tuple(notes)))
+        return
+    video = video or _video_of(task)
+    notes.append(f"no --data: sizes from the card, and videos were made ({describe(video)})")
+    with tempfile.TemporaryDirectory(prefix="bench-estimate-") as folder:
+        clip = make_clip(Path(folder) / "clip.mp4", video)
+        yield _checked(
+            Subject(make_plan(options, reporter, splits=_splits(task, clip), facts=facts), card, tuple(notes))
+        )
+
+
+def _checked(subject: Subject) -> Subject:
+    if is_measured(subject.plan.options):
+        what = "the fastest way to encode is found when a run starts, and an estimate measures one"
+        raise BenchError(what, where="--precision", fix="name a precision, such as bf16")
+    recipe = subject.plan.recipe
+    if recipe.optimisation is None:
+        what = f"recipe {recipe.name} trains nothing, and its search for neighbours is not measured"
+        raise BenchError(what, where="--probe", fix="estimate --probe linear, which encodes the same clips")
+    return subject
+
+
+def _without_weights(model: str) -> ModelCard | None:
+    """The card of a catalog name whose file is not here and whose architecture is known."""
+    card = next((card for card in model_cards() if card.name == named(model)[1]), None)
+    if card is None or card.size is None or card.weights_path is None or card.weights_path.is_file():
+        return None
+    return card
+
+
+def _video_of(task: TaskCard) -> VideoFacts:
+    if task.media == "image" or task.train_size is None or task.test_size is None or task.num_classes is None:
+        raise BenchError("its card does not tell what to make in place of the data", where=f"task {task.name}",
+                         fix="give the data with --data FOLDER")  # fmt: skip
+    if task.video is None:
+        fix = "give --data FOLDER, or say what a usual video is with --video WIDTHxHEIGHT@FPS,SECONDS"
+        raise BenchError("its card does not say what its videos are like", where=f"task {task.name}", fix=fix)
+    return task.video
+
+
+def _splits(task: TaskCard, clip: Path) -> Splits:
+    """As many samples as the card says, all of one video, the classes in turn."""
+    classes = task.num_classes or 0
+    names = task.classes if isinstance(task.classes, tuple) else tuple(map(str, range(classes)))
+
+    def samples(split: str, count: int | None) -> list[Sample]:
+        return [Sample(id=f"{split}-{number}", path=str(clip), label=number % classes) for number in range(count or 0)]
+
+    return Splits(samples("train", task.train_size), samples("test", task.test_size), names)

@@ -1,0 +1,184 @@
+"""What passes from stage to stage of a run: features in the cache, jobs for processes, what probes made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.encoders import Encoder
+from bench.metrics.score import Predictions
+from bench.pipeline.features import SplitFeatures
+from bench.pipeline.plan import RunPlan
+from bench.pipeline.stream import StreamedSplit
+from bench.probing.source import HeldOut, SingleClips, TokenSource
+from bench.probing.split import Rows
+from bench.probing.streaming import TokenStream
+from bench.probing.train import FittedProbe
+
+
+@dataclass(frozen=True)
+class HeldOutItems:
+    """Where the features of held-out samples are, if a setting is chosen on other clips than are trained on."""
+
+    rows: Rows
+    """As in HeldOut."""
+    readable: Rows
+    items: list[list[str]]
+    """Of each readable sample."""
+    space: str
+
+
+@dataclass(frozen=True)
+class ProbeJob:
+    """What is left to do of a plan when its features are in the cache. Small enough to be sent to another process."""
+
+    plan: RunPlan
+    labels: list[int]
+    """Of the readable training samples."""
+    train_items: list[list[str]]
+    """Of each readable training sample: its items in the feature space."""
+    test_items: list[list[str]]
+    test_labels: list[int]
+    """Of the readable test samples: for scores, and for recipes that choose on them."""
+    train_space: str
+    """Key of the feature space of the training split."""
+    test_space: str
+    held_out: HeldOutItems | None = None
+    controls: tuple[ProbeJob, ...] = ()
+    """The same with clips of other frame orders."""
+    remark: str = ""
+    """What tells it from the run's own job in messages."""
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What a probe is trained, chosen and tested on."""
+
+    train: TokenSource | TokenStream | None
+    """None where a probe is given."""
+    held_out: HeldOut | None
+    test: TokenSource
+    controls: tuple[Inputs, ...] = ()
+    """Of the controls, in the order of the job's."""
+
+    @staticmethod
+    def of(
+        plan: RunPlan,
+        train: TokenSource | TokenStream | None,
+        held_out: HeldOut | None,
+        test: TokenSource,
+        controls: Iterable[Inputs] = (),
+    ) -> Inputs:
+        """The tokens of a plan's splits as its probe reads them: all segments of a view jointly, or one by one."""
+        if plan.clips_apart > 1:
+            test = SingleClips(test, plan.clips_apart)
+            held_out = replace(held_out, tokens=SingleClips(held_out.tokens, plan.clips_apart)) if held_out else None
+        return Inputs(train, held_out, test, tuple(controls))
+
+
+@dataclass(frozen=True)
+class HeldOutFeatures:
+    """Training samples that were held out, by their numbers, and the features of those that could be read."""
+
+    rows: Rows
+    readable: Rows
+    features: SplitFeatures
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A plan whose features are in the cache."""
+
+    plan: RunPlan
+    encoder: Encoder
+    train: SplitFeatures | StreamedSplit | None
+    """None where a probe is given."""
+    held_out: HeldOutFeatures | None
+    """None where a setting is chosen on what is trained on, or none is chosen."""
+    test: SplitFeatures
+    seconds: float
+    controls: tuple[Prepared, ...] = ()
+    """The plan with clips of other frame orders."""
+
+    @property
+    def inputs(self) -> Inputs:
+        """What the probe is trained and tested on."""
+        held = self.held_out
+        return Inputs.of(
+            self.plan,
+            self.train.tokens if self.train else None,
+            HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
+            self.test.tokens,
+            (part.inputs for part in self.controls),
+        )
+
+    @property
+    def job(self) -> ProbeJob:
+        """What is left to do."""
+        held = self.held_out
+        return ProbeJob(
+            plan=self.plan,
+            labels=[sample.label for sample in self.train.samples] if self.train else [],
+            train_items=self.train.keys if self.train else [],
+            test_items=self.test.keys,
+            test_labels=[sample.label for sample in self.test.samples],
+            train_space=self.train.space if self.train else "",
+            test_space=self.test.space,
+            held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
+            controls=tuple(part.job for part in self.controls),
+            remark=self.order_remark,
+        )
+
+    def predictions(self, probabilities: NDArray[np.float32]) -> Predictions:
+        """Probabilities [n, C] with the test samples that they are of."""
+        samples = self.test.samples
+        return Predictions(
+            samples=[sample.id for sample in samples],
+            labels=[sample.label for sample in samples],
+            probabilities=probabilities,
+            videos=[sample.path for sample in samples],
+        )
+
+    @property
+    def order_remark(self) -> str:
+        """The order of the clips' frames, for messages; empty where it is the usual one."""
+        order = self.plan.test_clips.frame_order
+        return "" if order == "ordered" else order
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What a probe made of the features of a plan."""
+
+    fitted: FittedProbe
+    known: bool
+    """Whether the probe was trained before and read from the cache."""
+    probabilities: NDArray[np.float32]
+    """[n, C], of the test samples in order."""
+    seconds: float
+    controls: tuple[MeasuredControl, ...] = ()
+    """In the order of the job's."""
+    fewer_labels: tuple[MeasuredPart, ...] = ()
+
+
+@dataclass(frozen=True)
+class MeasuredControl:
+    """What two probes made of clips whose frames are in another order."""
+
+    trained_alike: Measured | None
+    """The probe that was trained on such clips; None where a probe is given."""
+    by_ordered: NDArray[np.float32]
+    """[n, C], of the run's own probe, for the test samples in order."""
+
+
+@dataclass(frozen=True)
+class MeasuredPart:
+    """What a probe that was trained on a part of the training samples made of the test split."""
+
+    share: float
+    draw: int
+    num_train: int
+    measured: Measured

@@ -1,0 +1,196 @@
+"""What is asked of a video: the item, the frames of its clips, the pixels of its views.
+
+Shapes: T frames of a clip, n frames read at once, H x W pixels of the video.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from bench.core.errors import BenchError
+from bench.core.types import FrameOrder
+from bench.video.anticipation import Ending, ending_indices
+from bench.video.clips import segment_indices, timed_step
+from bench.video.decode import Decoder, Video
+from bench.video.info import VideoInfo
+from bench.video.orders import in_order
+from bench.video.views import Interpolation, view_crops
+
+_MOST_FRAMES_AT_ONCE = 16
+_BYTES_AT_ONCE = 1 << 23
+"""Whole frames are read in groups of about this size: they are still in the processor's cache when they are cropped."""
+
+
+@dataclass(frozen=True)
+class VideoItem:
+    """A video, or the part of it between two times, that clips are drawn from."""
+
+    id: str
+    path: str
+    draw: int = 0
+    """Tells apart several random draws of the same sample."""
+    start_s: float | None = None
+    end_s: float | None = None
+    attempt: int = 0
+    """How many other videos have failed in this one's place."""
+    fps: float | None = None
+    """Frames per second of a folder of frames; a video file tells its own."""
+
+
+class Plan(Protocol):
+    """What workers make of a video."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the uint8 pixels that one item gives."""
+        ...
+
+    @property
+    def decoder(self) -> Decoder:
+        """What decodes the videos."""
+        ...
+
+    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
+        """Write the item's pixels into `out` and return the frame numbers of its clips; errors make the item fail."""
+        ...
+
+
+@dataclass(frozen=True)
+class ClipPlan:
+    """Test views. Everything that decides which pixels a sample gives, and nothing that does not."""
+
+    frames_per_clip: int
+    frame_step: int
+    num_segments: int
+    views: int
+    size: int
+    """Height and width of a view, pixels."""
+    sampling: Literal["center", "random"]
+    """Where the window of a segment lies; "random" is the official way."""
+    seed: int
+    """Of the random windows, together with a sample's id and draw."""
+    short_side: int | None
+    """Short side that videos are resized to before the crop, pixels; None for the protocol's."""
+    decoder: Decoder
+    interpolation: Interpolation = "opencv-bilinear"
+    squash: bool = False
+    """Whether both sides are resized to `short_side`, whatever the video's shape."""
+    fps: float | None = None
+    """Frames of a clip per second of the video; `frame_step` then means nothing."""
+    duration_s: float | None = None
+    """Seconds that a clip spans; `frame_step` then means nothing."""
+    frame_order: FrameOrder = "ordered"
+    """In which order the frames of a clip are shown."""
+    ending: Ending | None = None
+    """One clip that ends before the item's action, its time from start to end; `sampling` then means nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
+            if getattr(self, name) < 1:
+                raise BenchError(f"{name} is {getattr(self, name)}", fix="it must be at least 1")
+        if self.ending and (self.fps is None or self.num_segments > 1):
+            raise ValueError("clips before an action have a rate in frames per second, and one segment")
+
+    @property
+    def shape(self) -> tuple[int, int, int, int, int, int]:
+        """Of a sample's pixels: [views, num_segments, T, size, size, 3]."""
+        return (self.views, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
+
+    def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
+        """The views of the item's segments into `out`, of this plan's shape."""
+        chosen = self._before_action(item, video.info) if self.ending else self._segments(item, video.info)
+        indices = ordered_clips(chosen, self.frame_order, item)
+        for frames, places in read_clips(video, indices):
+            crops = view_crops(
+                frames,
+                self.size,
+                self.views,
+                short_side=self.short_side,
+                interpolation=self.interpolation,
+                squash=self.squash,
+            )
+            for number, segment, position in places:
+                for view, crop in enumerate(crops):
+                    out[view, segment, position] = crop[number]
+        return indices
+
+    def _segments(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
+        first, stop = info.frames_between(item.start_s, item.end_s, where=item.path)
+        step = step_in(self, item, info)
+        rng = random_state(self.seed, item.id, item.draw) if self.sampling == "random" else None
+        within = segment_indices(stop - first, self.frames_per_clip, step, self.num_segments, rng=rng)
+        return [[first + index for index in clip] for clip in within]
+
+    def _before_action(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
+        if self.ending is None or self.fps is None or item.start_s is None or item.end_s is None:
+            raise ValueError("no action to end before")
+        moment = self.ending.moment(random_state(self.seed, item.id, item.draw))
+        times = (item.start_s, item.end_s, moment, self.frames_per_clip, self.fps)
+        return [ending_indices(info, *times, by_number=self.ending.by_number, where=item.path)]
+
+
+class Paced(Protocol):
+    """How far apart the frames of a clip are."""
+
+    @property
+    def frames_per_clip(self) -> int: ...
+    @property
+    def frame_step(self) -> int: ...
+    @property
+    def fps(self) -> float | None: ...
+    @property
+    def duration_s(self) -> float | None: ...
+
+
+def step_in(plan: Paced, item: VideoItem, info: VideoInfo) -> int:
+    """Frames of this video between two frames of a clip. Raises BenchError where that takes an unknown frame rate."""
+    if (plan.fps is None and plan.duration_s is None) or info.num_frames == 1:
+        return plan.frame_step
+    if info.fps <= 0:
+        raise BenchError(
+            "its frame rate is unknown, and the step of its clips follows from it",
+            where=item.path,
+            fix="give the rate of its frames, or a step in frames with --set clip.step=N",
+        )
+    return timed_step(info.fps, plan.frames_per_clip, fps=plan.fps, duration_s=plan.duration_s)
+
+
+def random_state(*parts: object) -> np.random.RandomState:
+    """A random stream that depends on these parts alone."""
+    digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
+    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
+
+
+def ordered_clips(clips: Sequence[Sequence[int]], order: FrameOrder, item: VideoItem) -> list[list[int]]:
+    """The chosen frames of an item's clips, segment by segment, in an order.
+
+    A shuffle depends on the sample, its draw and the segment alone: runs of several seeds share their tokens.
+    """
+    streams = (random_state("frame order", item.id, item.draw, segment) for segment in range(len(clips)))
+    return [in_order(clip, order, rng) for clip, rng in zip(clips, streams, strict=True)]
+
+
+def read_clips(
+    video: Video, indices: Sequence[Sequence[int]]
+) -> Iterator[tuple[npt.NDArray[np.uint8], list[tuple[int, int, int]]]]:
+    """A few frames at a time, uint8 [n, H, W, 3], and their places: (number among these n, clip, position in it).
+
+    Every frame is decoded once, however many clips hold it. Whole frames of a large video would fill the memory, so
+    each group is to be cropped before the next is read.
+    """
+    places: dict[int, list[tuple[int, int]]] = {}
+    for clip, numbers in enumerate(indices):
+        for position, index in enumerate(numbers):
+            places.setdefault(index, []).append((clip, position))
+    rising = sorted(places)
+    frame_bytes = video.info.height * video.info.width * 3
+    at_once = max(1, min(_MOST_FRAMES_AT_ONCE, _BYTES_AT_ONCE // frame_bytes))
+    for start in range(0, len(rising), at_once):
+        group = rising[start : start + at_once]
+        yield video.read(group), [(number, *place) for number, index in enumerate(group) for place in places[index]]

@@ -1,0 +1,79 @@
+"""Probes of boxes: a loss for every class, a choice on held-out videos."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench.cards.load import load_probe_card, override
+from bench.core.errors import BenchError
+from bench.metrics.detection import label_map
+from bench.tasks.boxes.fitting import action_losses, action_probabilities, fit_boxes
+
+
+class Boxes:
+    """Boxes whose first two channels say which of two actions are true; both may be."""
+
+    num_views = 1
+
+    def __init__(self, count: int, num_tokens: int = 4, seed: int = 0) -> None:
+        stream = np.random.RandomState(seed)
+        self.labels = stream.randint(0, 2, (count, 2)).astype(np.int64)
+        self.num_samples, self.num_tokens, self.embed_dim = count, num_tokens, 8
+        tokens = stream.standard_normal((count, num_tokens, 8)).astype(np.float32)
+        tokens[:, :, :2] += 3 * self.labels[:, None]
+        self.tokens = torch.from_numpy(tokens)
+        self.videos = [f"v{place * 10 // count}" for place in range(count)]
+
+    def read(self, rows: np.ndarray, view: int) -> torch.Tensor:
+        return self.tokens[torch.from_numpy(rows)]
+
+
+@pytest.mark.parametrize("probe", ["ava-paper", "ava-attentive"])
+def test_actions_that_are_true_together_are_learned(probe: str) -> None:
+    changes = {"lr": [1e-2, 1e-3], "weight_decay": [0.01]} if probe == "ava-attentive" else {"lr": [1e-2], "epochs": 60}
+    recipe = override(load_probe_card(probe), "probe", {"batch_size": 32, "epochs": 15, "min_steps": 1, **changes})
+    train, test = Boxes(120), Boxes(60, seed=1)
+    fitted = fit_boxes(recipe, train, train.labels, train.videos, 2, seed=0, device="cpu", progress=lambda *state: None)
+    probabilities = action_probabilities(fitted.probe, test, device="cpu", batch_size=25)
+    assert probabilities.shape == (60, 2)
+    assert ((probabilities > 0.5) == test.labels).mean() > 0.9
+    assert (probabilities[(test.labels == 1).all(axis=1)] > 0.5).mean() > 0.85
+    assert [head.chosen for head in fitted.heads].count(True) == 1
+    if recipe.selection:
+        best = max(head.accuracy or 0 for head in fitted.heads)
+        assert fitted.heads[fitted.chosen].accuracy == best > 0.9
+        assert fitted.num_held_out == 24
+
+
+def test_the_paper_recipe_is_the_papers() -> None:
+    """protocol.md 3.7."""
+    recipe = load_probe_card("ava-paper")
+    rules = recipe.optimisation
+    assert rules is not None and recipe.selection is None and recipe.kind == "linear"
+    assert (rules.batch_size, rules.epochs, len(rules.settings)) == (64, 30, 1)
+    [only] = rules.settings
+    assert (only.lr, only.weight_decay, only.warmup_epochs, only.final_lr) == (1e-4, 0.05, 2, 1e-6)
+    assert only.start_lr == pytest.approx(1e-6)
+    assert recipe.boxes is not None and recipe.boxes.layers == 4
+    assert load_probe_card("ava-attentive").num_settings == 20
+
+
+def test_the_loss_is_torchs_for_every_setting() -> None:
+    logits, targets = torch.randn(3, 5, 4), torch.randint(0, 2, (5, 4))
+    expected = [F.binary_cross_entropy_with_logits(one, targets.float()).item() for one in logits]
+    assert action_losses(logits, targets).tolist() == pytest.approx(expected)
+
+
+def test_a_recipe_for_boxes_cannot_ask_for_what_they_do_not_have() -> None:
+    with pytest.raises(BenchError, match="boxes: only for linear and one-block"):
+        override(load_probe_card("ava-attentive"), "probe", {"streaming": True})
+
+
+def test_ranked_labels_have_the_precision_of_their_classes() -> None:
+    labels = np.array([[1, 0, 0], [0, 1, 0], [1, 0, 0]])
+    scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.9, 0.3], [0.7, 0.2, 0.4]])
+    assert label_map(labels, scores) == pytest.approx((0.5 + 0.5 * 2 / 3 + 1) / 2)
+    assert label_map(np.zeros_like(labels), scores) == 0.0
