@@ -29,5 +29,5 @@ def __getattr__(name: str) -> Any:
     if name == "load_probe":
         return importlib.import_module("bench.probing").load_probe
     if name == "evaluate":
-        return importlib.import_module("bench.evaluate")  # a module that can be called
+        return importlib.import_module("bench.pipeline.run").evaluate
     raise AttributeError(f"module 'bench' has no attribute '{name}'")

@@ -56,8 +56,8 @@ REST = "rest"
 """Loading the encoder; on our side also hashing files, writing and reading the cache, and the record."""
 _OURS = (
     ("bench.features.extract", "encode", "encoding"),
-    ("bench.evaluate", "fit", "probes: training"),
-    ("bench.evaluate", "predict", "probes: testing"),
+    ("bench.pipeline.run", "fit", "probes: training"),
+    ("bench.pipeline.run", "predict", "probes: testing"),
 )
 
 

@@ -24,7 +24,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(
     [
         "bench.cli.app",
-        "bench.evaluate",
+        "bench.pipeline.run",
         "bench.pipeline.suite",
         "bench.encoders.untrained",
         "bench.analysis.checkpoint_curve",
@@ -146,12 +146,12 @@ STAGES = {
     "training": "fit_probe",
     "recording": "write_record",
 }
-"""What the faults of this suite call the parts of a run, and the function of bench.evaluate that is each."""
+"""What the faults of this suite call the parts of a run, and the function of bench.pipeline.run that is each."""
 
 
 def around(stage: str, enter: Callable[[], None], leave: Callable[[], None] = lambda: None) -> None:
     """Have `enter` and `leave` called before and after each call of a stage, in this process."""
-    module, name = import_module("bench.evaluate"), STAGES[stage]
+    module, name = import_module("bench.pipeline.run"), STAGES[stage]
     function = getattr(module, name)
 
     def wrapped(*args: Any, **options: Any) -> Any:

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -285,12 +283,3 @@ def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:
         facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
         facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
         save_probe(path, fitted.probe, {**facts, "classes": json.dumps(record.class_names)})
-
-
-class _CallableModule(ModuleType):
-    # `bench.evaluate` is this module once it is imported, and also the public function: so the module can be called.
-    def __call__(self, **options: Any) -> Record:
-        return evaluate(**options)
-
-
-sys.modules[__name__].__class__ = _CallableModule

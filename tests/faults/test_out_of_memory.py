@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import bench.evaluate as run
 import numpy as np
 import pytest
 import torch
@@ -16,6 +15,7 @@ from bench.encoders import load_encoder
 from bench.features.batch import ClipsAtOnce
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.store import Store
+from bench.pipeline import run
 from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.video.clip_views import ClipPlan, VideoItem
