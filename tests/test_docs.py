@@ -143,3 +143,27 @@ def test_every_documented_link_leads_somewhere() -> None:
     for document in DOCUMENTS:
         for target in re.findall(r"\]\((?!http)([^)#]+)", document.read_text(encoding="utf-8")):
             assert (document.parent / target).exists(), f"{document.name}: {target}"
+
+
+def test_every_cited_section_of_the_protocol_is_there() -> None:
+    text = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
+    there = set(re.findall(r"^##+ (\d(?:\.\d)?)", text, flags=re.M))
+    cited = {
+        (path.name, section)
+        for path in (ROOT / "bench").rglob("*.py")
+        for listed in re.findall(r"protocol\.md ((?:\d(?:\.\d)?(?:, )?)+)", path.read_text(encoding="utf-8"))
+        for section in listed.removesuffix(", ").split(", ")
+    }
+    assert len(cited) > 50
+    assert {(name, section) for name, section in cited if section not in there} == set()
+
+
+def test_the_architecture_names_every_room_and_files_that_are_there() -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \|.*\| (.*) \|$", (ROOT / "docs" / "architecture.md").read_text("utf-8"), flags=re.M
+    )
+    rooms = {path.parent.name for path in (ROOT / "bench").glob("*/__init__.py")}
+    assert {room for room, _ in rows} == rooms
+    for room, entries in rows:
+        for entry in re.findall(r"`([\w./]+)`", entries):
+            assert (ROOT / "bench" / room / entry).exists(), (room, entry)

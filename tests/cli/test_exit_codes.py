@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import errno
+import json
 import logging
 import os
 import resource
+import signal
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import typer
+from support import ROOT, Run
 
 from bench.cli.exit_codes import run_and_exit
 from bench.core.errors import BenchError, lack_of
@@ -134,3 +139,33 @@ def test_a_traceback_is_plain_too(ended: Ended) -> None:
 def test_help_is_printed_once_and_ends_well(ended: Ended) -> None:
     code, out, err = ended(raising(ValueError()), "--help")
     assert (code, err) == (0, "") and out.count("What it does.") == 1
+
+
+def test_a_fault_of_the_program_is_one_line_too(bench_command: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import bench.cards.load\ndef broken():\n    raise RuntimeError('planted')\nbench.cards.task_names = broken\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    command = [sys.executable, "-m", "bench", "tasks"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert done.returncode == 1 and "planted" in done.stderr and "Traceback" not in done.stderr
+    shown = subprocess.run([*command, "--debug"], capture_output=True, text=True, env=environment, cwd=tmp_path)
+    assert "Traceback" in shown.stderr
+
+
+def test_an_interrupted_run_says_so_and_goes_on_from_there(
+    bench_command: Run, bright_and_dark: Path, tmp_path: Path
+) -> None:
+    environment = {**os.environ, "BENCH_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    command = ["run", "--task", "custom", "--data", str(bright_and_dark), "--model", "random", "--set"]
+    endless = [sys.executable, "-m", "bench", *command, "probe.min_steps=1000000"]
+    process = subprocess.Popen(endless, env=environment, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "encoding test clips" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in errors and "Traceback" not in errors
+    done = bench_command(*command, "probe.min_steps=40", "--json", cwd=tmp_path)
+    assert json.loads(done.stdout)[0]["cost"]["cached_clips"] == 36

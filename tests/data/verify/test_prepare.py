@@ -376,21 +376,8 @@ def test_still_images_are_not_re_encoded(tree: Path) -> None:
 
 def test_a_run_on_prepared_videos_says_so(bench_command: Run, bright_and_dark: Path, tmp_path: Path) -> None:
     out = tmp_path / "small"
-    done = bench_command(
-        "data",
-        "prepare",
-        "custom",
-        "--data",
-        bright_and_dark,
-        "--out",
-        out,
-        "--short-side",
-        15,
-        "--gop",
-        3,
-        "--workers",
-        1,
-    )
+    smaller = ["--short-side", 15, "--gop", 3, "--workers", 1]
+    done = bench_command("data", "prepare", "custom", "--data", bright_and_dark, "--out", out, *smaller)
     assert done.returncode == 0, done.stderr
     assert "--short-side 16 instead of 15" in done.stderr and f"bench run --task custom --data {out}" in done.stdout
     model = ["--model", "pixels", "--probe", "knn", "--set", "probe.neighbours=1"]

@@ -17,12 +17,10 @@ from bench.analysis.runs import Evidence, read_evidence
 from bench.core.errors import BenchError
 from bench.metrics.score import Breakdown, Score
 from bench.records.schema import Head
-from bench.records.tables.answers import Answers
 from bench.report.plots import KINDS, Plot, draw
 from bench.report.plots.confusion import most_confused
 from bench.report.plots.cost import sample_flops
 from bench.report.plots.marks import _spread
-from bench.report.plots.reliability import calibration
 from bench.report.plots.style import fold
 
 
@@ -337,37 +335,6 @@ def test_runs_without_predictions_are_left_out_and_named(tmp_path: Path, own_cac
     evidence, (problem,) = read_evidence([tmp_path])
     assert [run.record.model for run in evidence] == ["whole"]
     assert problem.where == str(bare / "record.json") and "predictions.parquet is missing" in problem.what
-
-
-def answers(confidence: np.ndarray, hits: np.ndarray, videos: np.ndarray | None = None) -> Answers:
-    probabilities = np.stack([confidence, 1 - confidence], axis=1).astype(np.float32)
-    names = tuple(f"{i:05d}" for i in range(len(hits)))
-    return Answers(names, 1 - hits, probabilities, hits, videos)
-
-
-def test_calibration_error_is_the_mean_gap_of_bins_of_equal_size() -> None:
-    hits = np.tile([1, 0, 0, 1], 75)
-    found = calibration(answers(np.full(300, 0.75), hits))
-    assert found.error == pytest.approx(0.25, abs=1e-6)
-    assert set(found.counts) == {20} and len(found.counts) == 15
-    assert found.interval.low < 0.25 <= found.interval.high
-    few = calibration(answers(np.array([0.6, 0.9]), np.array([0, 1])))
-    assert list(few.counts) == [1, 1] and few.error == pytest.approx((0.6 + 0.1) / 2)
-
-
-def test_probabilities_that_are_right_have_an_interval_from_zero() -> None:
-    random = np.random.RandomState(0)
-    confidence = 0.5 + 0.49 * random.rand(1000)
-    found = calibration(answers(confidence, (random.rand(1000) < confidence).astype(int)))
-    assert found.error > 0 and found.interval.low == 0
-
-
-def test_the_interval_is_wider_where_samples_share_videos() -> None:
-    hits = np.repeat(np.random.RandomState(0).rand(40) < 0.5, 10).astype(int)
-    confidence = np.full(400, 0.9)
-    alone = calibration(answers(confidence, hits)).interval
-    shared = calibration(answers(confidence, hits, np.repeat(np.arange(40), 10))).interval
-    assert shared.high - shared.low > 2 * (alone.high - alone.low)
 
 
 def test_a_reliability_diagram_states_the_error_with_its_interval(runs: list[Evidence]) -> None:
