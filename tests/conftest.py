@@ -17,6 +17,8 @@ from web_site import serving
 
 from bench.encoders import catalog
 
+pytest_plugins = ["made_records", "s3_server"]
+
 
 @pytest.fixture
 def bright_and_dark(tmp_path: Path) -> Path:

@@ -12,6 +12,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
+LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+"""As large as anyone likes: a training that diverges is told, and costs no more than another."""
 Rate = Annotated[float, Field(ge=1e-3, le=1e5, allow_inf_nan=False, strict=True)]
 """Frames per second."""
 Seconds = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False, strict=True)]

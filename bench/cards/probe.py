@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.cards.fields import AtLeastOne, CardPart, Million, NotNegative, Thousand, without_usual
+from bench.cards.fields import AtLeastOne, CardPart, LearningRate, Million, NotNegative, Thousand, without_usual
 from bench.core.types import Positive
 
 _MOST_SETTINGS = 1000
@@ -20,9 +20,9 @@ _MOST_SETTINGS = 1000
 class Setting(CardPart):
     """One probe of a sweep: how its learning rate and weight decay go over the training (protocol.md 5.1)."""
 
-    lr: Positive
+    lr: LearningRate = Field(gt=0)
     weight_decay: NotNegative
-    start_lr: NotNegative | None = None
+    start_lr: LearningRate | None = None
     """First lr of the warm-up; `lr` where empty."""
     warmup_epochs: NotNegative = 0.0
     final_lr: NotNegative = 0.0
@@ -43,7 +43,7 @@ class Optimisation(CardPart):
     """Global batch, whatever the number of processes."""
     min_steps_per_epoch: AtLeastOne = 1
     """Small sets get smaller batches, so that an epoch has at least this many steps."""
-    lr: tuple[Positive, ...] = ()
+    lr: tuple[Annotated[LearningRate, Field(gt=0)], ...] = ()
     weight_decay: tuple[NotNegative, ...] = ()
     """Every lr is trained with every weight decay."""
     sweep: tuple[Setting, ...] = ()

@@ -30,6 +30,8 @@ WRAPPERS = frozenset(
 FSDP of today and of before, and activation checkpointing."""
 _OTHER_WEIGHTS = "give a file whose weights are floats, as they were trained"
 _LONGEST_NAME = 200
+_REPEATED_BYTES = 1 << 30
+"""Of a tensor that repeats what the file holds: more may be meant to fill a memory."""
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -97,7 +99,7 @@ def weights(name: Any, value: Any, path: Path) -> Tensor:
         kind = f"a {str(value.layout).removeprefix('torch.')} tensor"
     elif value.is_meta:
         kind = "without values (on the device 'meta')"
-    elif value.numel() * value.element_size() > value.untyped_storage().nbytes():
+    elif value.numel() * value.element_size() > max(value.untyped_storage().nbytes(), _REPEATED_BYTES):
         kind = f"of {value.numel():,} values, of which the file holds a few,"
     elif value.is_floating_point():
         return value

@@ -143,7 +143,7 @@ def test_help_is_printed_once_and_ends_well(ended: Ended) -> None:
 
 def test_a_fault_of_the_program_is_one_line_too(bench_command: Run, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import bench.cards.load\ndef broken():\n    raise RuntimeError('planted')\nbench.cards.task_names = broken\n"
+        "from bench.cards import load\ndef broken():\n    raise RuntimeError('planted')\nload.task_names = broken\n"
     )
     environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
     command = [sys.executable, "-m", "bench", "tasks"]

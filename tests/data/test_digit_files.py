@@ -85,7 +85,7 @@ def test_remains_of_killed_processes_go_away(tmp_path: Path) -> None:
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from bench import digits; "
+        "import sys, pathlib; from bench.data import digits; "
         "digits.ensure_digits(pathlib.Path(sys.argv[1]), digits.DigitsConfig(train_clips=80, test_clips=80))"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]

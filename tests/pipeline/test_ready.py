@@ -11,11 +11,11 @@ from support import write_video
 
 from bench import BenchError
 from bench.core.progress import Silent
-from bench.pipeline import run as evaluate
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.ready import check_all_ready, check_ready
+from bench.pipeline.run import evaluate
 
 
 def plan(folder: Path, train: str, val: str = "v 0\nw 1\n", **options: Any) -> RunPlan:

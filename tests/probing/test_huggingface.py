@@ -105,7 +105,7 @@ def test_folders_without_a_probe(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"model\.safetensors: missing"):
         load_probe(encoder)
     (encoder / "config.json").write_text("{")
-    with pytest.raises(BenchError, match="not a JSON file"):
+    with pytest.raises(BenchError, match="not readable as JSON"):
         load_probe(encoder)
     (encoder / "config.json").unlink()
     with pytest.raises(BenchError, match=r"a folder without config\.json"):

@@ -1,4 +1,4 @@
-"""A record, or a run on disk, with only the fields that a test cares about."""
+"""Fixtures: a record, or a run on disk, with only the fields that a test cares about."""
 
 from __future__ import annotations
 
@@ -18,12 +18,6 @@ from bench.metrics.score import Predictions, Score
 from bench.records.schema import Cost, Failure, Record, write_record
 
 MakeRecord = Callable[..., Record]
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The index of records is kept in a cache of the test's own."""
-    monkeypatch.setenv("BENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A server on this machine that speaks S3, with an empty bucket for each test; skipped without moto and s3fs."""
+"""Fixtures: a server here that speaks S3, with an empty bucket for each test; skipped without moto and s3fs."""
 
 from __future__ import annotations
 
