@@ -31,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCH = [sys.executable, "-m", "bench", "run", "--cache", "cache", "--results", "results", "--device", "cpu", "--json"]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", *BENCH[1:]]
 OF_THE_MOMENT = {"run_id", "created", "versions", "hardware", "git_revision"}
-OF_THE_CLOCK = {"extract_s", "probe_s", "total_s", "peak_memory_bytes"}
+OF_THE_CLOCK = {"extract_s", "probe_s", "total_s", "peak_memory_bytes", "streamed_s", "waiting_share", "clips_per_s"}
 
 SHORT = "--set probe.epochs=1 --set probe.min_steps=4 --set probe.lr=[0.01,0.001] --set probe.weight_decay=0.01"
 ONE = "--set probe.epochs=2 --set probe.min_steps=4 --set probe.lr=0.01 --set probe.weight_decay=0.01"
@@ -129,7 +129,9 @@ def _runs(folder: Path) -> Iterator[tuple[str, Path]]:
 
 def _record(path: Path) -> dict[str, Any]:
     record = json.loads(path.read_text(encoding="utf-8"))
-    record["cost"] = {name: value for name, value in record["cost"].items() if name not in OF_THE_CLOCK}
+    for part in (record["cost"], record["resolved"].get("training") or {}):
+        for name in OF_THE_CLOCK & part.keys():
+            del part[name]
     return {name: value for name, value in record.items() if name not in OF_THE_MOMENT}
 
 
