@@ -112,12 +112,17 @@ def test_output_without_a_stdout_is_an_error(stream: str | None, monkeypatch: py
 
 
 @pytest.mark.parametrize("error", [None, *(error for error, _ in FAILURES.values())])
-def test_nobody_is_told_where_nobody_listens(error: Exception | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stderr", error and Broken(error))
-    console.tell("x")
-    with Live() as live:
-        live.stage("encoding", 1, 2)
-        live.say("x")
+def test_nobody_is_told_where_nobody_listens(
+    error: Exception | None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stderr", error and Broken(error))
+        console.tell("told")
+        with Live() as live:
+            live.stage("encoding", 1, 2)
+            live.say("said")
+    console.tell("told again")
+    assert capsys.readouterr() == ("", "bench: told again\n")
 
 
 def test_nothing_is_printed_past_the_console() -> None:
