@@ -11,23 +11,16 @@ at once are several processes. They map the features from the cache, and are sta
 from __future__ import annotations
 
 import json
-import multiprocessing
-import pickle
-import signal
 import time
-import traceback
-from collections import deque
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
-from multiprocessing.connection import Connection, wait
+from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any
 
 import torch
 
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
+from bench.core.workers import Lost, Pool, Tell
 from bench.features.store import FeatureSet, Store
 from bench.pipeline.run import measure
 from bench.pipeline.stages import Inputs, Measured, ProbeJob
@@ -35,18 +28,9 @@ from bench.probing.source import HeldOut
 
 _TELL_INTERVAL_S = 0.2
 """A stage is told this often: a training step takes milliseconds, and every message costs both sides a part of one."""
+_FIX = "if memory was short, give one --model at a time"
 
 Outcome = Measured | Exception
-
-
-@dataclass
-class _Worker:
-    process: Any
-    pipe: Connection
-    number: int | None = None
-    """The job it is at."""
-    ready: bool = False
-    """Whether it has started, and can be sent a job."""
 
 
 class Crew:
@@ -54,107 +38,45 @@ class Crew:
     hear the processes, so that one that has ended its job gets the next while this process is busy extracting."""
 
     def __init__(self, size: int, reporter: Reporter) -> None:
-        self._size, self._reporter = size, reporter
-        # A process of a forked, many-threaded parent may hang; a fresh one takes seconds to start, but never does.
-        self._context = multiprocessing.get_context("spawn")
-        self._workers: list[_Worker] = []
-        self._queue: deque[tuple[int, ProbeJob]] = deque()
-        self._ended: list[tuple[int, Outcome]] = []
+        self._reporter = reporter
+        same_threads = partial(torch.set_num_threads, torch.get_num_threads())  # so that the same numbers come out
+        # No retry: a job whose process has died would likely die of the same again.
+        self._pool = Pool(_work, size, fresh=True, begin=same_threads, told=self._pass_on, retry=False, fix=_FIX)
 
     def __enter__(self) -> Crew:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        for worker in self._workers:
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
+    def __exit__(self, *_: object) -> None:
+        self._pool.__exit__()
 
     def submit(self, number: int, job: ProbeJob) -> None:
         """Have a job done, after those that were submitted before; `number` is its name in `ended`."""
-        self._queue.append((number, job))
-        self._hand_out()
+        self._pool.submit((number, job))
 
     def ended(self, *, wait: bool) -> list[tuple[int, Outcome]]:
         """The jobs that have ended since the last call, with what came out; `wait` for at least one."""
-        self._hear(0)
-        while wait and not self._ended:
-            self._hear(None)
-        ended, self._ended = self._ended, []
-        return ended
+        return [(number, _unless_lost(outcome)) for (number, _), outcome in self._pool.ended(wait=wait)]
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
         """Pass it on, and hear the processes."""
         self._reporter.stage(name, done, total, detail)
-        self._hear(0)
+        self._pool.hear()
 
     def say(self, line: str) -> None:
         """Pass it on."""
         self._reporter.say(line)
 
-    def _hand_out(self) -> None:
-        idle = [worker for worker in self._workers if worker.number is None]
-        if len(self._queue) > len(idle) and len(self._workers) < self._size:
-            self._workers.append(self._hire())
-        for worker in idle:
-            if worker.ready and self._queue:
-                worker.number, job = self._queue.popleft()
-                worker.pipe.send(job)
-
-    def _hire(self) -> _Worker:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_work, args=(theirs, torch.get_num_threads()), daemon=True)
-        # Ctrl-C reaches every process of a terminal. One that starts while it is blocked never sees it, not even while
-        # it imports; this one sees it a moment later. (Starting the tracker would unblock it again.)
-        resource_tracker.ensure_running()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-        try:
-            process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        theirs.close()
-        return _Worker(process, ours)
-
-    def _hear(self, timeout_s: float | None) -> None:
-        """Act on what the processes have sent; wait for the first message for at most `timeout_s`."""
-        ready = wait([worker.pipe for worker in self._workers], timeout_s)
-        for worker in [worker for worker in self._workers if worker.pipe in ready]:
-            try:
-                self._act(worker, worker.pipe.recv_bytes())
-                while worker.pipe.poll():
-                    self._act(worker, worker.pipe.recv_bytes())
-            except (EOFError, ConnectionResetError):
-                self._bury(worker)
-        self._hand_out()
-
-    def _act(self, worker: _Worker, sent: bytes) -> None:
-        message = pickle.loads(sent)  # noqa: S301 - from a process that this one started
-        if isinstance(message, _Stage):
-            self._reporter.stage(message.name, message.done, message.total, message.detail)
-        elif isinstance(message, str):
-            self._reporter.say(message)
-        elif isinstance(message, _Bug):
-            raise RuntimeError(f"a probe process failed:\n{message.report}")
+    def _pass_on(self, told: _Stage | str) -> None:
+        if isinstance(told, str):
+            self._reporter.say(told)
         else:
-            if worker.number is not None:
-                self._ended.append((worker.number, message))
-            worker.number, worker.ready = None, True
+            self._reporter.stage(told.name, told.done, told.total, told.detail)
 
-    def _bury(self, worker: _Worker) -> None:
-        """Drop a process that has died; its job has failed, as another attempt would likely die of the same."""
-        self._workers.remove(worker)
-        worker.process.join()
-        worker.pipe.close()
-        died = BenchError(
-            f"a process that trained a probe died (exit code {worker.process.exitcode})",
-            fix="if memory was short, give one --model at a time",
-        )
-        if worker.number is None:
-            raise died
-        self._ended.append((worker.number, died))
+
+def _unless_lost(outcome: Outcome | Lost) -> Outcome:
+    if isinstance(outcome, Lost):
+        return BenchError(f"a process that trained a probe died (exit code {outcome.exit_code})", fix=_FIX)
+    return outcome
 
 
 @dataclass(frozen=True)
@@ -165,23 +87,11 @@ class _Stage:
     detail: str
 
 
-@dataclass(frozen=True)
-class _Ready:
-    """A process can be sent its first job."""
-
-
-@dataclass(frozen=True)
-class _Bug:
-    """A fault of the program, not of the data: it ends the run."""
-
-    report: str
-
-
 class _Messenger:
     """The Reporter of a process: tells the parent."""
 
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
+    def __init__(self, tell: Tell) -> None:
+        self.say = tell
         self._told = 0.0
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
@@ -189,38 +99,16 @@ class _Messenger:
         now = time.monotonic()
         if done == total or now - self._told >= _TELL_INTERVAL_S:
             self._told = now
-            self.send(_Stage(name, done, total, detail))
-
-    def say(self, line: str) -> None:
-        """Tell the line."""
-        self.send(line)
-
-    def send(self, message: object) -> None:
-        """Not Connection.send: it would move tensors through /dev/shm, which is small in many containers."""
-        self._pipe.send_bytes(pickle.dumps(message))
+            self.say(_Stage(name, done, total, detail))
 
 
-def _work(pipe: Connection, num_threads: int) -> None:
-    """A process's life: take a job, send what came out."""
-    torch.set_num_threads(num_threads)  # as in the parent, so that the same numbers come out
-    parent = _Messenger(pipe)
+def _work(task: tuple[int, ProbeJob], tell: Tell) -> Outcome:
+    """In a process: what came out of a job."""
+    _, job = task
     try:
-        parent.send(_Ready())
-        while True:
-            parent.send(_outcome(pipe.recv(), parent))
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return  # the parent is gone
-
-
-def _outcome(job: ProbeJob, parent: _Messenger) -> Outcome | _Bug:
-    try:
-        return measure(job, open_inputs(job), parent)
-    except (BrokenPipeError, ConnectionResetError):
-        raise
+        return measure(job, open_inputs(job), _Messenger(tell))
     except (BenchError, OSError) as error:
         return error
-    except Exception:  # noqa: BLE001 - passed on whole; the parent raises it
-        return _Bug(traceback.format_exc())
 
 
 def open_inputs(job: ProbeJob) -> Inputs:

@@ -4,11 +4,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 
 import pytest
 
 from bench.core.errors import BenchError
-from bench.core.workers import Lost, guarded_map
+from bench.core.workers import Lost, Pool, Tell, guarded_map
 
 
 def treat(task: str, alive: Callable[[], None]) -> str:
@@ -55,3 +57,26 @@ def test_a_negative_number_of_workers_and_no_time_are_refused() -> None:
         list(guarded_map(treat, ["a"], workers=-1, timeout_s=30, ahead=2))
     with pytest.raises(BenchError, match="--timeout-s: 0 s is no time"):
         list(guarded_map(treat, ["a"], workers=1, timeout_s=0, ahead=2))
+
+
+def killed_once(mark: Path, task: str, tell: Tell) -> str:
+    if task == "b" and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    tell(f"at {task}")
+    return task.upper()
+
+
+@pytest.mark.parametrize("retry", [True, False])
+def test_a_task_whose_process_something_else_killed_is_tried_once_more(tmp_path: Path, retry: bool) -> None:
+    told: list[str] = []
+    with Pool(partial(killed_once, tmp_path / "mark"), 1, told=told.append, retry=retry) as pool:
+        for task in "abc":
+            pool.submit(task)
+        ended = {}
+        while pool.pending:
+            ended.update(pool.ended(wait=True))
+        assert pool.ended(wait=True) == []
+    lost = Lost("crashed on this file", -signal.SIGKILL)
+    assert ended == {"a": "A", "b": "B" if retry else lost, "c": "C"}
+    assert told == (["at a", "at b", "at c"] if retry else ["at a", "at c"])

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from fault_lab import LINEAR, Bench
 
+from bench.core import workers
 from bench.video import loader
 
 
@@ -63,7 +64,7 @@ def test_a_clip_that_ends_its_decoder_is_one_failed_sample(bench: Bench, fault: 
 
 def be_killed_with_workers() -> None:
     """Workers look after their parent ten times a second; this process is killed while they wait for it."""
-    loader._PARENT_CHECK_S = 0.1
+    workers._PARENT_CHECK_S = 0.1
     encode = sys.modules["bench.features.extract"].encode
 
     def die(*args: object, **options: object) -> object:

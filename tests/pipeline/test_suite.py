@@ -16,6 +16,7 @@ from support import ROOT
 
 from bench import BenchError
 from bench.core.progress import Silent
+from bench.core.workers import Pool
 from bench.pipeline import fit_pool as crew
 from bench.pipeline import suite
 from bench.pipeline.options import make_options
@@ -103,7 +104,7 @@ def test_known_probes_and_single_plans_start_no_process(
     plans = [plan_of(bright_and_dark, tmp_path, seed=seed) for seed in (0, 1)]
     for plan in plans:
         run(plan, Silent())
-    monkeypatch.setattr(crew.Crew, "_hire", lambda self: pytest.fail("started a process"))
+    monkeypatch.setattr(Pool, "_hire", lambda self: pytest.fail("started a process"))
     assert all(record.cost.cached_probe for record in run_all(plans, Silent()))
     assert not run_all([plan_of(bright_and_dark, tmp_path, seed=2)], Silent())[0].cost.cached_probe
 
@@ -131,14 +132,13 @@ def test_samples_that_cannot_be_read_end_it_after_the_plans_before(bright_and_da
 def test_a_process_that_dies_is_one_line(
     bright_and_dark: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    act = crew.Crew._act
+    send = Pool._send
 
-    def kill(self: crew.Crew, worker: Any, sent: bytes) -> None:
-        act(self, worker, sent)
-        if worker.number is not None:
-            worker.process.kill()
+    def kill(self: Pool[Any, Any], worker: Any, job: Any) -> None:
+        send(self, worker, job)
+        worker.process.kill()
 
-    monkeypatch.setattr(crew.Crew, "_act", kill)
+    monkeypatch.setattr(Pool, "_send", kill)
     settings = {**SHORT, "probe.min_steps": 1_000_000}
     with pytest.raises(BenchError, match="a process that trained a probe died"):
         run_all([plan_of(bright_and_dark, tmp_path, seed=seed, settings=settings) for seed in (0, 1)], Silent())

@@ -222,7 +222,7 @@ def test_an_error_that_nobody_documents_is_a_failed_sample_that_names_it(
 
 def test_workers_that_cannot_live_end_the_run(items: list[VideoItem], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "set_num_threads", lambda count: os._exit(1))
-    with pytest.raises(BenchError, match="workers die"):
+    with pytest.raises(BenchError, match="processes die"):
         load(items)
 
 

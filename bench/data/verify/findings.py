@@ -55,7 +55,7 @@ def examine(
         looked = guarded_map(check, tasks, workers=min(workers, len(todo)), timeout_s=timeout_s, ahead=_AHEAD)
         for task, outcome in looked:
             if isinstance(outcome, Lost):
-                outcome = Checked(Facts(fault="unreadable", reason=outcome.reason), None)
+                outcome = Checked(Facts(fault="unreadable", reason=f"its reader {outcome.reason}"), None)
             elif outcome.state:
                 memory.keep_of(task.path, outcome.state, [full, *astuple(outcome.facts)])
             _enter(found, task.place, outcome)

@@ -154,7 +154,7 @@ def _make_all(
         workers = min(workers, len(todo))
         for task, outcome in guarded_map(make, todo, workers=workers, timeout_s=timeout_s, ahead=_AHEAD):
             if isinstance(outcome, Lost):
-                outcome = Made(problem=outcome.reason)
+                outcome = Made(problem=f"its reader {outcome.reason}")
             elif outcome.problem is None:
                 memory.keep(task.name, json.dumps(task.how), asdict(outcome))
             made[task.name] = outcome
