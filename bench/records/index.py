@@ -4,6 +4,8 @@ This is the one reader of results folders. A record is believed where its parts 
 scores again (bench.records.consistency, bench.records.recomputed). What came of that is kept in `records.sqlite` in the
 cache under the SHA-256 of the run's files; their states (bench.video.states) tell whether they have to be read at all.
 An index that is damaged or cannot be written is done without, so that a results folder or a cache may be read-only.
+It is no `bench.core.memo`, which must be written and is asked file by file: thousands of runs are one query here, two
+folders that hold the same run share what came of it, and runs that are gone leave it.
 """
 
 from __future__ import annotations

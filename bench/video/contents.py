@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from bench.core.files import file_digest
+from bench.core.memo import Memo
 from bench.video.content_marks import suffix_of
 from bench.video.endings import is_cut_off
 from bench.video.image_frames import frame_files
-from bench.video.memo import Memory
 from bench.video.readers import reader_of, unusual_reader
-from bench.video.states import sampled, state_of
+from bench.video.states import remember, remembered, sampled, state_of
 
 _ID_DIGITS = 32
 _ID = re.compile(f"[0-9a-f]{{{_ID_DIGITS}}}(-[a-z]+)*")
@@ -38,8 +38,8 @@ def content_ids(cache: Path, paths: Sequence[str], progress: Progress | None = N
     Files are hashed once; later calls read the memory in `cache`, which is derived and may be deleted at any time.
     """
     distinct = list(dict.fromkeys(paths))
-    with Memory(cache / "contents.sqlite") as memory:
-        ids = {path: str(kept) for path, _, kept in memory.of_unchanged(distinct) if _ID.fullmatch(str(kept))}
+    with Memo(cache / "contents.sqlite") as memo:
+        ids = {path: str(kept) for path, _, kept in remembered(memo, distinct) if _ID.fullmatch(str(kept))}
         for done, path in enumerate(distinct):
             if path in ids:
                 continue
@@ -48,7 +48,7 @@ def content_ids(cache: Path, paths: Sequence[str], progress: Progress | None = N
                 if not state.files or _is_cut_off(path):
                     continue
                 ids[path] = content_id(path)
-                memory.keep_of(path, sampled(path, state), ids[path])
+                remember(memo, path, sampled(path, state), ids[path])
             except OSError:
                 continue  # the decoder names the reason when it comes to this file
             if progress:

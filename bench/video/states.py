@@ -1,7 +1,7 @@
 """Whether files have changed since they were read, told without reading them all: the one place that decides it.
 
-A state is no identity. Who remembers something of a file keeps its state beside it, and `unchanged` tells of which
-files that still holds. Of all others the content is looked at again, and the content decides.
+A state is no identity. Who remembers something of a file keeps its state beside it (`remember`); `unchanged` and
+`remembered` tell of which files it still holds. Of all others the content is looked at again, and the content decides.
 
     size or time of writing (mtime) differ        changed
     nothing differs, on a local disk              unchanged: the kernel moves the change time (ctime) at every write
@@ -24,7 +24,9 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+from bench.core.memo import Memo
 from bench.video.image_frames import frame_files
 
 MOST_BYTES = 32 << 30
@@ -121,6 +123,35 @@ def unchanged(kept: Iterable[tuple[str, State]]) -> Iterator[tuple[str, State]]:
             for (path, now), same in zip(part, pool.map(_has_its_sample, part), strict=True):
                 if same:
                     yield path, now
+
+
+def remember(memo: Memo, path: str, state: State, value: Any) -> None:
+    """Keep a value, which JSON can hold, of a path that was in this state, which has a sample."""
+    memo.keep(_key(path), state.text, value)
+
+
+def remembered(memo: Memo, paths: Iterable[str]) -> Iterator[tuple[str, State, Any]]:
+    """The values kept of those of the paths, all different, that have not changed since, with their states."""
+    waiting: dict[str, tuple[State, Any]] = {}
+
+    def kept() -> Iterator[tuple[str, State]]:
+        for path in paths:
+            known = memo.get(_key(path))
+            state = state_from(known[0]) if known else None
+            if known and state:
+                waiting[path] = state, known[1]
+                yield path, state
+
+    for path, now in unchanged(kept()):
+        was, value = waiting.pop(path)
+        if now is not was:
+            remember(memo, path, now, value)
+        yield path, now, value
+
+
+def _key(path: str) -> bytes:
+    """The same file has the same key, whatever folder a command runs in; bytes, as names need not be text."""
+    return os.fsencode(os.path.abspath(path))  # noqa: PTH100 - keeps links, and is called a million times
 
 
 def _has_its_sample(sampled: tuple[str, State]) -> bool:

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.core.memo import Memo
 from bench.core.workers import Lost, guarded_map
 from bench.data.verify.checks import Check, Checked, Facts, check
-from bench.video.memo import Memory
+from bench.video.states import remember, remembered
 
 _MEMORY = "checks-2.sqlite"  # the number rises when a check finds more than it did
 _ROW = np.dtype([("bytes", "i8"), ("sample", "u8"), ("frames", "i8"), ("fps", "f8"), ("height", "i4"), ("width", "i4")])
@@ -44,9 +45,9 @@ def examine(
     A path whose reader hangs or dies is unreadable, and is tried again next time.
     """
     found = Findings(paths, np.zeros(len(paths), _ROW), {})
-    with Memory(cache / _MEMORY) as memory:
+    with Memo(cache / _MEMORY) as memo:
         todo = {path: place for place, path in enumerate(paths)}
-        for path, state, (was_full, *facts) in memory.of_unchanged(paths):
+        for path, state, (was_full, *facts) in remembered(memo, paths):
             if was_full or not full:
                 _enter(found, todo.pop(path), Checked(Facts(*facts), state))
                 progress(len(paths) - len(todo), len(paths))
@@ -57,7 +58,7 @@ def examine(
             if isinstance(outcome, Lost):
                 outcome = Checked(Facts(fault="unreadable", reason=f"its reader {outcome.reason}"), None)
             elif outcome.state:
-                memory.keep_of(task.path, outcome.state, [full, *astuple(outcome.facts)])
+                remember(memo, task.path, outcome.state, [full, *astuple(outcome.facts)])
             _enter(found, task.place, outcome)
             done += 1
             progress(done, len(paths))

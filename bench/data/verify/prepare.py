@@ -13,6 +13,7 @@ from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.memo import Memo
 from bench.core.progress import Reporter
 from bench.core.types import Split
 from bench.core.workers import Lost, guarded_map
@@ -25,7 +26,6 @@ from bench.data.verify.prepared import FILE, Encoding, Prepared
 from bench.data.verify.reencode import B_FRAMES, CRF, PRESET, RESIZE, TUNE
 from bench.data.verify.samples import Splits, read_splits
 from bench.video.endings import is_cut_off
-from bench.video.memo import Memory
 from bench.video.readers import is_still, reader_of
 from bench.video.states import state_from, unchanged
 
@@ -143,12 +143,12 @@ def _make_all(
 ) -> dict[str, Made]:
     """What became of each task, by its name."""
     unique = {task.name: task for _, task in tasks}
-    with Memory(out / MEMORY, option="--out") as memory:
-        known = {name: one for name, task in unique.items() if (one := _remembered(memory, task))}
+    with Memo(out / MEMORY, option="--out") as memo:
+        known = {name: one for name, task in unique.items() if (one := _remembered(memo, task))}
         made = _still_true(known, unique)
         for name, one in made.items():
             if one != known[name]:
-                memory.keep(name, json.dumps(unique[name].how), asdict(one))
+                memo.keep(name, json.dumps(unique[name].how), asdict(one))
         progress(len(made), len(unique))
         todo = [replace(task, made=known.get(name)) for name, task in unique.items() if name not in made]
         workers = min(workers, len(todo))
@@ -156,16 +156,16 @@ def _make_all(
             if isinstance(outcome, Lost):
                 outcome = Made(problem=f"its reader {outcome.reason}")
             elif outcome.problem is None:
-                memory.keep(task.name, json.dumps(task.how), asdict(outcome))
+                memo.keep(task.name, json.dumps(task.how), asdict(outcome))
             made[task.name] = outcome
             progress(len(made), len(unique))
     return made
 
 
-def _remembered(memory: Memory, task: Task) -> Made | None:
+def _remembered(memo: Memo, task: Task) -> Made | None:
     """What was made before in the same way. Of a source that is cut off nothing is, though a file may have been made of
     it before that was asked."""
-    known = memory.get(task.name)
+    known = memo.get(task.name)
     if known is None:
         return None
     (source, *_, fps, segment, how), value = json.loads(known[0]), known[1]  # older versions kept a state in the middle

@@ -1,25 +1,25 @@
-"""What is known of files, in one SQLite file: work that an interrupted command does not do again."""
+"""What is known of files, in one SQLite file: work that an interrupted command does not do again.
+
+`bench.video.states` keeps facts here together with the states of the files that they hold for.
+"""
 
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from bench.core.errors import BenchError
 from bench.core.files import set_aside
-from bench.video.states import State, state_from, unchanged
 
 _ROWS_AT_ONCE = 1000
 _COMMIT_INTERVAL_S = 2.0
 
 
-class Memory:
+class Memo:
     """Name -> the value kept for it, and the stamp of the state of things that it holds for.
 
     The file is derived and may be deleted at any time; a damaged one starts anew. What was kept is on the disk within
@@ -39,7 +39,7 @@ class Memory:
             set_aside(file)
             self._database = self._open()
 
-    def __enter__(self) -> Memory:
+    def __enter__(self) -> Memo:
         return self
 
     def __exit__(
@@ -69,28 +69,6 @@ class Memory:
         self._fresh.append((name, stamp, json.dumps(value, separators=(",", ":"))))
         if len(self._fresh) >= _ROWS_AT_ONCE or time.monotonic() - self._written > _COMMIT_INTERVAL_S:
             self._write()
-
-    def of_unchanged(self, paths: Iterable[str]) -> Iterator[tuple[str, State, Any]]:
-        """The values kept of those of the paths, all different, that have not changed since, with their states."""
-        waiting: dict[str, tuple[State, Any]] = {}
-
-        def kept() -> Iterator[tuple[str, State]]:
-            for path in paths:
-                known = self.get(_key(path))
-                state = state_from(known[0]) if known else None
-                if known and state:
-                    waiting[path] = state, known[1]
-                    yield path, state
-
-        for path, now in unchanged(kept()):
-            was, value = waiting.pop(path)
-            if now is not was:
-                self.keep_of(path, now, value)
-            yield path, now, value
-
-    def keep_of(self, path: str, state: State, value: Any) -> None:
-        """Keep a value of a path that was in this state, which has a sample."""
-        self.keep(_key(path), state.text, value)
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._file, timeout=60)
@@ -129,8 +107,3 @@ class Memory:
     def _unusable(self, error: sqlite3.Error) -> BenchError:
         fix = f"free some space, wait for other commands, delete the file, or choose another folder with {self._option}"
         return BenchError(str(error), where=str(self._file), fix=fix)
-
-
-def _key(path: str) -> bytes:
-    """The same file has the same key, whatever folder a command runs in; bytes, as names need not be text."""
-    return os.fsencode(os.path.abspath(path))  # noqa: PTH100 - keeps links, and is called a million times
