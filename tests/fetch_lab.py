@@ -13,8 +13,7 @@ from support import GOLDEN
 from web_site import Site
 
 from bench import BenchError
-from bench.encoders.fetch.fetch import fetch
-from bench.encoders.fetch.weights import Fetched
+from bench.encoders.fetch import Fetched, fetch
 
 RIGHT = (GOLDEN / "vjepa1.pth.tar").read_bytes()
 NEWER = (GOLDEN / "vjepa1_pretrain.pth.tar").read_bytes()

@@ -246,7 +246,7 @@ def fetch(
 ) -> None:
     """Download the weights of encoders to where the suite looks for them, and check them."""
     from bench.core.progress import Live
-    from bench.encoders.fetch import fetch as fetching
+    from bench.encoders import fetch as fetching
 
     with Live() as reporter:
         fetched = fetching.fetch(names, reporter, check=check)

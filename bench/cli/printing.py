@@ -14,7 +14,7 @@ from bench.core.escape import plain
 
 if TYPE_CHECKING:
     from bench.encoders.catalog import ModelCard
-    from bench.encoders.fetch.weights import Fetched
+    from bench.encoders.fetch import Fetched
     from bench.encoders.registered import Registered
     from bench.pipeline.estimate.rough import Forecast
 

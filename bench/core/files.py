@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import os
 import secrets
@@ -184,15 +183,6 @@ def _umask() -> int:
         umask = os.umask(0)
         os.umask(umask)
     return umask
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, as 64 hex digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 BLANKS = " \t\r\n\v\f"

@@ -6,7 +6,6 @@ configuration files and from fsspec's, never from an option or a card.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 
 # A Path makes one slash of two; a single letter would be a drive.
 _URL = re.compile(r"(?P<protocol>[a-z][a-z0-9+.-]+):/+(?P<rest>.+)")
@@ -33,7 +33,7 @@ def remote_url(path: str | os.PathLike[str] | None) -> str | None:
 
 def url_digest(url: str) -> str:
     """Name of the local folder of an address: 24 hex digits."""
-    return hashlib.sha256(url.encode(errors="surrogateescape")).hexdigest()[:24]
+    return text_digest(url)[:24]
 
 
 def remote_cache(given: str | Path | None) -> str | None:

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -27,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BenchError, nearest
-from bench.core.files import atomic_folder, file_digest, writable_folder
+from bench.core.files import atomic_folder, writable_folder
+from bench.core.hashing import digest, file_digest
 
 _NAMES = "left right up down zoom_in zoom_out rotate_clockwise rotate_counter_clockwise"
 MOTIONS: tuple[str, ...] = tuple(_NAMES.split())
@@ -96,8 +96,7 @@ class DigitsConfig:
     @property
     def key(self) -> str:
         """Name of the folder that holds these clips: a hash of the parameters and of the file format."""
-        described = json.dumps({**asdict(self), "frames": FILE_FRAMES, "format": _FORMAT}, sort_keys=True)
-        return hashlib.sha256(described.encode()).hexdigest()[:16]
+        return digest({**asdict(self), "frames": FILE_FRAMES, "format": _FORMAT})[:16]
 
 
 DEFAULT = DigitsConfig()

@@ -10,7 +10,6 @@ folders that hold the same run share what came of it, and runs that are gone lea
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -23,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
-from bench.core.files import cache_path, file_digest, set_aside
+from bench.core.files import cache_path, set_aside
+from bench.core.hashing import file_digest, text_digest
 from bench.core.inputs import PREDICTIONS, RECORD, check_input
 from bench.metrics.score import Score
 from bench.records.schema import SCHEMA_VERSION, Cost, read_record
@@ -168,7 +168,7 @@ def _digest(run: Path) -> str:
     for name in there:
         check_input(run / name, RECORD if name == RECORD_NAME else PREDICTIONS)
     parts = [f"{name} {file_digest(run / name)}" for name in there]
-    return hashlib.sha256("\n".join([*parts, json.dumps(probe_facts(run), sort_keys=True)]).encode()).hexdigest()
+    return text_digest("\n".join([*parts, json.dumps(probe_facts(run), sort_keys=True)]))
 
 
 def _stamp(run: str) -> str:

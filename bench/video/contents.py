@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from bench.core.files import file_digest
+from bench.core.hashing import file_digest
 from bench.core.memo import Memo
 from bench.video.content_marks import suffix_of
 from bench.video.endings import is_cut_off

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from containers import write
 
-from bench.core.files import file_digest
+from bench.core.hashing import file_digest
 from bench.video.contents import content_ids
 
 Change = Callable[[bytes], bytes]

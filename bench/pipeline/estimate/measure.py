@@ -21,7 +21,7 @@ from torch import Tensor
 
 from bench.core import machine as environment
 from bench.core.errors import BenchError
-from bench.core.files import file_digest
+from bench.core.hashing import file_digest
 from bench.core.progress import Reporter
 from bench.core.threads import SMALL_CLIP
 from bench.data.formats import Sample

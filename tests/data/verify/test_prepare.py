@@ -24,7 +24,7 @@ from support import Run, assert_refused, left_behind, write_video
 
 from bench.cards.load import load_task
 from bench.core.errors import BenchError
-from bench.core.files import file_digest
+from bench.core.hashing import file_digest
 from bench.core.progress import Silent
 from bench.core.workers import guarded_map
 from bench.data.dataset import ListOptions

@@ -13,8 +13,9 @@ import pytest
 from fetch_lab import NEWER, RIGHT, Lab, sha256
 from web_site import Request, cut_after, refusing
 
-from bench.encoders.fetch.download import TRIES
-from bench.encoders.fetch.fetch import fetch
+from bench import BenchError
+from bench.encoders.download import TRIES, check_address
+from bench.encoders.fetch import fetch
 
 
 def test_a_connection_that_is_cut_is_taken_up_where_it_broke(lab: Lab) -> None:
@@ -52,7 +53,7 @@ def test_a_fetch_interrupted_after_its_last_byte_asks_for_nothing_more(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("bench.encoders.fetch.weights.check_weights", interrupt)
+        patch.setattr("bench.encoders.fetch.check_weights", interrupt)
         lab.fetch()
     assert not lab.path.exists()
     assert lab.fetch().state == "fetched" and len(lab.site.requests) == 1
@@ -243,7 +244,43 @@ def test_a_disk_that_runs_full_is_not_a_broken_line(lab: Lab, monkeypatch: pytes
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("bench.encoders.fetch.download.report_bytes", full)
+    monkeypatch.setattr("bench.encoders.download.report_bytes", full)
     with pytest.raises(OSError, match="No space left"):
         lab.fetch()
     assert not lab.pauses
+
+
+@pytest.mark.parametrize(
+    ("target", "words"),
+    [
+        ("http://example.org/far", "fetched over https only"),
+        ("ftp://example.org/far", "fetched over https only"),
+        ("file:///etc/passwd", "the server says 302"),
+    ],
+)
+def test_redirects_to_anything_but_https_are_refused(lab: Lab, target: str, words: str) -> None:
+    lab.site.behaviours = [refusing(302, Location=target)]
+    lab.refuses(words)
+    assert lab.holds_nothing()
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("http://example.org/far", {}),
+        ("ftp://example.org/far", {"pinned": True}),
+        ("file:///etc/passwd", {}),
+        ("http://localhost/far", {"local": False}),
+        ("https://someone:secret@example.org/far", {}),
+    ],
+)
+def test_addresses_that_are_not_asked(url: str, options: dict[str, bool]) -> None:
+    with pytest.raises(BenchError) as caught:
+        check_address(url, **options)
+    assert "secret" not in str(caught.value)
+
+
+def test_addresses_that_are_asked() -> None:
+    check_address("https://example.org/far")
+    check_address("http://localhost:80/far")
+    check_address("http://example.org/far", pinned=True)
