@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 from bench.records.curve import SVG_NAME, CurvePoint, write_curve
 from bench.records.naming import given_spec, natural
 from bench.records.schema import Record
@@ -56,7 +56,7 @@ def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Pa
             lines.append(f"no curve of {folder.name}: {error}")
             continue
         probe = runs[0].probe
-        place = hashlib.sha256(str(folder).encode()).hexdigest()[:6]  # folders of one name in different places
+        place = text_digest(str(folder))[:6]  # folders of one name in different places
         target = results.expanduser() / "curves" / re.sub(r"[^\w.-]", "-", f"{folder.name}-{place}-{probe}")
         chance = {run.task: 100 / run.num_classes for run in runs if run.scores[0].metric == "top1"}
         write_curve(target, points, title=f"{folder.name}, {probe} probe", chance=chance)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from typing import Any
 
 from bench.cards.load import ProbeCard, load_probe_card, probe_names
+from bench.core.hashing import text_digest
 
 
 def flat(recipe: ProbeCard) -> dict[str, str]:
@@ -39,4 +39,4 @@ def own_recipe_mark(recipe: ProbeCard) -> str:
     """What tells a recipe of the user's own from a shipped one, whatever name it bears; empty for those."""
     if recipe.name in probe_names() and flat(load_probe_card(recipe.name)) == flat(recipe):
         return ""
-    return "#" + hashlib.sha256(json.dumps(flat(recipe)).encode()).hexdigest()[:6]
+    return "#" + text_digest(json.dumps(flat(recipe)))[:6]

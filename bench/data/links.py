@@ -12,7 +12,6 @@ keeps snapshots. A link to an object that was not fetched leads nowhere, which r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -24,6 +23,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.hashing import digest
 from bench.core.remote import filesystem, told_in_one_line, url_digest
 
 _OBJECT = re.compile(r"(?:\.\./)+(?P<object>objects/[0-9a-f]{2}/[0-9a-f]{32}-(?P<size>[0-9]+))")
@@ -156,8 +156,8 @@ def _objects(listed: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, str], l
 
 def _object(relative: str, info: Mapping[str, Any]) -> str:
     size = int(info.get("size") or 0)
-    digest = hashlib.sha256(json.dumps([relative, size, _version(info)]).encode()).hexdigest()[:32]
-    return f"objects/{digest[:2]}/{digest}-{size}"
+    name = digest([relative, size, _version(info)])[:32]
+    return f"objects/{name[:2]}/{name}-{size}"
 
 
 def _version(info: Mapping[str, Any]) -> str | list[str]:

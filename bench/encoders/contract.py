@@ -5,7 +5,6 @@ A clip of one frame is a still image. `EncoderFacts.still_frames` says how the e
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass, field, replace
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 from bench.core.tensors import weights_digest
 from bench.core.types import Precision
 from bench.encoders.attention import SHORT, slices
@@ -222,7 +222,7 @@ class Encoder:
     def known_by(self, answer: str, code: str, token_scale: float) -> Encoder:
         """This encoder as one whose digest tells its `answer` to the known clips too, so that other code is another
         encoder; with the digest of that code, and the scale of its tokens. Returns itself."""
-        self.digest = hashlib.sha256(f"{self.weights_digest} {answer} {token_scale:g}".encode()).hexdigest()
+        self.digest = text_digest(f"{self.weights_digest} {answer} {token_scale:g}")
         self.code, self.token_scale = code, token_scale
         self.report |= {"code": code, "token_scale": token_scale}
         return self
@@ -231,7 +231,7 @@ class Encoder:
         """The encoder with tokens as its module gives them, for a probe that was trained on such; another digest."""
         other = copy(self)
         other.token_scale = 1.0
-        other.digest = hashlib.sha256(f"{self.digest} unscaled".encode()).hexdigest()
+        other.digest = text_digest(f"{self.digest} unscaled")
         other.report = {**self.report, "token_scale": 1.0}
         return other
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from torch import nn
 
+from bench.core.hashing import text_digest
 from bench.core.inputs import CODE, read_bytes
 
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -37,10 +38,8 @@ def code_digest(module: str, encoder: nn.Module) -> str:
             continue
         files[name] = read_bytes(path, CODE)
         waiting += [name.rpartition(".")[0], *_imported(name, path, files[name])]
-    digest = hashlib.sha256()
-    for name, content in sorted(files.items()):
-        digest.update(f"{name} {hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()
+    lines = (f"{name} {hashlib.sha256(content).hexdigest()}\n" for name, content in sorted(files.items()))
+    return text_digest("".join(lines))
 
 
 def _roots(top: str) -> list[Path]:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench.core.files import atomic_write, remove_abandoned
+from bench.core.hashing import digest, text_digest
 from bench.features.eight_bit import are_records, packed, token_shape, unpacked
 
 SHARD_BYTES = 64 * 2**20
@@ -44,12 +45,12 @@ class Location:
 
 def space_key(fields: Mapping[str, Any]) -> str:
     """Name of the feature space that `fields` (everything that changes the tokens, and nothing else) decide."""
-    return hashlib.sha256(json.dumps(dict(fields), sort_keys=True).encode()).hexdigest()[:24]
+    return digest(dict(fields))[:24]
 
 
 def shard_name(keys: Sequence[str]) -> str:
     """Name of the shard that holds these items in this order."""
-    return hashlib.sha256("\n".join(keys).encode()).hexdigest()[:24]
+    return text_digest("\n".join(keys))[:24]
 
 
 def items_per_shard(item_bytes: int) -> int:

@@ -6,8 +6,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -19,6 +17,7 @@ from torch import Tensor
 from bench.core import machine as environment
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.hashing import digest
 from bench.core.inputs import CACHED, read_bytes
 from bench.core.progress import Reporter
 from bench.core.threads import SMALL_CLIP, small_steps
@@ -85,7 +84,7 @@ def _remembered_or_measured(
     plan: RunPlan, encoder: Encoder, clip: Tensor, at_once: ClipsAtOnce, reporter: Reporter
 ) -> Choice:
     wanted = [plan.options.precision, plan.options.compile]
-    key = hashlib.sha256(json.dumps(_facts(encoder, clip, wanted), sort_keys=True).encode()).hexdigest()[:32]
+    key = digest(_facts(encoder, clip, wanted))[:32]
     path = plan.cache / "speed" / f"{key}.json"
     memory = TypeAdapter(Choice)
     try:

@@ -8,7 +8,6 @@ processes. A fused sweep costs little more than one probe, so what takes the tim
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ import torch
 from bench.core.distributed import World, together, world_from_environment
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.hashing import text_digest
 from bench.core.machine import choose_device
 from bench.core.progress import Live, Reporter, Silent
 from bench.pipeline.plan import RunPlan
@@ -138,7 +138,7 @@ def _check_shareable(plan: RunPlan) -> None:
 def _check_same(plans: Sequence[RunPlan], world: World) -> None:
     """Raise BenchError where processes found other samples, or encode in another way."""
     described = repr([(p.splits, p.facts, p.recipe, p.precision, torch.device(p.device).type) for p in plans])
-    digests = world.gather(hashlib.sha256(described.encode(errors="surrogateescape")).hexdigest())
+    digests = world.gather(text_digest(described))
     if len(set(digests)) > 1:
         raise BenchError(
             "the processes do not see the same samples, weights or kind of device",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -17,6 +16,7 @@ from bench.core import machine as environment
 from bench.core.distributed import World, world_from_environment
 from bench.core.errors import BenchError, nearest
 from bench.core.files import cache_folder, writable_folder
+from bench.core.hashing import text_digest
 from bench.core.types import Precision
 from bench.data.dataset import ListOptions, load_splits
 from bench.encoders.vjepa import VitConfig
@@ -94,7 +94,7 @@ class PretrainPlan:
     def data_digest(self) -> str:
         """What tells one list of videos from another: SHA-256 of their ids."""
         names = "\n".join(video.id for video in self.videos) if self.videos else "digits"
-        return hashlib.sha256(names.encode()).hexdigest()
+        return text_digest(names)
 
     def stream(self) -> ClipStream:
         """The training clips."""

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from bench.core.errors import BenchError
+from bench.core.hashing import digest, text_digest
 from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
@@ -60,7 +61,7 @@ def memory_path(cache: Path, facts: Mapping[str, Any]) -> Path:
 def memory_key(facts: Mapping[str, Any]) -> str:
     """Name of a trained probe."""
     everything = {**facts, "code": _code_digest(), "torch": torch.__version__}
-    return hashlib.sha256(json.dumps(everything, sort_keys=True).encode()).hexdigest()[:32]
+    return digest(everything)[:32]
 
 
 def _code_digest() -> str:
@@ -80,7 +81,7 @@ def _history(fitted: FittedProbe) -> dict[str, Any]:
 
 
 def _checksum(probe: nn.Module, history: str) -> str:
-    return hashlib.sha256(f"{weights_digest(probe, {})}\n{history}".encode()).hexdigest()
+    return text_digest(f"{weights_digest(probe, {})}\n{history}")
 
 
 def _read(path: Path, load: Callable[[Path], nn.Module]) -> FittedProbe:

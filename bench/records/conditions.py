@@ -4,7 +4,6 @@ are not of one measurement.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bench.cards.probe import ProbeCard
 from bench.core.errors import BenchError
+from bench.core.hashing import digest
 from bench.core.types import Count
 from bench.records.schema import Record
 
@@ -51,7 +51,7 @@ def conditions(record: Record) -> Conditions:
         shared=shared if shared or listed else None,
         recipe=_settings(record),
         num_classes=record.num_classes,
-        classes=hashlib.sha256(json.dumps(record.class_names).encode()).hexdigest(),
+        classes=digest(record.class_names),
     )
 
 

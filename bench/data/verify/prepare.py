@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -13,6 +12,7 @@ from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.hashing import text_digest
 from bench.core.memo import Memo
 from bench.core.progress import Reporter
 from bench.core.types import Split
@@ -237,7 +237,7 @@ def _digest(rows: Sequence[Row], made: Sequence[Made]) -> str:
         json.dumps([row.id, row.label, row.split, row.start_s, row.end_s, one.source_hash])
         for row, one in zip(rows, made, strict=True)
     )
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+    return text_digest("\n".join(lines))
 
 
 def _notes(rows: Sequence[Row], encoding: Encoding | None, lists: dict[Split, str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 from bench.core.inputs import PREDICTIONS, check_input
 from bench.metrics.accuracy import METRICS, score_of
 from bench.metrics.score import Score
@@ -48,12 +48,12 @@ class Answers:
     def sample_digest(self) -> str:
         """SHA-256 of all ids with their labels."""
         rows = (f"{sample} {label}" for sample, label in zip(self.samples, self.labels.tolist(), strict=True))
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        return text_digest("\n".join(rows))
 
     @property
     def prediction_digest(self) -> str:
         """SHA-256 of the predicted classes."""
-        return hashlib.sha256(",".join(map(str, self.predicted.tolist())).encode()).hexdigest()
+        return text_digest(",".join(map(str, self.predicted.tolist())))
 
     def of(self, samples: list[str]) -> Answers:
         """Only these samples; all of them must be there."""

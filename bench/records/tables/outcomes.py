@@ -6,11 +6,12 @@ library.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+
+from bench.core.hashing import text_digest
 
 if TYPE_CHECKING:
     from bench.records.tables.answers import Answers
@@ -83,7 +84,7 @@ def _read(path: Path) -> _Read:
 
 
 def _digest(ids: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join(ids).encode()).hexdigest()
+    return text_digest("\n".join(ids))
 
 
 def _unpacked(run: Outcomes, ids: Sequence[str], wanted: Sequence[str]) -> list[bool]:
