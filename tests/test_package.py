@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from support import ROOT
 
+from bench import __version__
 from bench.cards.load import probe_names, task_names
 from bench.core.files import content_folder
 
@@ -26,6 +27,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_content_folders_and_no_tests(wheel: Path) -> None:
+    assert wheel.name.startswith(f"vjepa_bench-{__version__}-")
     names = zipfile.ZipFile(wheel).namelist()
     for folder, cards in (("datasets", task_names()), ("probes", probe_names())):
         assert {f"bench/content/{folder}/{card}.yaml" for card in cards} <= set(names)
