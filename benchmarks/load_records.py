@@ -23,10 +23,10 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.analysis.select import load_board
-from bench.metrics.accuracy import score_of
-from bench.metrics.score import Predictions
+from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
 from bench.records.index import INDEX_NAME, examine, read_runs
-from bench.records.schema import Cost, Head, Record, write_record
+from bench.records.schema import Cost, Head, Record
+from bench.records.write import write_record
 
 ROOT = Path(__file__).resolve().parent.parent
 CLASSES = 10
@@ -42,12 +42,12 @@ def write_records(folder: Path, models: int, tasks: int, seeds: int) -> int:
         right = stream.random(SAMPLES) < 0.4 + 0.4 * model / models + 0.1 * task / tasks
         guesses = np.where(right, labels, (labels + 1) % CLASSES)
         probabilities = np.eye(CLASSES, dtype=np.float32)[guesses]
-        predictions = Predictions([f"clip_{i}" for i in range(SAMPLES)], labels.tolist(), probabilities)
+        predictions = class_answers([f"clip_{i}" for i in range(SAMPLES)], labels.tolist(), probabilities)
         write_record(folder, _record(number, f"model-{model}", task, seed, predictions), predictions)
     return len(runs)
 
 
-def _record(number: int, model: str, task: int, seed: int, predictions: Predictions) -> Record:
+def _record(number: int, model: str, task: int, seed: int, predictions: ClassAnswers) -> Record:
     return Record(
         run_id=f"run-{number:05d}",
         created="2026-01-02T03:04:05+00:00",

@@ -12,10 +12,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.metrics.accuracy import score_of
+from bench.metrics.accuracy import class_answers, score_of
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.score import Predictions, Score
-from bench.records.schema import Cost, Failure, Record, write_record
+from bench.metrics.score import Score
+from bench.records.schema import Cost, Failure, Record
+from bench.records.write import write_record
 
 MakeRecord = Callable[..., Record]
 
@@ -128,6 +129,8 @@ def make_run(make_record: MakeRecord, tmp_path: Path) -> MakeRun:
         digests = {"encoder": "0123456789abcdef", "test_list": "a", "train_list": "b"} | fields.pop("digests", {})
         record = make_record(scores=[score], num_classes=len(classes), digests=digests, **fields)
         names = [f"clips/{i:05d}.mp4" for i in range(len(hits))]
-        return write_record(results or tmp_path / "results", record, Predictions(names, labels, probabilities, videos))
+        return write_record(
+            results or tmp_path / "results", record, class_answers(names, labels, probabilities, videos)
+        )
 
     return make

@@ -9,12 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from bench.metrics.accuracy import score_of
+from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.motion_share import Reading, write_answers
-from bench.metrics.score import FewerLabels, MotionShare, Predictions, Score
+from bench.metrics.motion_share import Reading
+from bench.metrics.score import FewerLabels, MotionShare, Score
 from bench.records.curve import CurvePoint, write_curve
-from bench.records.schema import Cost, Head, Record, write_record
+from bench.records.schema import Cost, Head, Record
+from bench.records.tables.controls import write_readings
+from bench.records.write import write_record
 
 TASKS = {"made-motion": "motion", "made-appearance": "appearance"}
 COST = Cost(
@@ -42,7 +44,7 @@ def made_score(share: float, n: int = 200) -> Score:
     )  # fmt: skip
 
 
-def made_predictions(share: float, classes: int, n: int, seed: int) -> Predictions:
+def made_predictions(share: float, classes: int, n: int, seed: int) -> ClassAnswers:
     """n answers of which about `share` are right, with probabilities that are too sure."""
     random = np.random.RandomState(seed)
     labels = np.arange(n) % classes
@@ -50,10 +52,10 @@ def made_predictions(share: float, classes: int, n: int, seed: int) -> Predictio
     sure = 0.4 + 0.59 * random.rand(n)
     probabilities = np.repeat(((1 - sure) / (classes - 1))[:, None], classes, axis=1).astype(np.float32)
     probabilities[np.arange(n), said] = sure
-    return Predictions([f"clip{i:05d}" for i in range(n)], labels.tolist(), probabilities)
+    return class_answers([f"clip{i:05d}" for i in range(n)], labels.tolist(), probabilities)
 
 
-def made_readings(scores: dict[tuple[str, str], Score], said: Predictions, classes: int) -> list[Reading]:
+def made_readings(scores: dict[tuple[str, str], Score], said: ClassAnswers, classes: int) -> list[Reading]:
     """What probes said of the clips of other frame orders, so that they score what `scores` has for (frames, trained
     on): the first samples right."""
     labels, readings = np.array(said.labels), []
@@ -149,8 +151,7 @@ def made_run(
     extra["controls"] = [reading.control("top1") for reading in readings]
 
     def add_controls(folder: Path) -> None:
-        if readings:
-            write_answers(folder / "controls.parquet", readings)
+        write_readings(folder, readings)
 
     return write_record(results, Record(**{**defaults, **extra, **fields}), predictions, add_files=add_controls)
 

@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.metrics.accuracy import score_of
-from bench.metrics.motion_share import Reading, motion_shares, write_answers
-from bench.metrics.score import FewerLabels, Predictions
+from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
+from bench.metrics.motion_share import Reading, motion_shares
+from bench.metrics.score import FewerLabels
 from bench.records.key_frames import Guess, Person, ShownFrame, write_key_frames
-from bench.records.schema import Cost, Failure, Record, write_record
+from bench.records.schema import Cost, Failure, Record
+from bench.records.tables.controls import write_readings
+from bench.records.write import write_record
 
 HOSTILE = "<script>alert(1)</script>&\"' onload=alert(2)"
 CONTROLS = "controls.parquet"
@@ -68,7 +70,7 @@ def write_full_runs(results: Path) -> list[Record]:
             ],
             "notes": [f"note {HOSTILE}"],
             "controls": [reading.control("top1") for reading in readings],
-            "motion_shares": motion_shares(readings, "top1", predictions.labels),
+            "motion_shares": motion_shares(readings, "top1", {"class": np.bincount(predictions.labels)}),
             "fewer_labels": [FewerLabels(share=0.1, draw=0, num_train=12, score=score)],
             "arguments": {"task": "digits-motion", "model": HOSTILE, "probe": "attentive", "name": HOSTILE},
             "resolved": {"encoder": {"precision": "fp32", "report": {"file": HOSTILE, "key": HOSTILE}}},
@@ -77,7 +79,7 @@ def write_full_runs(results: Path) -> list[Record]:
             "git_revision": HOSTILE,
         }
     )
-    folder = write_record(results, record, predictions, add_files=lambda at: write_answers(at / CONTROLS, readings))
+    folder = write_record(results, record, predictions, add_files=lambda at: write_readings(at, readings))
     write_key_frames(folder, key_frames(5))
     return [*made, task, record]
 
@@ -97,7 +99,7 @@ def key_frames(number: int) -> list[tuple[ShownFrame, bytes]]:
     return [(frame, stream.getvalue()) for frame in frames]
 
 
-def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int, n: int) -> tuple[Record, Predictions]:
+def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int, n: int) -> tuple[Record, ClassAnswers]:
     labels = [i % len(CLASSES) for i in range(n)]
     right = np.random.default_rng([seed, len(model)]).permutation(n) < share * n
     said = [label if hit else (label + 1) % len(CLASSES) for label, hit in zip(labels, right, strict=True)]
@@ -137,4 +139,4 @@ def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int,
             feature_bytes=2**20,
         ),
     )
-    return record, Predictions([f"clips/{i:05d}.mp4" for i in range(n)], labels, probabilities)
+    return record, class_answers([f"clips/{i:05d}.mp4" for i in range(n)], labels, probabilities)

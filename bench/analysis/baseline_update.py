@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.core.errors import BenchError
 from bench.records.baseline import BaselineRow, left_out, make_row, read_baseline, why_not_gated, write_baseline
 from bench.records.conditions import shared_note, shared_videos
+from bench.records.recomputed import read_sorted
 from bench.records.runs import StoredRun, place_names
-from bench.records.tables.answers import read_answers
 
 Key = tuple[str, str, str, str, int]
 """Task, model, protocol, metric and seed of a row."""
@@ -48,7 +48,7 @@ def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
         raise BenchError(what, where=str(path), fix="`bench run` writes one")
     num_seeds = Counter(key[:-1] for key in newest)
     rows = {
-        key: make_row(run.record, read_answers(run.folder, run.record), num_seeds[key[:-1]]).model_copy(
+        key: make_row(run.record, read_sorted(run.folder, run.record), num_seeds[key[:-1]]).model_copy(
             update={"model": key[1]}
         )
         for key, run in newest.items()

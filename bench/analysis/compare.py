@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from bench.analysis.matching import match
 from bench.core.errors import BenchError
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Paired, paired, wilson_interval
 from bench.records.conditions import changed_settings, shared_note, shared_videos
+from bench.records.recomputed import read_answers
 from bench.records.runs import StoredRun
 from bench.records.schema import Record
-from bench.records.tables.answers import Answers, read_answers
 
 Hits = NDArray[np.int64]
 """Outcomes [K, n], 0 or 1."""
@@ -52,9 +53,9 @@ class ClassChange:
     value_a: float
     value_b: float
     wins: int
-    """Answers that only A got right."""
+    """ClassAnswers that only A got right."""
     losses: int
-    """Answers that only B got right."""
+    """ClassAnswers that only B got right."""
 
 
 @dataclass(frozen=True)
@@ -117,7 +118,7 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
     runs_a, runs_b = ([pair[side] for pair in matched.pairs] for side in (0, 1))
     answers_a, answers_b, left_out = _aligned(runs_a, runs_b)
     hits_a, hits_b = (np.stack([answers.hits for answers in side]) for side in (answers_a, answers_b))
-    found = paired_seeds(hits_a, hits_b, answers_a[0].videos)
+    found = paired_seeds(hits_a, hits_b, answers_a[0].groups)
     record = runs_a[0].record
     notes = [*matched.notes, *_notes(runs_a, runs_b, left_out)]
     names = record.class_names
@@ -167,7 +168,9 @@ def interval_name(found: Paired) -> str:
     return f"Tango's score interval, {level}, design effect {found.design_effect:.2f} of {found.clusters:,} clusters"
 
 
-def _aligned(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun]) -> tuple[list[Answers], list[Answers], int]:
+def _aligned(
+    runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun]
+) -> tuple[list[ClassAnswers], list[ClassAnswers], int]:
     """The answers of every run to the samples that all of them scored, and how many samples that leaves out."""
     read = [[read_answers(run.folder, run.record) for run in runs] for runs in (runs_a, runs_b)]
     everyone = [answers for side in read for answers in side]
@@ -185,7 +188,7 @@ def _aligned(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun]) -> tuple[
                 where=where,
                 fix="compare runs on one list",
             )
-    if a[0].videos is not None and len(np.unique(a[0].videos)) < 2:
+    if a[0].groups is not None and len(np.unique(a[0].groups)) < 2:
         raise BenchError("all test samples are of one video: nothing is independent", where=where)
     return a, b, max(len(answers.samples) for answers in everyone) - len(samples)
 
@@ -237,7 +240,7 @@ def _verdict(found: Paired, a: str, b: str) -> str:
     return "these samples do not tell the two apart"
 
 
-def _classes(answers: Answers, hits_a: Hits, hits_b: Hits, names: Sequence[str]) -> list[ClassChange]:
+def _classes(answers: ClassAnswers, hits_a: Hits, hits_b: Hits, names: Sequence[str]) -> list[ClassChange]:
     changes = []
     for label in np.unique(answers.labels).tolist():
         a, b = hits_a[:, answers.labels == label], hits_b[:, answers.labels == label]
@@ -254,7 +257,9 @@ def _classes(answers: Answers, hits_a: Hits, hits_b: Hits, names: Sequence[str])
     return sorted(changes, key=lambda change: -abs(change.wins - change.losses))
 
 
-def _changed(a: Sequence[Answers], b: Sequence[Answers], names: Sequence[str], count: int) -> list[SampleChange]:
+def _changed(
+    a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], names: Sequence[str], count: int
+) -> list[SampleChange]:
     mean_a, mean_b = (np.mean([answers.probabilities for answers in side], axis=0) for side in (a, b))
     labels, every = a[0].labels, np.arange(len(a[0].labels))
     moved = np.abs(mean_a[every, labels] - mean_b[every, labels])

@@ -28,13 +28,13 @@ from numpy.typing import NDArray
 
 from bench.analysis.compare import paired_seeds
 from bench.core.errors import BenchError
-from bench.metrics.accuracy import METRICS
+from bench.metrics.accuracy import METRICS, ClassAnswers
 from bench.metrics.intervals import unpaired_interval
 from bench.metrics.mcnemar import detectable_difference
 from bench.records.baseline import Baseline, BaselineRow, left_out, why_not_gated
 from bench.records.conditions import check_conditions, conditions
+from bench.records.recomputed import read_sorted
 from bench.records.runs import StoredRun, place_names
-from bench.records.tables.answers import Answers, read_answers
 
 Status = Literal["pass", "regression", "unknown"]
 ALPHA = 0.05
@@ -210,7 +210,7 @@ def _measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun], accept_trai
     except BenchError as error:
         return replace(verdict, reason=str(error))
     before, now = np.stack([row.hits() for row in rows]), np.stack([one.hits for one in answers])
-    measured = _paired(verdict, Outcomes(before, now, answers[0].videos))
+    measured = _paired(verdict, Outcomes(before, now, answers[0].groups))
     if all(row.predictions == one.prediction_digest for row, one in zip(rows, answers, strict=True)):
         return replace(measured, status="pass", reason="every sample is predicted as before")
     return measured
@@ -278,11 +278,11 @@ def _alike(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [run for run in alike if called[run.record.run_id] in same]
 
 
-def _same_samples(row: BaselineRow, run: StoredRun) -> Answers:
+def _same_samples(row: BaselineRow, run: StoredRun) -> ClassAnswers:
     """The run's answers. Raises BenchError where they are missing or not to the samples of the row."""
     if row.outcomes is None:
         raise BenchError(f"the baseline has outcomes of some seeds only, not of {row.seed}", fix="--update")
-    answers = read_answers(run.folder, run.record)
+    answers: ClassAnswers = read_sorted(run.folder, run.record)
     if answers.sample_digest != row.samples:
         failed = run.record.scores[0].failed
         detail = f"{len(answers.samples):,} now, {row.n:,} in the baseline"

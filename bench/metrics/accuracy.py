@@ -1,12 +1,12 @@
-"""Metrics: pure functions of per-sample outcomes, summed and divided once.
-
-A new metric is one function from labels and probabilities to an `Outcome`, and one entry in `METRICS`.
-"""
+"""One label a sample -> top-1 accuracy: outcomes of samples, summed and divided once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,10 +14,75 @@ from numpy.typing import ArrayLike, NDArray
 from bench.core.errors import BenchError
 from bench.metrics.detection import FrameMap, frame_map
 from bench.metrics.intervals import wilson_interval
+from bench.metrics.metric import Metric, PartScore
 from bench.metrics.recall import ClassRecall, class_mean_recall
-from bench.metrics.score import Score
+from bench.metrics.resample import MeanSums, group_names
+from bench.metrics.score import Breakdown, Score
 
-__all__ = ["METRICS", "ClassRecall", "FrameMap", "Outcome", "class_mean_recall", "frame_map", "score_of", "top1"]
+__all__ = [
+    "METRICS",
+    "ClassAnswers",
+    "ClassRecall",
+    "FrameMap",
+    "Outcome",
+    "Top1",
+    "class_answers",
+    "class_mean_recall",
+    "frame_map",
+    "score_of",
+    "top1",
+]
+
+
+@dataclass(frozen=True)
+class ClassAnswers:
+    """How likely each class is for each sample. n samples, C classes."""
+
+    form: ClassVar[str] = "classes"
+    samples: tuple[str, ...]
+    labels: NDArray[np.int64]
+    """[n]"""
+    probabilities: NDArray[np.floating]
+    """[n, C]"""
+    groups: NDArray[Any] | None = None
+    """[n], equal where two samples were cut from one video: they are not independent. None where each has its own."""
+
+    @cached_property
+    def hits(self) -> NDArray[np.int64]:
+        """[n], 1 where the most probable class is the label. Raises what `top1` raises."""
+        return top1(self.labels, self.probabilities).hits
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class [n]."""
+        classes: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return classes
+
+    @property
+    def sample_digest(self) -> str:
+        """SHA-256 of all ids with their labels."""
+        rows = (f"{sample} {label}" for sample, label in zip(self.samples, self.labels.tolist(), strict=True))
+        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+
+    @property
+    def prediction_digest(self) -> str:
+        """SHA-256 of the predicted classes."""
+        return hashlib.sha256(",".join(map(str, self.predicted.tolist())).encode()).hexdigest()
+
+    def of(self, samples: Sequence[str]) -> ClassAnswers:
+        """Only these samples, in this order; all of them must be there."""
+        places = {sample: place for place, sample in enumerate(self.samples)}
+        rows = np.array([places[sample] for sample in samples], dtype=np.int64)
+        groups = None if self.groups is None else self.groups[rows]
+        return ClassAnswers(tuple(samples), self.labels[rows], self.probabilities[rows], groups)
+
+
+def class_answers(
+    samples: Sequence[str], labels: ArrayLike, probabilities: ArrayLike, groups: Sequence[str] | None = None
+) -> ClassAnswers:
+    """The same of lists."""
+    names = None if groups is None else np.array(groups, dtype=object)
+    return ClassAnswers(tuple(samples), np.asarray(labels), np.asarray(probabilities), names)
 
 
 @dataclass(frozen=True)
@@ -54,17 +119,13 @@ def top1(labels: ArrayLike, probabilities: ArrayLike) -> Outcome:
     return Outcome((scores.argmax(axis=1) == truth).astype(np.int64))
 
 
-METRICS: dict[str, Callable[[ArrayLike, ArrayLike], Outcome]] = {"top1": top1}
-"""Every metric that a task card may name."""
-
-
 def score_of(metric: str, labels: ArrayLike, probabilities: ArrayLike, failed: int) -> Score:
-    """The score of a run: its metric with the Wilson 95 % interval, over the samples that could be read.
+    """The score of a run: accuracy with the Wilson 95 % interval, over the samples that could be read.
 
     `failed` is the number of test samples that could not be read; they are reported, not counted as wrong.
-    Raises what the metric raises.
+    Raises what `top1` raises.
     """
-    outcome = METRICS[metric](labels, probabilities)
+    outcome = top1(labels, probabilities)
     low, high = wilson_interval(outcome.correct, outcome.n)
     return Score(
         metric=metric,
@@ -76,6 +137,46 @@ def score_of(metric: str, labels: ArrayLike, probabilities: ArrayLike, failed: i
         failed=failed,
         interval="Wilson, 95 %",
     )
+
+
+class Top1:
+    """Top-1 accuracy. A Metric."""
+
+    name = "top1"
+    title = "top-1 accuracy"
+    higher_is_better = True
+
+    def score(self, answers: ClassAnswers, failed: int) -> Score:
+        """See `score_of`."""
+        return score_of(self.name, answers.labels, answers.probabilities, failed)
+
+    def breakdowns(self, answers: ClassAnswers) -> list[Breakdown]:
+        """None: the predictions say it all."""
+        return []
+
+    def by_class(self, answers: ClassAnswers) -> dict[int, PartScore]:
+        """The accuracy on the samples of each class."""
+        hits, labels = answers.hits, answers.labels
+        return {
+            label: PartScore(100 * float(hits[labels == label].mean()), int((labels == label).sum()))
+            for label in np.unique(labels).tolist()
+        }
+
+    def sums(self, answers: ClassAnswers) -> MeanSums:
+        """Right answers and samples of each video."""
+        return MeanSums.of(100.0 * answers.hits, group_names(answers.samples, answers.groups))
+
+    def chance(self, answers: ClassAnswers, counts: Mapping[str, NDArray[Any]]) -> ClassAnswers:
+        """Always the most frequent class of the training samples, the first of several.
+
+        Motion shares take the mean of several that are equally frequent instead (`chance_hits`).
+        """
+        said = np.zeros_like(answers.probabilities)
+        said[:, int(counts["class"].argmax())] = 1
+        return ClassAnswers(answers.samples, answers.labels, said, answers.groups)
+
+
+METRICS: dict[str, Metric[ClassAnswers]] = {"top1": Top1()}
 
 
 def _checked(labels: ArrayLike, probabilities: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.floating]]:

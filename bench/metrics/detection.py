@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -129,7 +130,7 @@ class Matches:
         """Independent units."""
         return len(self.videos)
 
-    @property
+    @cached_property
     def curves(self) -> dict[int, ClassCurve]:
         """Of every class in the ground truth, in rising order: what its curve is made from."""
         order = np.lexsort((-self.score, self.found_class))
@@ -164,10 +165,17 @@ class Matches:
             weights = np.bincount(stream.randint(0, self.num_videos, self.num_videos), minlength=self.num_videos)
             if weights @ annotated:
                 drawn.append(weights)
-        precisions = [curve.resampled_precisions(np.array(drawn, np.float64)) for curve in self.curves.values()]
-        means = np.nanmean(precisions, axis=0)
+        means = self.resampled(np.array(drawn, np.float64))
         low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
         return Interval(float(low), float(high))
+
+    def resampled(self, weights: Floats) -> Floats:
+        """The mean [draws], 0 to 1, where each video counts `weights` [draws, videos] times: over the classes that a
+        draw has ground truth of, NaN where it has of none."""
+        precisions = np.stack([curve.resampled_precisions(weights) for curve in self.curves.values()])
+        means, known = np.full(len(weights), np.nan), ~np.isnan(precisions).all(axis=0)
+        means[known] = np.nanmean(precisions[:, known], axis=0)
+        return means
 
 
 class ClassCurve(NamedTuple):

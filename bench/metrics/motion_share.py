@@ -3,76 +3,119 @@
     share without order = (ordered - shuffled) / (ordered - chance)
     share without motion = (ordered - static) / (ordered - chance)
 
-both of probes that were trained on what they are tested on. Chance is what always answering the most frequent class of
-the training samples scores, the mean of several that are equally frequent: 100 / classes on a balanced task.
+both of probes that were trained on what they are tested on. Chance is what always answering by the frequencies of the
+training classes scores (`Metric.chance`). For accuracy that is the most frequent class, the mean of several that are
+equally frequent: 100 / classes on a balanced task.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from bench.core.types import FrameOrder
-from bench.metrics.accuracy import METRICS, score_of
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import bootstrap_ratio_interval
-from bench.metrics.score import Control, MotionShare, Predictions
+from bench.metrics.metric import Answers, Metric, metric_of
+from bench.metrics.resample import percentiles, redrawn
+from bench.metrics.score import Control, MotionShare
 
-_WITHOUT: tuple[tuple[Literal["order", "motion"], FrameOrder], ...] = (("order", "shuffled"), ("motion", "static"))
+ClassCounts = Mapping[str, NDArray[Any]]
+"""Training examples of each class [C], by output of the probe: `class`, or `verb`, `noun`, `action`."""
+Without = Literal["order", "motion"]
+WITHOUT: tuple[tuple[Without, FrameOrder], ...] = (("order", "shuffled"), ("motion", "static"))
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What one probe said of the test clips in one frame order."""
+    """What one probe said of the test samples in one frame order."""
 
     frames: FrameOrder
     trained_on: FrameOrder
-    predictions: Predictions
+    answers: Any
+    """Of any form: Answers."""
     failed: int
     """Test samples that could not be read."""
 
     @property
     def name(self) -> str:
-        """Of its column in controls.parquet, such as `reversed_by_ordered`."""
+        """Of its column or folder among the tables of a run, such as `reversed_by_ordered`."""
         return f"{self.frames}_by_{self.trained_on}"
 
     def control(self, metric: str) -> Control:
         """Its score, for the record."""
-        said = self.predictions
-        score = score_of(metric, said.labels, said.probabilities, self.failed)
+        score = metric_of(metric).score(self.answers, self.failed)
         return Control(frames=self.frames, trained_on=self.trained_on, score=score)
 
 
-def motion_shares(readings: Sequence[Reading], metric: str, train_labels: Sequence[int]) -> list[MotionShare]:
+@dataclass(frozen=True)
+class Controls:
+    """What stands in a record beside the score, of readings in several frame orders."""
+
+    controls: list[Control]
+    shares: list[MotionShare]
+
+
+def controls_of(readings: Sequence[Reading], metric: str, counts: ClassCounts) -> Controls:
+    """The score of each reading and the motion shares; the first reading is of ordered clips, nothing follows of none.
+
+    `metric` is the first of the run's; `counts` is empty where no probe was trained.
+    """
+    scored = [reading.control(metric) for reading in readings]
+    return Controls(scored, motion_shares(readings, metric, counts) if readings else [])
+
+
+def motion_shares(readings: Sequence[Reading], metric: str, counts: ClassCounts) -> list[MotionShare]:
     """The shares that these readings tell; the first one is of ordered clips.
 
     The interval is a paired bootstrap over the samples, or over their videos where some share one. There is no share
-    where one of its 2000 resamples puts the ordered score at chance or below: nothing is then left to be shared out.
+    where one of its resamples puts the ordered score at chance or below: nothing is then left to be shared out; and
+    none for a metric without a level of chance.
     """
-    ordered, shares = readings[0], []
-    for without, frames in _WITHOUT:
-        alike = [reading for reading in readings if reading.frames == reading.trained_on == frames]
-        share = _share(without, ordered, alike[0], metric, train_labels) if alike else None
+    shares = []
+    for without, frames in WITHOUT:
+        alike = [reading.answers for reading in readings if reading.frames == reading.trained_on == frames]
+        share = share_of(without, readings[0].answers, alike[0], metric_of(metric), counts) if alike else None
         shares += [share] if share else []
     return shares
 
 
-def _share(
-    without: Literal["order", "motion"], ordered: Reading, other: Reading, metric: str, train_labels: Sequence[int]
+def share_of(
+    without: Without, ordered: Answers, other: Answers, metric: Metric[Any], counts: ClassCounts
 ) -> MotionShare | None:
-    hits, other_hits = _hits(ordered, metric), _hits(other, metric)
-    rows = [row for row, sample in enumerate(ordered.predictions.samples) if sample in hits and sample in other_hits]
-    samples = [ordered.predictions.samples[row] for row in rows]
-    videos = ordered.predictions.videos
-    chance = chance_hits([ordered.predictions.labels[row] for row in rows], train_labels)
-    right = np.array([hits[sample] for sample in samples], dtype=np.float64)
-    lost = right - np.array([other_hits[sample] for sample in samples])
-    groups = np.unique([videos[row] for row in rows], return_inverse=True)[1] if videos else np.arange(len(rows))
+    """The share that is lost between two readings, over the samples that both could read."""
+    there = set(other.samples)
+    common = [sample for sample in ordered.samples if sample in there]
+    if not common:
+        return None
+    first, second = ordered.of(common), other.of(common)
+    if isinstance(first, ClassAnswers) and isinstance(second, ClassAnswers):
+        return _share_of_hits(without, first, second, counts["class"])
+    chance = metric.chance(first, counts)
+    if chance is None:
+        return None
+    values, draws, groups = zip(*(redrawn(metric.sums(one)) for one in (first, second, chance)), strict=True)
+    above = draws[0] - draws[2]
+    drawn, direction = np.isfinite(above), 1 if metric.higher_is_better else -1
+    if len(groups[0]) < 2 or (direction * above[drawn] <= 0).any() or direction * (values[0] - values[2]) <= 0:
+        return None
+    low, high = percentiles((draws[0] - draws[1])[drawn] / above[drawn], len(groups[0]), 0.95)
+    value = (values[0] - values[1]) / (values[0] - values[2])
+    return MotionShare(without=without, value=value, low=min(low, value), high=max(high, value), chance=values[2])
+
+
+def _share_of_hits(
+    without: Without, ordered: ClassAnswers, other: ClassAnswers, counts: NDArray[Any]
+) -> MotionShare | None:
+    chance = chance_hits(ordered.labels, counts)
+    right = ordered.hits.astype(np.float64)
+    lost = right - other.hits
+    names = None if ordered.groups is None else ordered.groups.astype(np.str_)
+    groups = np.arange(len(right)) if names is None else np.unique(names, return_inverse=True)[1]
     if len(set(groups.tolist())) < 2:
         return None
     interval = bootstrap_ratio_interval(lost, right - chance, groups)
@@ -83,31 +126,12 @@ def _share(
     return MotionShare(without=without, value=value, low=low, high=high, chance=100 * float(chance.mean()))
 
 
-def _hits(reading: Reading, metric: str) -> dict[str, int]:
-    said = reading.predictions
-    return dict(zip(said.samples, METRICS[metric](said.labels, said.probabilities).hits.tolist(), strict=True))
+def chance_hits(labels: ArrayLike, counts: ArrayLike) -> NDArray[np.float64]:
+    """How often, 0 to 1, each sample [n] is right where a most frequent class of the training samples is answered.
 
-
-def chance_hits(labels: Sequence[int], train_labels: Sequence[int]) -> NDArray[np.float64]:
-    """How often, 0 to 1, each sample [n] is right where a most frequent class of the training samples is answered."""
-    counts = Counter(train_labels)
-    most = [label for label, count in counts.items() if count == max(counts.values())]
-    return np.isin(labels, most) / len(most)
-
-
-def write_answers(path: Path, readings: Sequence[Reading]) -> None:
-    """The predicted classes: columns sample and label, and one for each reading, such as `reversed_by_ordered`.
-
-    Rows are those of predictions.parquet; a cell is empty where a sample could not be read in that order.
+    `counts` are the training samples of each class [C].
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    said = readings[0].predictions
-    columns = {"sample": pa.array(said.samples, pa.string()), "label": pa.array(said.labels, pa.int32())}
-    for reading in readings:
-        answers = dict(
-            zip(reading.predictions.samples, reading.predictions.probabilities.argmax(1).tolist(), strict=True)
-        )
-        columns[reading.name] = pa.array([answers.get(sample) for sample in said.samples], pa.int32())
-    pq.write_table(pa.table(columns), path)
+    often = np.asarray(counts)
+    most = np.flatnonzero(often == often.max())
+    hits: NDArray[np.float64] = np.isin(np.asarray(labels), most) / len(most)
+    return hits

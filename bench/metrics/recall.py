@@ -87,29 +87,53 @@ def recall_interval(
     drops many of them, and the percentiles may miss the recall itself: the interval is then widened to hold it.
     Raises ValueError for fewer than two videos, which tell nothing of how recall varies.
     """
-    truth, right = np.asarray(labels), np.asarray(hits, dtype=np.float64)
-    classes, member = np.unique(truth, return_inverse=True)
-    names, video = np.unique(np.asarray(videos), return_inverse=True)
-    if len(names) < 2:
-        raise ValueError(f"the bootstrap needs at least two videos, got {len(names)}")
-    shape = (len(names), len(classes))
-    cells, size = video * len(classes) + member, len(names) * len(classes)
-    found, there = (np.bincount(cells, weights=weights, minlength=size) for weights in (right, np.ones(len(cells))))
-    means = _resampled_recalls(found.reshape(shape), there.reshape(shape), draws, seed)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    value = recall_of_hits(truth, right).mean
+    sums = RecallSums.of(labels, hits, np.asarray(videos))
+    if len(sums.groups) < 2:
+        raise ValueError(f"the bootstrap needs at least two videos, got {len(sums.groups)}")
+    random = np.random.RandomState(seed)
+    rows = max(1, _MAX_NUMBERS // sums.there.shape[1])
+    means = []
+    for start in range(0, draws, rows):
+        chances = [1 / len(sums.groups)] * len(sums.groups)
+        times = random.multinomial(len(sums.groups), chances, size=min(rows, draws - start))
+        means.append(sums.shares(times))
+    low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    value = recall_of_hits(labels, hits).mean
     return Interval(min(float(low), value), max(float(high), value))
 
 
-def _resampled_recalls(found: NDArray[Any], there: NDArray[Any], draws: int, seed: int) -> NDArray[np.float64]:
-    """Class-mean recall of `draws` sets of videos, of right samples and samples [V, C] in each video and class."""
-    num_videos, num_classes = found.shape
-    random = np.random.RandomState(seed)
-    rows = max(1, _MAX_NUMBERS // num_classes)
-    means = []
-    for start in range(0, draws, rows):
-        times = random.multinomial(num_videos, [1 / num_videos] * num_videos, size=min(rows, draws - start))
-        right, count = times @ found, times @ there
+@dataclass(frozen=True)
+class RecallSums:
+    """Class-mean recall, made again with each video counted any number of times. A GroupSums."""
+
+    groups: tuple[str, ...]
+    found: NDArray[np.float64]
+    """Right samples of each video and class, [V, C]."""
+    there: NDArray[np.float64]
+    """Samples of each, [V, C]."""
+
+    @staticmethod
+    def of(labels: ArrayLike, hits: ArrayLike, videos: NDArray[Any]) -> RecallSums:
+        """Of samples with `labels` [n] of which `hits` [n] are right, cut from `videos` [n]."""
+        classes, member = np.unique(np.asarray(labels), return_inverse=True)
+        names, video = np.unique(videos, return_inverse=True)
+        shape = (len(names), len(classes))
+        cells, size = video * len(classes) + member, len(names) * len(classes)
+        right = np.asarray(hits, dtype=np.float64)
+        found, there = (
+            np.bincount(cells, weights=weights, minlength=size).astype(np.float64).reshape(shape)
+            for weights in (right, np.ones(len(cells)))
+        )
+        return RecallSums(tuple(names.tolist()), found, there)
+
+    def at(self, multiplicity: NDArray[Any]) -> NDArray[np.float64]:
+        """Recall, 0 to 100, of each draw [D]."""
+        return 100 * self.shares(multiplicity)
+
+    def shares(self, multiplicity: NDArray[Any]) -> NDArray[np.float64]:
+        """The same, 0 to 1: the mean over the classes that a draw holds, NaN where it holds none."""
+        right, count = multiplicity @ self.found, multiplicity @ self.there
         drawn = count > 0
-        means.append(np.divide(right, count, out=np.zeros_like(right), where=drawn).sum(axis=1) / drawn.sum(axis=1))
-    return np.concatenate(means)
+        total, classes = np.divide(right, count, out=np.zeros_like(right), where=drawn).sum(axis=1), drawn.sum(axis=1)
+        means: NDArray[np.float64] = np.divide(total, classes, out=np.full(len(total), np.nan), where=classes > 0)
+        return means

@@ -1,9 +1,8 @@
-"""Scores and what stands beside them, as records keep them; and the answers that they are made from."""
+"""Scores and what stands beside them, as records keep them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -86,15 +85,3 @@ class Breakdown(RecordPart):
     """What the parts are: `class`, `group`."""
     values: dict[str, Percent | None]
     """None where a part has no sample."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Per-sample outcome on the test split, in the order of the list."""
-
-    samples: list[str]
-    labels: list[int]
-    probabilities: Any
-    """float32 [n, classes]."""
-    videos: list[str] | None = None
-    """What each sample was cut from: samples of one video are not independent. None where every one has its own."""

@@ -6,12 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from bench.metrics.accuracy import score_of
-from bench.metrics.motion_share import Reading, motion_shares, write_answers
+from bench.metrics.motion_share import Reading, controls_of
 from bench.metrics.score import Control, FewerLabels, MotionShare
 from bench.pipeline.features import SplitAccount, account, add_accounts
 from bench.pipeline.stream import StreamedSplit
 from bench.probing.streaming import StreamCounts
+from bench.records.tables.controls import write_readings
 
 if TYPE_CHECKING:
     from bench.pipeline.stages import Measured, Prepared
@@ -33,8 +36,7 @@ class Further:
 
     def write(self, folder: Path) -> None:
         """Add its files to the folder of a run."""
-        if self.readings:
-            write_answers(folder / "controls.parquet", self.readings)
+        write_readings(folder, self.readings)
 
 
 def further_of(prepared: Prepared, measured: Measured) -> Further:
@@ -43,14 +45,16 @@ def further_of(prepared: Prepared, measured: Measured) -> Further:
     metric = plan.task.metric
     readings = _readings(prepared, measured) if plan.options.controls else ()
     train_labels = [sample.label for sample in prepared.train.samples] if prepared.train else []
+    counts = {"class": np.bincount(train_labels, minlength=len(plan.splits.class_names))} if train_labels else {}
+    beside = controls_of(readings, metric, counts)
     labels = [sample.label for sample in test.samples]
     probes = [control.trained_alike for control in measured.controls] + [
         part.measured for part in measured.fewer_labels
     ]
     return Further(
         readings=readings,
-        controls=[reading.control(metric) for reading in readings],
-        motion_shares=motion_shares(readings, metric, train_labels) if readings else [],
+        controls=beside.controls,
+        motion_shares=beside.shares,
         fewer_labels=[
             FewerLabels(
                 share=part.share,

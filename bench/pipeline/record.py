@@ -17,9 +17,10 @@ from bench.core.types import Split
 from bench.data.formats import Sample
 from bench.data.verify.prepared import notes_on
 from bench.encoders.contract import Encoder
-from bench.metrics.accuracy import score_of
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.class_order import suspicion
-from bench.metrics.score import Predictions, Score
+from bench.metrics.metric import score_all
+from bench.metrics.score import Score
 from bench.pipeline.features import SplitAccount
 from bench.pipeline.further import Further
 from bench.pipeline.plan import RunPlan
@@ -46,7 +47,7 @@ class Outcome:
     fitted: FittedProbe
     probe_known: bool
     """Whether the probe was trained in an earlier run and read from the cache."""
-    predictions: Predictions
+    predictions: ClassAnswers
     seconds: float
     further: Further
 
@@ -57,8 +58,7 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
     now = datetime.now(timezone.utc)
     on_test = plan.recipe.selected_on_test and not plan.given
     if scores is None:
-        truth, said = done.predictions.labels, done.predictions.probabilities
-        scores = [score_of(plan.task.metric, truth, said, len(done.test.failures))]
+        scores = score_all(done.predictions, len(done.test.failures)).scores
     return Record(
         run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
@@ -192,7 +192,7 @@ def _notes_on_probe(done: Outcome) -> list[str]:
         notes.append(f"{given.path.name} was trained on the tokens of another encoder")
     if given.input_name not in (None, done.plan.input_name):
         notes.append(f"{given.path.name} was trained on {given.input_name}")
-    doubt = suspicion(done.predictions.labels, done.predictions.probabilities.argmax(axis=1))
+    doubt = suspicion(done.predictions.labels.tolist(), done.predictions.probabilities.argmax(axis=1))
     return [*notes, doubt] if doubt else notes
 
 

@@ -45,7 +45,8 @@ from bench.probing.source import HeldOut, TestSamples, TokenSource
 from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe, fit, predict
-from bench.records.schema import Record, write_record
+from bench.records.schema import Record
+from bench.records.write import write_record
 from bench.tasks.anticipation.plan import AnticipationPlan
 from bench.tasks.anticipation.run import encode_actions, load_foreseer, run_anticipation
 from bench.tasks.boxes.plan import BoxPlan

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.encoders import Encoder
-from bench.metrics.score import Predictions
+from bench.metrics.accuracy import ClassAnswers, class_answers
 from bench.pipeline.features import SplitFeatures
 from bench.pipeline.plan import RunPlan
 from bench.pipeline.stream import StreamedSplit
@@ -132,14 +132,14 @@ class Prepared:
             remark=self.order_remark,
         )
 
-    def predictions(self, probabilities: NDArray[np.float32]) -> Predictions:
+    def predictions(self, probabilities: NDArray[np.float32]) -> ClassAnswers:
         """Probabilities [n, C] with the test samples that they are of."""
         samples = self.test.samples
-        return Predictions(
+        return class_answers(
             samples=[sample.id for sample in samples],
             labels=[sample.label for sample in samples],
             probabilities=probabilities,
-            videos=[sample.path for sample in samples],
+            groups=[sample.path for sample in samples],
         )
 
     @property

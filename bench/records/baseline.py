@@ -22,11 +22,10 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.inputs import BASELINE, read_json
 from bench.core.types import Axis, Count, Percent
-from bench.metrics.accuracy import METRICS
+from bench.metrics.accuracy import METRICS, ClassAnswers
 from bench.records.conditions import Conditions, conditions
 from bench.records.runs import StoredRun
 from bench.records.schema import Moment, Record
-from bench.records.tables.answers import Answers
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"
 SCHEMA_VERSION = 2
@@ -115,7 +114,7 @@ def left_out(runs: Sequence[StoredRun]) -> list[str]:
     return [f"not gated, because {why}: {', '.join(sorted(found))}" for why, found in names.items() if why]
 
 
-def make_row(record: Record, answers: Answers, num_seeds: int) -> BaselineRow:
+def make_row(record: Record, answers: ClassAnswers, num_seeds: int) -> BaselineRow:
     """The row of one run, which is one of `num_seeds` that differ in the seed alone."""
     score = record.scores[0]
     return BaselineRow(

@@ -17,7 +17,7 @@ from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
 from bench.metrics.score import Score
 from bench.records.schema import Record
-from bench.records.tables.answers import SAME
+from bench.records.tables.reading import SAME
 
 PROBE_NAME = "probe.safetensors"
 

@@ -109,6 +109,7 @@ def read_run(path: Path) -> Summary | BenchError:
 
 def examine(path: Path) -> Summary | BenchError:
     """The record at `path`, shortened, or why it is not believed; from its files alone."""
+    from bench.metrics.accuracy import ClassAnswers
     from bench.records.consistency import check_record, doubts
     from bench.records.recomputed import check_tables
 
@@ -119,7 +120,7 @@ def examine(path: Path) -> Summary | BenchError:
         answers, found = check_tables(folder, record)
     except BenchError as error:
         return error
-    outcomes = Outcomes.of(answers, folder / _PREDICTIONS) if answers else None
+    outcomes = Outcomes.of(answers, folder / _PREDICTIONS) if isinstance(answers, ClassAnswers) else None
     return replace(summarise(record), path=path, outcomes=outcomes, doubts=(*found, *doubts(record, folder)))
 
 

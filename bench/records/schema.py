@@ -1,11 +1,10 @@
-"""What a run leaves behind: `RESULTS/<run id>/record.json` and `predictions.parquet`, written atomically.
+"""What a run leaves behind in `RESULTS/<run id>/record.json`.
 
 Records are the truth; every table is derived from them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,10 +12,9 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, Field, ValidationError
 
 from bench.core.errors import BenchError
-from bench.core.files import atomic_folder, writable_folder
 from bench.core.inputs import RECORD, read_json
 from bench.core.types import Axis, Split
-from bench.metrics.score import Breakdown, Control, FewerLabels, MotionShare, Predictions, RecordPart, Score
+from bench.metrics.score import Breakdown, Control, FewerLabels, MotionShare, RecordPart, Score
 
 SCHEMA_VERSION = 4
 """2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 3 added selection on the test
@@ -141,42 +139,6 @@ class Record(RecordPart):
     def moment(self) -> datetime:
         """When the record was made, with its time zone: comparable between records."""
         return _utc(self.created)
-
-
-def write_record(
-    results: Path,
-    record: Record,
-    predictions: Predictions,
-    save_probe: Callable[[Path], None] | None = None,
-    add_files: Callable[[Path], None] | None = None,
-) -> Path:
-    """Write a run's folder under `results` and return it; the folder appears complete or not at all.
-
-    `save_probe` is asked to write the trained probe to the path it gets, `add_files` whatever else to the folder.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {
-        "sample": pa.array(predictions.samples, pa.string()),
-        "label": pa.array(predictions.labels, pa.int32()),
-        "prediction": pa.array(predictions.probabilities.argmax(1).tolist(), pa.int32()),
-        "probabilities": pa.array(list(predictions.probabilities), pa.list_(pa.float32())),
-    }
-    numbers = {video: number for number, video in enumerate(dict.fromkeys(predictions.videos or []))}
-    if predictions.videos and len(numbers) < len(predictions.videos):
-        # Numbers instead of names: a path of this machine has no place in a result.
-        columns["video"] = pa.array([numbers[video] for video in predictions.videos], pa.int32())
-    table = pa.table(columns)
-    folder = writable_folder(results, option="--results") / record.run_id
-    with atomic_folder(folder) as temporary:
-        pq.write_table(table, temporary / "predictions.parquet")
-        (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-        if save_probe:
-            save_probe(temporary / "probe.safetensors")
-        if add_files:
-            add_files(temporary)
-    return folder
 
 
 def read_record(path: Path) -> Record:

@@ -13,8 +13,8 @@ from support import Run, assert_refused
 from bench.analysis.compare import Comparison, compare
 from bench.core.errors import BenchError
 from bench.metrics.intervals import paired
+from bench.records.recomputed import read_answers
 from bench.records.schema import read_record
-from bench.records.tables.answers import read_answers
 from bench.report.compare_view import ComparisonView
 
 A = [1] * 60 + [0] * 40

@@ -23,7 +23,7 @@ from bench.probing.files import load_probe
 from bench.records.baseline import read_baseline
 from bench.records.curve import read_curve
 from bench.records.schema import read_record
-from bench.records.tables.answers import read_columns
+from bench.records.tables.reading import read_columns
 from bench.video.decode import probe_video
 
 SMALL = FileKind("note", 1 << 20, "write less")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from bench.core.types import FrameOrder
+from bench.metrics.accuracy import class_answers
 from bench.metrics.intervals import bootstrap_ratio_interval
 from bench.metrics.motion_share import Reading, chance_hits, motion_shares
-from bench.metrics.score import MotionShare, Predictions
+from bench.metrics.score import MotionShare
 
 CLASSES = 4
 
@@ -18,11 +19,11 @@ def reading(frames: FrameOrder, right: list[int], videos: list[str] | None = Non
     labels = [number % CLASSES for number in range(first, first + len(right))]
     said = [label if hit else (label + 1) % CLASSES for label, hit in zip(labels, right, strict=True)]
     names = [f"{number}" for number in range(first, first + len(right))]
-    return Reading(frames, frames, Predictions(names, labels, np.eye(CLASSES)[said], videos), failed=0)
+    return Reading(frames, frames, class_answers(names, labels, np.eye(CLASSES)[said], videos), failed=0)
 
 
 def shares(*readings: Reading, train: list[int] | None = None) -> dict[str, MotionShare]:
-    return {s.without: s for s in motion_shares(readings, "top1", train or [0, 1, 2, 3])}
+    return {s.without: s for s in motion_shares(readings, "top1", {"class": np.bincount(train or [0, 1, 2, 3])})}
 
 
 def test_shares_of_a_count_done_by_hand() -> None:
@@ -42,9 +43,9 @@ def test_only_samples_that_both_could_read_are_compared() -> None:
 
 def test_chance_is_the_most_frequent_training_class_or_the_mean_of_several() -> None:
     labels = [0, 0, 0, 1, 2, 2]
-    assert chance_hits(labels, [0, 1, 1, 2]).mean() == pytest.approx(1 / 6)
-    assert chance_hits(labels, [0, 1, 1, 2, 2]).mean() == pytest.approx((1 / 6 + 2 / 6) / 2)
-    assert chance_hits([0, 1, 2, 3] * 5, [3, 2, 1, 0]).mean() == 0.25
+    assert chance_hits(labels, np.bincount([0, 1, 1, 2])).mean() == pytest.approx(1 / 6)
+    assert chance_hits(labels, np.bincount([0, 1, 1, 2, 2])).mean() == pytest.approx((1 / 6 + 2 / 6) / 2)
+    assert chance_hits([0, 1, 2, 3] * 5, np.bincount([3, 2, 1, 0])).mean() == 0.25
     ordered, static = reading("ordered", [1] * 40), reading("static", [1, 0, 0, 0] * 10)
     assert shares(ordered, static, train=[0, 0, 1])["motion"].chance == 25
 

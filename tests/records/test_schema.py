@@ -9,9 +9,9 @@ import sys
 import numpy as np
 import pytest
 
-from bench.metrics.accuracy import score_of
-from bench.metrics.score import Predictions
-from bench.records.schema import read_record, write_record
+from bench.metrics.accuracy import class_answers, score_of
+from bench.records.schema import read_record
+from bench.records.write import write_record
 
 
 def test_a_written_run_is_complete_and_reads_back_equal(make_record, tmp_path) -> None:
@@ -19,7 +19,7 @@ def test_a_written_run_is_complete_and_reads_back_equal(make_record, tmp_path) -
 
     probabilities = np.array([[0.75, 0.25], [0.5, 0.5]], dtype=np.float32)
     record = make_record(scores=[score_of("top1", [0, 1], probabilities, failed=0)])
-    folder = write_record(tmp_path, record, Predictions(["a.mp4", "b.mp4"], [0, 1], probabilities))
+    folder = write_record(tmp_path, record, class_answers(["a.mp4", "b.mp4"], [0, 1], probabilities))
     assert folder == tmp_path / record.run_id
     assert read_record(folder / "record.json") == record
     rows = pq.read_table(folder / "predictions.parquet").to_pylist()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from bench.core.hashing import text_digest
 
 if TYPE_CHECKING:
-    from bench.records.tables.answers import Answers
+    from bench.metrics.accuracy import ClassAnswers
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Outcomes:
     """Whether the predictions say which samples were cut from one video (a column `video`)."""
 
     @staticmethod
-    def of(answers: Answers, path: Path) -> Outcomes:
+    def of(answers: ClassAnswers, path: Path) -> Outcomes:
         """Of the answers in the predictions at `path`, in their order."""
         right = _packed([bool(hit) for hit in answers.hits])
-        return Outcomes(_digest(answers.samples), len(answers.samples), right, path, answers.videos is not None)
+        return Outcomes(_digest(answers.samples), len(answers.samples), right, path, answers.groups is not None)
 
 
 def aligned(runs: Sequence[Outcomes]) -> tuple[list[Outcomes], list[int] | None]:
@@ -77,7 +77,7 @@ class _Read(NamedTuple):
 
 
 def _read(path: Path) -> _Read:
-    from bench.records.tables.answers import read_columns
+    from bench.records.tables.reading import read_columns
 
     table = read_columns(path, ["sample"], optional=("video",)).to_pydict()
     return _Read([str(name) for name in table["sample"]], table.get("video"))

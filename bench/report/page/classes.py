@@ -10,7 +10,8 @@ from statistics import fmean, median_low
 from bench.analysis.leaderboard import Column, Row
 from bench.analysis.runs import Evidence
 from bench.metrics.intervals import wilson_interval
-from bench.records.tables.answers import FILE_NAME, read_columns
+from bench.records.tables.classes import FILE_NAME
+from bench.records.tables.reading import read_columns
 from bench.report.page.gather import Material
 from bench.report.page.grid import MISSING, Grid, Spot
 from bench.report.page.names import column_names

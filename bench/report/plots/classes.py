@@ -9,8 +9,8 @@ import numpy as np
 
 from bench.analysis.runs import Evidence
 from bench.analysis.sheet import METRIC_NAMES
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import wilson_interval
-from bench.records.tables.answers import Answers
 from bench.report.plots.marks import FEW, model_legend, reach, seed_dots
 from bench.report.plots.models import Comparison, Model, answered, of_first_scores, rest_words, seed_words, sentences
 from bench.report.plots.plot import Plot
@@ -40,7 +40,7 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
     return plots
 
 
-def _accuracies(answers: Sequence[Answers], names: Sequence[str]) -> dict[str, Mark]:
+def _accuracies(answers: Sequence[ClassAnswers], names: Sequence[str]) -> dict[str, Mark]:
     """The accuracy on each class that has samples."""
     found = {}
     for label, name in enumerate(names):

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.runs import Evidence
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import wilson_interval
-from bench.records.tables.answers import Answers
 from bench.report.plots.marks import panels, reach
 from bench.report.plots.models import Comparison, Model, answered, of_first_scores, sentences
 from bench.report.plots.plot import Plot
@@ -43,7 +43,7 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
     return plots
 
 
-def confusion_counts(answers: Sequence[Answers], classes: int) -> NDArray[np.int64]:
+def confusion_counts(answers: Sequence[ClassAnswers], classes: int) -> NDArray[np.int64]:
     """[C, C] numbers of samples, true class by predicted class, summed over seeds."""
     counts = np.zeros((classes, classes), np.int64)
     for run in answers:

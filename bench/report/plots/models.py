@@ -11,7 +11,9 @@ from bench.analysis.leaderboard import Cell, Column, build
 from bench.analysis.runs import Evidence
 from bench.analysis.sheet import METRIC_NAMES
 from bench.core.errors import BenchError
-from bench.records.tables.answers import Answers, read_answers
+from bench.metrics.accuracy import ClassAnswers
+from bench.metrics.metric import form_of
+from bench.records.recomputed import read_sorted
 
 INTERVALS = "Lines through the marks are 95 % intervals for the test samples"
 
@@ -125,9 +127,14 @@ def seed_words(models: Sequence[Model]) -> list[str]:
     return ["a mark is the mean over seeds, and the small dots are the seeds: their spread is that of probe training"]
 
 
-def answered(found: Comparison, most: int) -> tuple[list[tuple[Model, list[Answers]]], list[str]]:
-    """The best models, at most `most`, with the answers of all their seeds; and what the caption must say of others."""
-    kept: list[tuple[Model, list[Answers]]] = []
+def answered(found: Comparison, most: int) -> tuple[list[tuple[Model, list[ClassAnswers]]], list[str]]:
+    """The best models, at most `most`, with the answers of all their seeds; and what the caption must say of others.
+
+    None where the column's metric is not of one label a sample.
+    """
+    if form_of(found.column.metric) != ClassAnswers.form:
+        return [], []
+    kept: list[tuple[Model, list[ClassAnswers]]] = []
     problems = []
     rest = 0
     for model in found.models:
@@ -135,7 +142,7 @@ def answered(found: Comparison, most: int) -> tuple[list[tuple[Model, list[Answe
             rest += 1
             continue
         try:
-            kept.append((model, [read_answers(run.folder, run.record) for run in model.runs]))
+            kept.append((model, [read_sorted(run.folder, run.record) for run in model.runs]))
         except BenchError as error:
             problems.append(f"left out: {model.label}, {_without_folder(error, model.runs)}")
     return kept, [*problems, rest_words(len(kept), len(kept) + rest)]

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.runs import Evidence
+from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Interval, wilson_interval
-from bench.records.tables.answers import Answers
 from bench.report.plots.marks import panels
 from bench.report.plots.models import Comparison, answered, of_first_scores, sentences
 from bench.report.plots.plot import Plot
@@ -57,7 +57,7 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
     return plots
 
 
-def calibration(answers: Answers, bins: int = BINS, draws: int = _DRAWS, seed: int = 0) -> Calibration:
+def calibration(answers: ClassAnswers, bins: int = BINS, draws: int = _DRAWS, seed: int = 0) -> Calibration:
     """Calibration in bins of equal mass, by the probability of the predicted class.
 
     Gaps of bins are taken by their size, so chance alone makes an error, and resampling makes a larger one. The basic
@@ -70,7 +70,7 @@ def calibration(answers: Answers, bins: int = BINS, draws: int = _DRAWS, seed: i
     for number, part in enumerate(parts):
         member[part] = number
     gaps = confidence - answers.hits
-    groups = np.arange(len(gaps)) if answers.videos is None else np.unique(answers.videos, return_inverse=True)[1]
+    groups = np.arange(len(gaps)) if answers.groups is None else np.unique(answers.groups, return_inverse=True)[1]
     sums = np.zeros((int(groups.max()) + 1, len(parts)))
     np.add.at(sums, (groups, member), gaps)
     sizes = np.bincount(groups)
@@ -109,7 +109,7 @@ def _resampled(sums: NDArray[np.float64], sizes: NDArray[np.int64], draws: int, 
     return np.concatenate(errors)
 
 
-def _plot(found: Comparison, shown: Sequence[tuple[Model, list[Answers]]], remarks: Sequence[str]) -> Plot:
+def _plot(found: Comparison, shown: Sequence[tuple[Model, list[ClassAnswers]]], remarks: Sequence[str]) -> Plot:
     title = f"Reliability: {found.title}"
     columns = min(3, len(shown))
     figure = canvas(max(5.5, 3.1 * columns), 0.9 + 3.3 * -(-len(shown) // columns), title)

@@ -1,10 +1,4 @@
-"""From what a run of anticipation did to its record, and the best answers beside it.
-
-    top5.parquet    sample, video; for each of verb, noun and action: the label, the five classes of highest score in
-                    falling order, and their scores
-
-Recall at 5 follows from it without the probe.
-"""
+"""From what a run of anticipation did to its record, with the best answers beside it."""
 
 from __future__ import annotations
 
@@ -16,11 +10,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bench.core.files import atomic_folder, writable_folder
 from bench.encoders.contract import Encoder
-from bench.metrics.recall import hits_at
-from bench.metrics.recall_scores import BEST, scores_of_hits
-from bench.metrics.score import Predictions, Score
+from bench.metrics.accuracy import class_answers
+from bench.metrics.metric import score_all
+from bench.metrics.recall_scores import RankedAnswers, ranked_answers
+from bench.metrics.score import Score
 from bench.pipeline.features import SplitAccount
 from bench.pipeline.further import Further
 from bench.pipeline.record import Outcome, make_record
@@ -29,6 +23,7 @@ from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import save_probe
 from bench.probing.train import FittedProbe
 from bench.records.schema import Record
+from bench.records.write import write_record
 from bench.tasks.anticipation.plan import AnticipationPlan
 
 
@@ -57,35 +52,34 @@ class Foreseen:
         return dict(zip(HEADS, zip(labels, parts, strict=True), strict=True))
 
     @property
-    def videos(self) -> list[int]:
-        """Numbers of the videos that the test samples were cut from."""
-        numbers = {path: number for number, path in enumerate(dict.fromkeys(s.path for s in self.test.samples))}
-        return [numbers[sample.path] for sample in self.test.samples]
+    def answers(self) -> RankedAnswers:
+        """The best answers to the test samples."""
+        samples = self.test.samples
+        return ranked_answers([sample.id for sample in samples], [sample.path for sample in samples], self.heads)
 
 
 def write_anticipation_record(done: Foreseen) -> tuple[Record, Path]:
     """Write the folder of a run: record, best answers, probe. It appears complete or not at all."""
     record = make_anticipation_record(done)
-    folder = writable_folder(done.plan.options.results, option="--results") / record.run_id
-    with atomic_folder(folder) as temporary:
-        _write_best(temporary / "top5.parquet", done)
-        (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+
+    def keep_probe(path: Path) -> None:
         if isinstance(done.fitted.probe, AttentiveProbe):
             facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
             facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
             facts |= {"actions": json.dumps(done.plan.splits.pairs), "classes": json.dumps(record.class_names)}
-            save_probe(temporary / "probe.safetensors", done.fitted.probe, facts)
-    return record, folder
+            save_probe(path, done.fitted.probe, facts)
+
+    return record, write_record(done.plan.options.results, record, done.answers, keep_probe)
 
 
 def make_anticipation_record(done: Foreseen) -> Record:
     """Everything about a run, as it goes to disk. The classes are the actions, the first score is theirs."""
     plan = done.plan
-    predictions = Predictions(
+    predictions = class_answers(
         samples=[sample.id for sample in done.test.samples],
         labels=[sample.label for sample in done.test.samples],
         probabilities=done.heads["action"][1],
-        videos=[sample.path for sample in done.test.samples],
+        groups=[sample.path for sample in done.test.samples],
     )
     nothing = Further(readings=(), controls=[], motion_shares=[], fewer_labels=[], accounts=[], probe_s=0.0)
     outcome = Outcome(
@@ -96,8 +90,7 @@ def make_anticipation_record(done: Foreseen) -> Record:
 
 def recall_scores(done: Foreseen) -> list[Score]:
     """Class-mean recall at 5 of action, verb and noun, all of the one probe that was chosen."""
-    hits = {head: (labels, hits_at(labels, values, BEST)) for head, (labels, values) in done.heads.items()}
-    return scores_of_hits(hits, done.videos, len(done.test.failures))
+    return score_all(done.answers, len(done.test.failures)).scores
 
 
 def _notes(done: Foreseen) -> list[str]:
@@ -109,20 +102,3 @@ def _notes(done: Foreseen) -> list[str]:
     if plan.splits.num_left_out:
         notes.append(f"{plan.splits.num_left_out} test actions left out: no training sample has their verb and noun")
     return notes
-
-
-def _write_best(path: Path, done: Foreseen) -> None:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    columns = {
-        "sample": pa.array([sample.id for sample in done.test.samples], pa.string()),
-        # Numbers instead of names: a path of this machine has no place in a result.
-        "video": pa.array(done.videos, pa.int32()),
-    }
-    for head, (labels, values) in done.heads.items():
-        best = np.argsort(-values, axis=1, kind="stable")[:, :BEST]
-        columns[f"{head}_label"] = pa.array(labels, pa.int32())
-        columns[f"{head}_top5"] = pa.array(list(best.astype(np.int32)), pa.list_(pa.int32()))
-        columns[f"{head}_scores"] = pa.array(list(np.take_along_axis(values, best, axis=1)), pa.list_(pa.float32()))
-    pq.write_table(pa.table(columns), path)

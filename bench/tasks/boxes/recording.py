@@ -1,11 +1,4 @@
-"""From what a run on boxes did to its record, and the tables beside it.
-
-    detections.parquet      video, timestamp, x1, y1, x2, y2, probabilities (of all classes, in the record's order)
-    ground_truth.parquet    video, timestamp, x1, y1, x2, y2, action: what was true of the same key frames
-    key_frames/             a few of them to look at (bench.records.key_frames)
-
-With both, `bench.metrics.accuracy.frame_map` gives the record's score again, without videos and annotations.
-"""
+"""From what a run on boxes did to its record, with a few key frames to look at (bench.records.key_frames)."""
 
 from __future__ import annotations
 
@@ -18,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.core import machine as environment
-from bench.core.files import atomic_folder, writable_folder
 from bench.data.key_frames import BoxSample
 from bench.data.verify.prepared import notes_on
 from bench.encoders.contract import Encoder
 from bench.features.regions import chosen_layers
-from bench.metrics.box_scores import BoxScore
+from bench.metrics.box_scores import BoxAnswers
+from bench.metrics.metric import Scored
 from bench.pipeline.record import head_facts, plain_facts, slug
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import save_probe
@@ -32,9 +25,9 @@ from bench.probing.train import FittedProbe
 from bench.records.conditions import shared_note
 from bench.records.key_frames import write_key_frames
 from bench.records.schema import Cost, Failure, Record
+from bench.records.write import write_record
 from bench.tasks.box_pictures import DrawnFrames
 from bench.tasks.boxes.plan import BoxPlan
-from bench.tasks.boxes.scoring import Detections, box_table
 
 if TYPE_CHECKING:
     from bench.tasks.boxes.run import BoxFeatures
@@ -51,28 +44,26 @@ class BoxOutcome:
     fitted: FittedProbe
     probe_known: bool
     """Whether the probe was trained in an earlier run and read from the cache."""
-    scored: BoxScore
-    detections: Detections
+    scored: Scored
+    answers: BoxAnswers
     drawn: DrawnFrames
     seconds: float
 
 
 def write_box_record(done: BoxOutcome) -> tuple[Record, Path]:
     """Write the folder of a run: record, tables, key frames, probe. It appears complete or not at all."""
-    record = make_box_record(done)
-    folder = writable_folder(done.plan.options.results, option="--results") / record.run_id
-    detections, probe = done.detections, done.fitted.probe
-    boxes = box_table(detections.samples)
-    boxes["probabilities"] = list(detections.probabilities)
-    with atomic_folder(folder) as temporary:
-        boxes.to_parquet(temporary / "detections.parquet", index=False)
-        detections.truth.to_parquet(temporary / "ground_truth.parquet", index=False)
-        write_key_frames(temporary, done.drawn.frames)
-        (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
+    record, probe = make_box_record(done), done.fitted.probe
+
+    def keep_probe(path: Path) -> None:
         if isinstance(probe, AttentiveProbe | LinearProbe):
             facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
             facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
-            save_probe(temporary / "probe.safetensors", probe, {**facts, "classes": json.dumps(record.class_names)})
+            save_probe(path, probe, {**facts, "classes": json.dumps(record.class_names)})
+
+    def keep_frames(folder: Path) -> None:
+        write_key_frames(folder, done.drawn.frames)
+
+    folder = write_record(done.plan.options.results, record, done.answers, keep_probe, keep_frames)
     return record, folder
 
 
@@ -93,7 +84,7 @@ def make_box_record(done: BoxOutcome) -> Record:
         num_train=len(done.train.samples),
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
-        scores=[done.scored.score],
+        scores=done.scored.scores,
         heads=[head_facts(head) for head in done.fitted.heads],
         breakdowns=done.scored.breakdowns,
         failures=[

@@ -24,6 +24,7 @@ from bench.data.staging import bring_files
 from bench.encoders import Encoder
 from bench.features.remote import shared_features, shared_file
 from bench.features.store import FeatureSet, Store
+from bench.metrics.metric import score_all
 from bench.pipeline.features import refuse_too_many
 from bench.probing.cache import memory_path, remember
 from bench.probing.train import FittedProbe
@@ -33,7 +34,7 @@ from bench.tasks.boxes.extract import BoxExtraction, box_fields, box_keys, extra
 from bench.tasks.boxes.fitting import action_probabilities, fit_boxes
 from bench.tasks.boxes.plan import BoxPlan
 from bench.tasks.boxes.recording import BoxOutcome, write_box_record
-from bench.tasks.boxes.scoring import Detections, score_detections
+from bench.tasks.boxes.scoring import Detections, box_answers
 from bench.video.contents import changed_since, content_ids
 
 
@@ -66,10 +67,11 @@ def run_boxes(plan: BoxPlan, reporter: Reporter) -> Record:
     test = _features(plan, "test", encoder, contents, reporter)
     fitted, known = _fit(plan, train, reporter)
     detections = Detections(test.samples, _look(plan, fitted, test), plan.boxes.actions)
-    scored = score_detections(plan, detections, failed=len(test.failures))
+    answers = box_answers(plan, detections)
+    scored = score_all(answers, failed=len(test.failures))
     drawn = draw_key_frames(detections, plan.key_frames, num_workers=_workers(plan), timeout_s=plan.options.timeout_s)
     seconds = time.perf_counter() - started
-    outcome = BoxOutcome(plan, encoder, train, test, fitted, known, scored, detections, drawn, seconds)
+    outcome = BoxOutcome(plan, encoder, train, test, fitted, known, scored, answers, drawn, seconds)
     record, folder = write_box_record(outcome)
     reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} mAP ({seconds:.0f} s), {folder}")
     return record

@@ -1,4 +1,4 @@
-"""Probabilities of boxes -> frame mAP with its interval, by class and by group of classes."""
+"""What was found in the boxes of the test key frames, as tables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.data.key_frames import BoxSample
-from bench.metrics.box_scores import BoxScore, labelled_boxes, score_boxes
+from bench.metrics.box_scores import BoxAnswers
 from bench.metrics.detection import CORNERS
 from bench.tasks.boxes.plan import BoxPlan
 
@@ -27,11 +27,6 @@ class Detections:
     """[boxes, C], of the boxes of all samples one after another."""
     actions: Mapping[int, str]
     """Number -> name, in label order."""
-
-    @property
-    def table(self) -> pd.DataFrame:
-        """One row for each box and action: video, timestamp, x1, y1, x2, y2, action, score."""
-        return labelled_boxes(box_table(self.samples), self.probabilities, self.actions)
 
     @property
     def truth(self) -> pd.DataFrame:
@@ -58,17 +53,12 @@ def box_table(samples: Sequence[BoxSample]) -> pd.DataFrame:
     return made
 
 
-def score_detections(plan: BoxPlan, detections: Detections, failed: int) -> BoxScore:
-    """Frame mAP at IoU 0.5 over the evaluated actions, over the key frames that could be read.
-
-    Raises BenchError where no action occurs in the test frames.
-    """
-    return score_boxes(
-        plan.task.metric,
-        detections.truth,
-        detections.table,
-        plan.boxes.actions,
-        plan.boxes.groups(plan.task.boxes) if plan.task.boxes else {},
-        num_frames=len(detections.samples),
-        failed=failed,
+def box_answers(plan: BoxPlan, detections: Detections) -> BoxAnswers:
+    """The same as metrics and records know it."""
+    return BoxAnswers(
+        truth=detections.truth,
+        boxes=box_table(detections.samples),
+        probabilities=detections.probabilities,
+        actions=plan.boxes.actions,
+        action_groups=plan.boxes.groups(plan.task.boxes) if plan.task.boxes else {},
     )

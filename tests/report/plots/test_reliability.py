@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.records.tables.answers import Answers
+from bench.metrics.accuracy import ClassAnswers
 from bench.report.plots.reliability import calibration
 
 
-def answers(confidence: np.ndarray, hits: np.ndarray, videos: np.ndarray | None = None) -> Answers:
+def answers(confidence: np.ndarray, hits: np.ndarray, videos: np.ndarray | None = None) -> ClassAnswers:
     probabilities = np.stack([confidence, 1 - confidence], axis=1).astype(np.float32)
     names = tuple(f"{i:05d}" for i in range(len(hits)))
-    return Answers(names, 1 - hits, probabilities, hits, videos)
+    return ClassAnswers(names, 1 - hits, probabilities, videos)
 
 
 def test_calibration_error_is_the_mean_gap_of_bins_of_equal_size() -> None:

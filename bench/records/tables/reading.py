@@ -1,0 +1,121 @@
+"""What every table beside a record is checked with: its columns, its samples, and how contradictions are told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.core.errors import BenchError
+from bench.core.inputs import PREDICTIONS, check_input
+
+if TYPE_CHECKING:
+    from bench.metrics.score import Score
+    from bench.records.schema import Record
+
+SAME = 1e-6
+"""Scores that differ by no more, in points, are equal: machines round the last digits differently."""
+
+
+def contradiction(table: Path, reason: str) -> BenchError:
+    """That a table beside a record and the record contradict each other, or the table itself."""
+    return BenchError(
+        f"its {table.name} contradicts it ({reason})",
+        where=str(table.parent / "record.json"),
+        fix="one of the files was changed: move the run away, or run again",
+    )
+
+
+def compare_scores(table: Path, said: Score, made: Score) -> None:
+    """Raises BenchError where the record's score is not the one that its table gives."""
+    if (said.correct, said.n) != (made.correct, made.n):
+        there = f"{made.correct} of {made.n} are right" if made.correct is not None else f"they are {made.n} samples"
+        here = f"{said.correct} of {said.n}" if said.correct is not None else f"{said.n}"
+        raise contradiction(table, f"{there}, and the record says {here}")
+    for field in ("value", "low", "high"):
+        here, there = getattr(said, field), getattr(made, field)
+        if abs(here - there) > SAME:
+            name = said.metric if field == "value" else f"the {field} end of the interval of {said.metric}"
+            raise contradiction(table, f"{name} is {there:.6f} by them, and {here:.6f} in the record")
+    if said.interval != made.interval:
+        raise contradiction(table, f"their interval is '{made.interval}', and the record calls it '{said.interval}'")
+
+
+def refuse_failed(record: Record, samples: Iterable[str], table: Path) -> None:
+    """Raises BenchError where a sample that could not be read has an answer."""
+    failed = {failure.sample for failure in record.failures if failure.split == "test"}
+    both = failed.intersection(samples)
+    if both:
+        raise contradiction(table, f"it has an answer to {min(both)}, which the record lists under failures")
+
+
+def refuse_twice(names: Sequence[str], table: Path) -> None:
+    """Raises BenchError where a sample is there more than once."""
+    (name, count), *_ = Counter(names).most_common(1)
+    if count > 1:
+        raise contradiction(table, f"sample {name} is there {'twice' if count == 2 else f'{count} times'}")
+
+
+def read_columns(path: Path, names: list[str], *, optional: tuple[str, ...] = (), may_be_empty: bool = False) -> Any:
+    """The columns of a table beside a record, as a pyarrow table, and of `optional` those that it has.
+
+    Raises BenchError where it is missing, damaged, lacks a column, or has no rows and may not be empty.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not path.exists():
+        what = f"its {path.name} is missing, so no score of it can be checked"
+        raise BenchError(what, where=str(path.parent / "record.json"), fix="copy the whole folder, or run again")
+    check_input(path, PREDICTIONS)
+    try:
+        there = pq.read_schema(path).names
+        absent = [name for name in names if name not in there]
+        if absent:
+            raise ValueError(f"no column '{absent[0]}'")
+        # Most of these tables are small: handing their columns to threads takes longer than reading them.
+        columns = [*names, *(name for name in optional if name in there)]
+        table = pq.read_table(path, columns=columns, use_threads=False)
+    except (OSError, ValueError, TypeError, pa.ArrowException) as error:
+        raise unreadable(path, str(error).partition("\n")[0]) from error
+    if not table.num_rows and not may_be_empty:
+        raise unreadable(path, "it has no rows")
+    return table
+
+
+def whole_numbers(table: Any, path: Path, name: str) -> NDArray[np.int64]:
+    """The numbers in a column [n]. Raises BenchError where it has gaps or other things."""
+    column = table[name]
+    values = column.to_numpy()
+    if column.null_count or not np.issubdtype(values.dtype, np.integer):
+        raise unreadable(path, f"column '{name}' has gaps or is no whole number")
+    numbers: NDArray[np.int64] = values.astype(np.int64)
+    return numbers
+
+
+def matrix(table: Any, path: Path, name: str) -> NDArray[Any]:
+    """The lists of numbers in a column [n, m]. Raises BenchError where they differ in length or hold no numbers."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = table[name]
+    try:
+        lengths = pc.list_value_length(column)
+        size = lengths[0].as_py() or 0
+        values = pc.list_flatten(column).to_numpy()
+    except (ValueError, TypeError, pa.ArrowException) as error:
+        raise unreadable(path, f"column '{name}': {str(error).partition(chr(10))[0]}") from error
+    if column.null_count or not size or set(lengths.unique().to_pylist()) != {size} or values.dtype.kind not in "fiu":
+        raise unreadable(path, f"column '{name}' has no list of equally many numbers in each row")
+    numbers: NDArray[Any] = values.reshape(table.num_rows, size)
+    return numbers
+
+
+def unreadable(path: Path, reason: str) -> BenchError:
+    """That a table beside a record is damaged."""
+    kind = "predictions" if path.name == "predictions.parquet" else "answers"
+    return BenchError(f"not readable {kind} ({reason})", where=str(path), fix="move the run away, or run again")
