@@ -22,9 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench.pipeline.options import make_options
 
 from bench.core.progress import Live, Reporter
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import measure, prepare
 from bench.probing.split import Rows

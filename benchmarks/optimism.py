@@ -27,11 +27,11 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench.pipeline.options import make_options
 from numpy.typing import NDArray
 
 from bench.cards.load import ProbeCard
 from bench.core.progress import Silent
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare_encoder
 from bench.probing import attentive

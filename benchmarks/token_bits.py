@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from bench.pipeline.options import make_options
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -28,7 +29,6 @@ from rich.table import Table
 from bench.core.progress import Silent
 from bench.features.store import FeatureSet, Store, items_per_shard
 from bench.metrics.intervals import bootstrap_interval
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import extract_features, measure, prepare, prepare_encoder
 from bench.probing.train import predict

@@ -36,13 +36,13 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
+from bench.pipeline.options import make_options
 from rich.console import Console
 from rich.table import Table
 
 from bench.cards.load import Setting, load_task
 from bench.cli.options import parse_settings
 from bench.data.digits import ensure_digits
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import evaluate
 from bench.video.decoded import forget_clips

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.pipeline.options import make_options
 from support import GOLDEN
 
 import bench
 from bench.cards.load import Optimisation
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.stated import Stated
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan

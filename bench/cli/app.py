@@ -57,7 +57,7 @@ from bench.core.errors import BenchError, nearest
 
 if TYPE_CHECKING:
     from bench.core.progress import Reporter
-    from bench.pipeline.plan import RunPlan
+    from bench.tasks.kind import RunPlan
 
 app = typer.Typer(
     name="bench",
@@ -118,8 +118,8 @@ def run(
     with shared_command() as (world, reporter):
         plans = shared_plans(lambda: _plans(arguments, reporter), world)
         if dry_run:
+            from bench.data.missing_files import MissingFilesError
             from bench.pipeline.estimate.rough import forecast
-            from bench.pipeline.missing_files import MissingFilesError
 
             try:
                 forecasts = [forecast(plan) for plan in plans]
@@ -281,7 +281,7 @@ def doctor(
     else:
         from bench.encoders import Choice
         from bench.encoders.stated import stated_settings
-        from bench.pipeline.encoder_check import examine_encoder
+        from bench.features.encoder_check import examine_encoder
 
         checks = examine_encoder(Choice(model, stated_settings(parse_settings(settings), only=True)).open())
         broken = BenchError("the encoder does not keep the contract", where=f"model {model}", fix="see the last column")
@@ -319,9 +319,9 @@ def _submit(slurm: str, arguments: dict[str, Any]) -> None:
 def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
     """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
     from bench.data.staging import listed_once
-    from bench.pipeline.options import RunOptions, make_options
     from bench.pipeline.plan import make_plan
     from bench.pipeline.ready import say_notes
+    from bench.tasks.options import RunOptions, make_options
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
     options = {name: value for name, value in arguments.items() if name in names}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bench.core.progress import Reporter
-from bench.pipeline.options import RunOptions
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import run
 from bench.pretrain.plan import LATEST, PROBE_TASKS, PretrainPlan
 from bench.records.curve import CurvePoint, ScoreCurve
+from bench.tasks.kind import RunPlan
+from bench.tasks.options import RunOptions
 
 
 def probe_plans(plan: PretrainPlan) -> list[RunPlan]:

@@ -92,7 +92,7 @@ def estimate(
     from bench.pipeline.estimate.hours import estimate as estimate_hours
     from bench.pipeline.estimate.measure import measure
     from bench.pipeline.estimate.plans import subject_of
-    from bench.pipeline.options import RunOptions, make_options
+    from bench.tasks.options import RunOptions, make_options
 
     names = {option.name for option in dataclasses.fields(RunOptions)}
     options = {name: value for name, value in arguments.items() if name in names}
@@ -130,7 +130,7 @@ def _counted(work: Work) -> list[dict[str, Any]]:
             "videos": f"{part.videos:,}",
             "encoded": f"{part.clips:,}",
             "tokens": f"{part.clips * work.clip_tokens:,}",
-            "features": "-" if part.streamed else human_bytes(part.clips * work.clip_bytes),
+            "features": "-" if part.streamed else human_bytes(part.kept * work.kept_bytes),
         }
         for part in work.parts
     ]

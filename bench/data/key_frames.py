@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from bench.cards.load import AnnotationFiles, BoxAnnotations, BoxReading, TaskCard
 from bench.core.errors import BenchError
-from bench.data.dataset import ListOptions
+from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample
 from bench.data.formats.ava import (
     Key,
@@ -23,7 +23,7 @@ from bench.data.formats.choice import find_annotations
 from bench.data.formats.index import index_folder
 from bench.data.formats.lists import resolve
 from bench.data.sample import Split
-from bench.metrics.box_scores import action_groups
+from bench.metrics.box_scores import unique_names
 
 
 @dataclass(frozen=True)
@@ -38,25 +38,23 @@ class BoxSample:
 
 
 @dataclass(frozen=True)
-class BoxSplits:
-    """The key frames of a task, and the actions that are evaluated."""
+class BoxSplits(Splits):
+    """The samples of a task of boxes: key frames, whose labels mean nothing; of the training split those with a box, of
+    the test split all that are evaluated, also those in which nothing was found."""
 
-    train: list[BoxSample]
-    """Those with a box."""
-    test: list[BoxSample]
-    """All that are evaluated, also those in which nothing was found."""
-    actions: Mapping[int, str]
-    """Number -> name, in label order."""
-    notes: tuple[str, ...]
-    """What was left out."""
-
-    def groups(self, card: BoxAnnotations) -> dict[str, list[int]]:
-        """Name of each group -> numbers of its evaluated actions."""
-        return action_groups(self.actions, card.groups)
+    frames: Mapping[str, BoxSample] = field(default_factory=dict)
+    """Sample id -> its boxes, of both splits."""
+    actions: Mapping[int, str] = field(default_factory=dict)
+    """Those that are evaluated: number -> name, in label order."""
 
 
-def read_box_splits(card: TaskCard, where: ListOptions, reading: BoxReading, starts_s: float) -> BoxSplits:
-    """The key frames of both splits. Raises BenchError naming file and row for anything that would mislead a score."""
+def read_box_splits(
+    card: TaskCard, where: ListOptions, reading: BoxReading, starts_s: float, *, test_only: bool = False
+) -> BoxSplits:
+    """The key frames of both splits, of the test split alone where nothing is trained.
+
+    Raises BenchError naming file and row for anything that would mislead a score.
+    """
     boxes = card.boxes
     if boxes is None:
         raise ValueError(f"task {card.name} has no boxes")
@@ -87,7 +85,19 @@ def read_box_splits(card: TaskCard, where: ListOptions, reading: BoxReading, sta
     for split, samples in (("train", with_boxes), ("test", made["test"])):
         if not samples:
             raise BenchError(f"no key frame with a box in the {split} split", where=str(paths[split]))  # type: ignore[index]
-    return BoxSplits(with_boxes, made["test"], actions, tuple(notes))
+    used = [*([] if test_only else with_boxes), *made["test"]]
+    early = next((one.sample.id for one in used if starts_s and (one.sample.start_s or 0) < 0), None)
+    if early:
+        what = f"key frame {early} lies before second {starts_s:g}"
+        raise BenchError(what, where="--set clip.starts_s", fix="give the second at which the files begin")
+    return BoxSplits(
+        train=[] if test_only else [one.sample for one in with_boxes],
+        test=[one.sample for one in made["test"]],
+        class_names=unique_names(actions),
+        notes=tuple(notes),
+        frames={one.sample.id: one for one in used},
+        actions=actions,
+    )
 
 
 def _counted(

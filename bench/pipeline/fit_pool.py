@@ -118,7 +118,7 @@ def open_inputs(job: ProbeJob) -> Inputs:
         job.plan,
         open_features(cache, job.train_space, job.train_items),
         HeldOut(held.rows, held.readable, open_features(cache, held.space, held.items)) if held else None,
-        open_features(cache, job.test_space, job.test_items),
+        open_features(cache, job.test_space, job.test_items) if job.test_items else None,
         (open_inputs(part) for part in job.controls),
     )
 

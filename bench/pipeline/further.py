@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
-
-from bench.metrics.accuracy import score_of
-from bench.metrics.motion_share import Reading, controls_of
-from bench.metrics.score import Control, FewerLabels, MotionShare
-from bench.pipeline.features import SplitAccount, account, add_accounts
-from bench.pipeline.stream import StreamedSplit
+from bench.metrics.metric import metric_of
+from bench.metrics.motion_share import Controls, Reading, controls_of
+from bench.metrics.score import FewerLabels
+from bench.pipeline.features import SplitAccount, StreamedSplit, account, add_accounts, streamed_account
+from bench.pipeline.stages import Measured, Prepared
 from bench.probing.streaming import StreamCounts
-from bench.records.tables.controls import write_readings
-
-if TYPE_CHECKING:
-    from bench.pipeline.stages import Measured, Prepared
 
 
 @dataclass(frozen=True)
@@ -26,41 +18,34 @@ class Further:
 
     readings: tuple[Reading, ...]
     """Of every frame order, the ordered one first; empty where none was asked for."""
-    controls: list[Control]
-    motion_shares: list[MotionShare]
+    beside: Controls
     fewer_labels: list[FewerLabels]
     accounts: list[SplitAccount]
     """Of the clips that were encoded for the controls."""
     probe_s: float
     """Seconds of training the probes now."""
 
-    def write(self, folder: Path) -> None:
-        """Add its files to the folder of a run."""
-        write_readings(folder, self.readings)
-
 
 def further_of(prepared: Prepared, measured: Measured) -> Further:
     """What was measured beside the score."""
-    plan, test = prepared.plan, prepared.test
+    plan, test, objective = prepared.plan, prepared.test, prepared.objective
     metric = plan.task.metric
     readings = _readings(prepared, measured) if plan.options.controls else ()
-    train_labels = [sample.label for sample in prepared.train.samples] if prepared.train else []
-    counts = {"class": np.bincount(train_labels, minlength=len(plan.splits.class_names))} if train_labels else {}
-    beside = controls_of(readings, metric, counts)
-    labels = [sample.label for sample in test.samples]
+    counts = plan.kind.counts(objective) if objective and readings else {}
     probes = [control.trained_alike for control in measured.controls] + [
         part.measured for part in measured.fewer_labels
     ]
     return Further(
         readings=readings,
-        controls=beside.controls,
-        motion_shares=beside.shares,
+        beside=controls_of(readings, metric, counts),
         fewer_labels=[
             FewerLabels(
                 share=part.share,
                 draw=part.draw,
                 num_train=part.num_train,
-                score=score_of(metric, labels, part.measured.probabilities, len(test.failures)),
+                score=metric_of(metric).score(
+                    plan.kind.answers(plan, test.samples, part.measured.outputs), len(test.failures)
+                ),
             )
             for part in measured.fewer_labels
         ],
@@ -70,15 +55,16 @@ def further_of(prepared: Prepared, measured: Measured) -> Further:
 
 
 def _readings(prepared: Prepared, measured: Measured) -> tuple[Reading, ...]:
-    readings = [
-        Reading("ordered", "ordered", prepared.predictions(measured.probabilities), len(prepared.test.failures))
-    ]
+    plan = prepared.plan
+    answers = plan.kind.answers(plan, prepared.test.samples, measured.outputs)
+    readings = [Reading("ordered", "ordered", answers, len(prepared.test.failures))]
     for part, control in zip(prepared.controls, measured.controls, strict=True):
-        frames, failed = part.plan.test_clips.frame_order, len(part.test.failures)
+        frames, failed, samples = part.plan.test_clips.frame_order, len(part.test.failures), part.test.samples
         if control.trained_alike:
-            predictions = part.predictions(control.trained_alike.probabilities)
-            readings.append(Reading(frames, frames, predictions, failed))
-        readings.append(Reading(frames, "ordered", part.predictions(control.by_ordered), failed))
+            alike = plan.kind.answers(plan, samples, control.trained_alike.outputs)
+            readings.append(Reading(frames, frames, alike, failed))
+        by_ordered = plan.kind.answers(plan, samples, control.by_ordered)
+        readings.append(Reading(frames, "ordered", by_ordered, failed))
     return tuple(readings)
 
 
@@ -96,8 +82,8 @@ def train_account(prepared: Prepared, measured: Measured | None) -> SplitAccount
     train, held = prepared.train, prepared.held_out
     if train is None or measured is None:
         return None
-    streamed = measured.fitted.streamed or StreamCounts()
-    done = (
-        train.account(streamed, encoded_now=not measured.known) if isinstance(train, StreamedSplit) else account(train)
-    )
+    if isinstance(train, StreamedSplit):
+        done = streamed_account(train, measured.fitted.streamed or StreamCounts(), encoded_now=not measured.known)
+    else:
+        done = account(train)
     return add_accounts(done, account(held.features)) if held else done

@@ -14,27 +14,21 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
 from bench.data.formats import Sample
-from bench.pipeline.missing_files import SplitFiles, look_for_files, refuse_missing
-from bench.pipeline.plan import RunPlan
+from bench.data.missing_files import SplitFiles, look_for_files, refuse_missing
 from bench.probing.knn import check_neighbours
-from bench.probing.split import split_videos, stratified_split
-from bench.tasks.anticipation.plan import AnticipationPlan
-from bench.tasks.boxes.plan import BoxPlan
+from bench.probing.objectives import OneLabel
+from bench.tasks.kind import RunPlan
 from bench.video.image_frames import frame_files
 
 
 def check_ready(plan: RunPlan) -> tuple[SplitFiles, ...]:
     """Which files of a plan are there. Raises BenchError where its recipe cannot be trained on so few samples, clips
     are drawn by the second from folders without a rate, or more files are missing than may be."""
-    if isinstance(plan, BoxPlan):
-        _check_videos(plan, [one.truth.video for one in plan.boxes.train for _ in one.looked_at])
-    elif isinstance(plan, AnticipationPlan):
-        _check_videos(plan, [sample.path for sample in plan.splits.train])
-    elif not plan.given:
+    if not plan.given:
         _check_training(plan)
-    files = look_for_files(plan)
-    refuse_missing(plan, files)
-    if not isinstance(plan, BoxPlan) and (plan.test_clips.fps or plan.test_clips.duration_s):
+    files = look_for_files(plan.task, plan.splits)
+    refuse_missing(plan.task, files, plan.options.max_failed)
+    if plan.task.clip.fps or plan.task.clip.duration_s:
         _check_rates(plan, plan.splits.train)
         _check_rates(plan, plan.splits.test)
     return files
@@ -54,21 +48,16 @@ def say_notes(plans: list[RunPlan], reporter: Reporter) -> list[RunPlan]:
     return plans
 
 
-def _check_videos(plan: RunPlan, videos: Sequence[str]) -> None:
-    """Refuse a choice on held-out videos where there is one video alone."""
-    if plan.recipe.hold_out:
-        split_videos(videos, plan.recipe.hold_out.held_out, seed=plan.options.seed)
-
-
 def _check_training(plan: RunPlan) -> None:
-    recipe, labels = plan.recipe, np.array([sample.label for sample in plan.splits.train])
-    if len(np.unique(labels)) < 2:
+    recipe, objective = plan.recipe, plan.kind.objective(plan, plan.splits.train)
+    labels = objective.targets
+    if isinstance(objective, OneLabel) and len(np.unique(labels)) < 2:
         name = plan.splits.class_names[labels[0]]
         what = f"all {len(labels)} training samples are of one class, '{name}': there is nothing to tell apart"
         raise BenchError(what, where=f"task {plan.task.name}", fix="give training samples of other classes too")
     rows = np.arange(len(labels))
     if recipe.hold_out:
-        rows, _ = stratified_split(labels, recipe.hold_out.held_out, seed=plan.options.seed)
+        rows, _ = objective.hold_out(recipe.hold_out.held_out, seed=plan.options.seed)
     check_neighbours(recipe, len(rows), plan.draws("train"))
 
 

@@ -1,34 +1,38 @@
-"""From what a run did to its record."""
+"""From what a run did to its record: its scores, what was measured beside them, and everything behind them."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import secrets
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
 from bench.core import machine as environment
+from bench.core.hashing import text_digest
+from bench.core.progress import Reporter
 from bench.core.remote import remote_url
 from bench.core.types import Split
-from bench.data.formats import Sample
 from bench.data.verify.prepared import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.class_order import suspicion
-from bench.metrics.metric import score_all
-from bench.metrics.score import Score
-from bench.pipeline.features import SplitAccount
-from bench.pipeline.further import Further
-from bench.pipeline.plan import RunPlan
+from bench.metrics.metric import Answers, score_all
+from bench.pipeline.features import SplitAccount, account
+from bench.pipeline.further import Further, further_of, train_account
+from bench.pipeline.stages import Measured, Prepared
 from bench.probing import heads as probing_heads
+from bench.probing.attentive import AttentiveProbe
+from bench.probing.files import save_probe
+from bench.probing.linear import LinearProbe
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 from bench.records.conditions import shared_note
 from bench.records.schema import Cost, Failure, Head, Record
+from bench.records.tables.controls import write_readings
+from bench.records.write import write_record
+from bench.tasks.kind import Kept, RunPlan
 from bench.video.contents import bytes_of
 
 _CLOCKS_DIFFER_BY = timedelta(minutes=1)
@@ -44,21 +48,66 @@ class Outcome:
     train: SplitAccount | None
     """None where a probe is given."""
     test: SplitAccount
-    fitted: FittedProbe
-    probe_known: bool
-    """Whether the probe was trained in an earlier run and read from the cache."""
-    predictions: ClassAnswers
-    seconds: float
+    measured: Measured
+    answers: Answers
+    kept: Kept
     further: Further
+    seconds: float
+
+    @property
+    def fitted(self) -> FittedProbe:
+        """The probe."""
+        return self.measured.fitted
 
 
-def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_notes: Sequence[str] = ()) -> Record:
-    """Everything about a run, as it goes to disk. `scores` are given where they are not of one label a sample."""
-    plan, encoder, fitted = done.plan, done.encoder, done.fitted
+def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
+    """Score the answers and write the record, the answers and the probe."""
+    plan, samples = prepared.plan, prepared.test.samples
+    done = Outcome(
+        plan=plan,
+        encoder=prepared.encoder,
+        train=train_account(prepared, measured),
+        test=account(prepared.test),
+        measured=measured,
+        answers=plan.kind.answers(plan, samples, measured.outputs),
+        kept=plan.kind.keep(plan, samples, measured.outputs),
+        further=further_of(prepared, measured),
+        seconds=prepared.seconds + measured.seconds,
+    )
+    record = make_record(done)
+
+    def keep_more(folder: Path) -> None:
+        write_readings(folder, done.further.readings)
+        done.kept.write(folder)
+
+    save = None if plan.given else (lambda path: keep_probe(path, done, record))
+    folder = write_record(plan.options.results, record, done.answers, save, keep_more)
+    reporter.say(f"{record.model}, {record.task}: {_in_words(plan, record)} ({done.seconds:.0f} s), {folder}")
+    return record
+
+
+def _in_words(plan: RunPlan, record: Record) -> str:
+    if len(record.scores) == 1:
+        return f"{record.scores[0].value:.1f} {plan.kind.unit}"
+    return ", ".join(f"{score.metric} {score.value:.1f} %" for score in record.scores)
+
+
+def keep_probe(path: Path, done: Outcome, record: Record) -> None:
+    """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
+    probe = done.fitted.probe
+    if isinstance(probe, AttentiveProbe | LinearProbe):
+        facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
+        facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
+        facts |= done.plan.kind.probe_facts(done.plan)
+        save_probe(path, probe, {**facts, "classes": json.dumps(record.class_names)})
+
+
+def make_record(done: Outcome) -> Record:
+    """Everything about a run, as it goes to disk."""
+    plan, encoder = done.plan, done.encoder
     now = datetime.now(timezone.utc)
     on_test = plan.recipe.selected_on_test and not plan.given
-    if scores is None:
-        scores = score_all(done.predictions, len(done.test.failures)).scores
+    scored = score_all(done.answers, len(done.test.failures))
     return Record(
         run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
@@ -73,17 +122,18 @@ def make_record(done: Outcome, *, scores: Sequence[Score] | None = None, more_no
         num_train=len(done.train.samples) if done.train else 0,
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
-        scores=list(scores),
-        heads=[head_facts(head, on_test=on_test) for head in fitted.heads],
-        controls=done.further.controls,
-        motion_shares=done.further.motion_shares,
+        scores=scored.scores,
+        heads=[head_facts(head, on_test=on_test) for head in done.fitted.heads],
+        breakdowns=scored.breakdowns,
+        controls=done.further.beside.controls,
+        motion_shares=done.further.beside.shares,
         fewer_labels=done.further.fewer_labels,
         failures=[
             Failure(sample=sample, split=split, reason=reason)
             for split, part in _parts(done).items()
             for sample, reason in part.failures.items()
         ],
-        notes=[*_notes(done), *more_notes, *notes_on_clock(plan.options.results, now)],
+        notes=[*_notes(done), *plan.kind.more_notes(plan), *notes_on_clock(plan.options.results, now)],
         arguments=plain_facts(asdict(plan.options)),
         resolved=_resolved(done),
         digests=_digests(done),
@@ -105,21 +155,18 @@ def _parts(done: Outcome) -> dict[Split, SplitAccount]:
 
 
 def _digests(done: Outcome) -> dict[str, str]:
-    samples = {"train": done.plan.splits.train, "test": done.plan.splits.test}
     parts = _parts(done)
     return {
         "encoder": done.encoder.digest,
         **({"probe": done.plan.given.digest} if done.plan.given else {}),
         **{f"{split}_features": part.space for split, part in parts.items()},
-        **{f"{split}_list": list_digest(samples[split], part.contents) for split, part in parts.items()},
+        **{f"{split}_list": _list_digest(done.plan, split, part.contents) for split, part in parts.items()},
     }
 
 
-def list_digest(samples: list[Sample], contents: list[str]) -> str:
-    """SHA-256 of the ids, labels and contents of a whole list, readable or not."""
-    rows = zip(samples, contents, strict=True)
-    text = "\n".join(f"{sample.id} {sample.label} {content}" for sample, content in rows)
-    return hashlib.sha256(text.encode()).hexdigest()
+def _list_digest(plan: RunPlan, split: Split, contents: list[str]) -> str:
+    """Of the ids, truth and contents of a whole list, readable or not."""
+    return text_digest(plan.kind.list_text(plan, plan.samples(split), contents))
 
 
 def _cost(done: Outcome) -> Cost:
@@ -128,8 +175,8 @@ def _cost(done: Outcome) -> Cost:
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
         extract_s=round(sum(part.seconds for part in parts), 3),
-        probe_s=round((0.0 if done.probe_known else done.fitted.seconds) + done.further.probe_s, 3),
-        cached_probe=done.probe_known,
+        probe_s=round((0.0 if done.measured.known else done.fitted.seconds) + done.further.probe_s, 3),
+        cached_probe=done.measured.known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),
         feature_bytes=sum(part.num_bytes for part in parts),
@@ -158,13 +205,15 @@ def head_facts(head: probing_heads.Head, *, on_test: bool = False) -> Head:
 
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
-    notes = [*_notes_on_probe(done), *notes_on(plan.data_folder), *plan.splits.notes]
+    notes = [*_notes_on_probe(done), *plan.kind.notes(plan), *notes_on(plan.data_folder), *plan.splits.notes]
+    notes += done.kept.notes
     if plan.options.limit:
-        notes.append(f"on a random subset of at most {plan.options.limit} samples of each split (--limit)")
+        called = plan.kind.samples_called
+        notes.append(f"on a random subset of at most {plan.options.limit} {called} of each split (--limit)")
     official = {"training": (plan.task.train_size, plan.splits.train), "test": (plan.task.test_size, plan.splits.test)}
     for split, (size, samples) in official.items():
         if size and len(samples) != size and not (plan.given and split == "training"):
-            notes.append(f"{len(samples)} {split} samples listed; the official split has {size}")
+            notes.append(f"{len(samples)} {split} {plan.kind.samples_called} listed; the official split has {size}")
     lists = (done.train.contents if done.train else [], done.test.contents)
     train, test = ({bytes_of(content) for content in contents} - {""} for contents in lists)
     shared = len(train & test)
@@ -192,8 +241,10 @@ def _notes_on_probe(done: Outcome) -> list[str]:
         notes.append(f"{given.path.name} was trained on the tokens of another encoder")
     if given.input_name not in (None, done.plan.input_name):
         notes.append(f"{given.path.name} was trained on {given.input_name}")
-    doubt = suspicion(done.predictions.labels.tolist(), done.predictions.probabilities.argmax(axis=1))
-    return [*notes, doubt] if doubt else notes
+    if isinstance(done.answers, ClassAnswers):
+        doubt = suspicion(done.answers.labels.tolist(), done.answers.predicted)
+        notes += [doubt] if doubt else []
+    return notes
 
 
 def selected_on_test_note(num_settings: int) -> str:
@@ -203,15 +254,14 @@ def selected_on_test_note(num_settings: int) -> str:
 
 def _resolved(done: Outcome) -> dict[str, Any]:
     plan, fitted = done.plan, done.fitted
+    examples = {str(split): part.num_examples for split, part in _parts(done).items()}
     return plain_facts(
         {
             "task": plan.task.model_dump(),
             "recipe": None if plan.given else plan.recipe.model_dump(),
             "probe_weights": asdict(plan.given) if plan.given else None,
             "encoder": {**asdict(plan.facts), "report": done.encoder.report, "precision": done.encoder.precision},
-            "train_clips": None if plan.given else {**asdict(plan.train_clips), "draws": _draws(done)},
-            **({"held_out_clips": asdict(plan.held_out_clips)} if plan.held_out_clips else {}),
-            "test_clips": asdict(plan.test_clips),
+            **plan.kind.resolved(plan, examples, _draws(done)),
             **_halved(done),
             "training": None
             if plan.given

@@ -5,12 +5,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,38 +16,34 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
 from bench.core.files import writable_folder
+from bench.core.hashing import digest
 from bench.core.progress import Reporter, Silent
-from bench.data.staging import bring_files
+from bench.data.missing_files import look_for_files, refuse_missing
 from bench.encoders import Encoder
 from bench.features.remote import shared_file
-from bench.features.shared import content_ids_shared
-from bench.pipeline.controls import other_orders, with_order
-from bench.pipeline.features import SplitFeatures, account, extract_held_out, extract_split
-from bench.pipeline.fewer_labels import label_parts
-from bench.pipeline.further import further_of, train_account
-from bench.pipeline.missing_files import look_for_files, refuse_missing
-from bench.pipeline.options import make_options
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.features import (
+    SplitFeatures,
+    StreamedSplit,
+    content_ids_of,
+    examples_of,
+    extract_held_out,
+    extract_split,
+    open_stream,
+)
+from bench.pipeline.plan import make_plan
 from bench.pipeline.ready import check_ready, say_notes
-from bench.pipeline.record import Outcome, make_record
+from bench.pipeline.record import keep
 from bench.pipeline.speed import fastest
 from bench.pipeline.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob
-from bench.pipeline.stream import StreamedSplit, open_stream
-from bench.probing import save_probe
-from bench.probing.attentive import AttentiveProbe
+from bench.pipeline.variants import label_parts, other_orders
 from bench.probing.cache import memory_key, memory_path, remember
 from bench.probing.checkpoints import Checkpoints
-from bench.probing.linear import LinearProbe
 from bench.probing.source import HeldOut, TestSamples, TokenSource
-from bench.probing.split import stratified_split
 from bench.probing.streaming import TokenStream
-from bench.probing.train import FittedProbe, fit, predict
+from bench.probing.train import FittedProbe, fit
 from bench.records.schema import Record
-from bench.records.write import write_record
-from bench.tasks.anticipation.plan import AnticipationPlan
-from bench.tasks.anticipation.run import encode_actions, load_foreseer, run_anticipation
-from bench.tasks.boxes.plan import BoxPlan
-from bench.tasks.boxes.run import run_boxes
+from bench.tasks.kind import RunPlan, with_order
+from bench.tasks.options import make_options
 
 
 def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
@@ -67,10 +60,6 @@ def evaluate(*, reporter: Reporter | None = None, **options: Any) -> Record:
 
 def run(plan: RunPlan, reporter: Reporter) -> Record:
     """Carry out a plan."""
-    if isinstance(plan, BoxPlan):
-        return run_boxes(plan, reporter)
-    if isinstance(plan, AnticipationPlan):
-        return run_anticipation(plan, reporter)
     prepared = prepare(plan, reporter)
     measured = measure(prepared.job, prepared.inputs, reporter)
     return keep(prepared, measured, reporter)
@@ -83,7 +72,7 @@ def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan, reporter)
     plan = replace(plan, precision=encoder.precision)
-    contents = _contents(plan, reporter)
+    contents = content_ids_of(plan, reporter)
     prepared = _bring_features(plan, encoder, contents, reporter)
     controls = tuple(
         _bring_features(with_order(plan, order), encoder, contents, reporter) for order in other_orders(plan)
@@ -111,14 +100,15 @@ def _hold_out(
     contents: Mapping[str, str],
     reporter: Reporter,
 ) -> HeldOutFeatures | None:
-    """Draw the samples that a setting is chosen on, and encode them as test clips are, where the recipe does so."""
+    """Draw the examples that a setting is chosen on, and encode them as test clips are, where the recipe does so."""
     selection = plan.recipe.hold_out
     if plan.held_out_clips is None or selection is None:
         return None
-    labels = np.array([sample.label for sample in train.samples])
-    _, rows = stratified_split(labels, selection.held_out, seed=plan.options.seed)
-    features = extract_held_out(plan, [train.samples[row] for row in rows], encoder, contents, reporter)
-    readable = [row for row in rows.tolist() if train.samples[row].id not in features.failures]
+    _, rows = plan.kind.objective(plan, train.samples).hold_out(selection.held_out, seed=plan.options.seed)
+    owners = examples_of(plan, train.samples)
+    samples = [train.samples[number] for number in sorted({owners[row] for row in rows.tolist()})]
+    features = extract_held_out(plan, samples, encoder, contents, reporter)
+    readable = [row for row in rows.tolist() if train.samples[owners[row]].id not in features.failures]
     return HeldOutFeatures(rows, np.array(readable), features)
 
 
@@ -130,7 +120,7 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     controls = tuple(
         MeasuredControl(
             None if job.plan.given else _measure_one(part, source, reporter),
-            _probabilities(job, measured.fitted, source.test),
+            _outputs(job, measured.fitted, source.test),
         )
         for part, source in zip(job.controls, inputs.controls, strict=True)
     )
@@ -150,43 +140,29 @@ def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
         fitted, known = fit_probe(job, inputs.train, reporter, _chosen_on(job, inputs))
     else:
         raise ValueError("nothing to train a probe on, and none given")
-    return Measured(fitted, known, _probabilities(job, fitted, inputs.test), time.perf_counter() - started)
+    return Measured(fitted, known, _outputs(job, fitted, inputs.test), time.perf_counter() - started)
 
 
 def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
     """What a setting is chosen on, where that is not a part of what is trained on."""
-    if job.plan.recipe.selected_on_test:
-        return TestSamples(inputs.test, np.array(job.test_labels))
+    if job.test_targets is not None and inputs.test is not None:
+        return TestSamples(inputs.test, job.test_targets)
     return inputs.held_out
 
 
-def _probabilities(job: ProbeJob, fitted: FittedProbe, test: TokenSource) -> NDArray[np.float32]:
-    """Of the classes of the task in its order, for test samples."""
-    given = job.plan.given
-    probabilities = predict(fitted.probe, test, device=job.plan.device)
-    return probabilities if given is None else given.in_task_order(probabilities)
-
-
-def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
-    """Score the predictions and write the record, the predictions and the probe."""
-    plan, encoder, test = prepared.plan, prepared.encoder, prepared.test
-    predictions = prepared.predictions(measured.probabilities)
-    seconds = prepared.seconds + measured.seconds
-    fitted = measured.fitted
-    train = train_account(prepared, measured)
-    further = further_of(prepared, measured)
-    outcome = Outcome(plan, encoder, train, account(test), fitted, measured.known, predictions, seconds, further)
-    record = make_record(outcome)
-    save = None if plan.given else (lambda path: keep_probe(path, fitted, record))
-    folder = write_record(plan.options.results, record, predictions, save, further.write)
-    reporter.say(f"{encoder.name}, {plan.task.name}: {record.scores[0].value:.1f} % ({seconds:.0f} s), {folder}")
-    return record
+def _outputs(job: ProbeJob, fitted: FittedProbe, test: TokenSource | None) -> NDArray[np.float32]:
+    """What a probe says of the test examples, its outputs as the task orders them."""
+    plan, given = job.plan, job.plan.given
+    objective = job.objective or plan.kind.objective(plan, [])
+    if test is None:
+        return np.zeros((0, objective.num_outputs), dtype=np.float32)
+    outputs = objective.outputs(fitted.probe, test, device=plan.device)
+    return outputs if given is None else given.in_task_order(outputs)
 
 
 def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
     """The encoder on its device, in its precision or the fastest, as the plan's facts say."""
-    encoder = load_foreseer(plan) if isinstance(plan, AnticipationPlan) else plan.load_encoder()
-    return fastest(plan, encoder, reporter or Silent())
+    return fastest(plan, plan.load_encoder(), reporter or Silent())
 
 
 def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tuple[SplitFeatures, SplitFeatures]:
@@ -194,30 +170,17 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
 
     Raises BenchError for a streaming recipe, which trains on none, and where more files are missing than may be.
     """
-    refuse_missing(plan, look_for_files(plan))
-    if isinstance(plan, BoxPlan):
-        raise BenchError("boxes are encoded by `bench run` alone, which keeps them", where=f"task {plan.task.name}")
-    if isinstance(plan, AnticipationPlan):
-        return encode_actions(plan, encoder, reporter)
+    refuse_missing(plan.task, look_for_files(plan.task, plan.splits), plan.options.max_failed)
     if plan.recipe.streaming:
         raise BenchError(
             f"recipe {plan.recipe.name} encodes its training clips anew in every epoch: none go to the cache",
             where="--probe",
             fix="run it, or give a recipe that reads the cache, such as attentive",
         )
-    contents = _contents(plan, reporter)
+    contents = content_ids_of(plan, reporter)
     train = extract_split(plan, "train", encoder, contents, reporter)
     _hold_out(plan, train, encoder, contents, reporter)
     return train, extract_split(plan, "test", encoder, contents, reporter)
-
-
-def _contents(plan: RunPlan, reporter: Reporter) -> dict[str, str]:
-    """Content ids of all files of the plan, by path."""
-    paths = [sample.path for sample in (*plan.splits.train, *plan.splits.test)]
-    bring_files(paths, plan.world, reporter)
-    return content_ids_shared(
-        plan.cache, paths, plan.world, lambda done, total: reporter.stage("hashing files", done, total)
-    )
 
 
 def fit_probe(
@@ -236,8 +199,7 @@ def fit_probe(
         return fit(
             plan.recipe,
             train,
-            np.array(job.labels),
-            len(plan.splits.class_names),
+            job.trained,
             plan.probe_heads,
             seed=plan.options.seed,
             device=plan.device,
@@ -260,27 +222,14 @@ def fit_probe(
 def probe_facts(job: ProbeJob) -> dict[str, Any]:
     """What the trained probe depends on besides the code: its key in the cache."""
     plan, held = job.plan, job.held_out
-    on_test = plan.recipe.selected_on_test
+    on_test = job.test_targets
     return {
         "features": job.train_space,
-        "items": _digest([job.train_items, job.labels]),
+        "examples": digest([job.train_items, job.trained.facts()]),
         "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
-        "num_classes": len(plan.splits.class_names),
         "num_heads": plan.probe_heads,
         "seed": plan.options.seed,
         "device": torch.device(plan.device).type,
-        **({"held_out": [held.space, _digest([held.items, held.rows.tolist()])]} if held else {}),
-        **({"test": [job.test_space, _digest([job.test_items, job.test_labels])]} if on_test else {}),
+        **({"held_out": [held.space, digest([held.items, held.rows.tolist()])]} if held else {}),
+        **({"test": [job.test_space, digest([job.test_items, on_test.tolist()])]} if on_test is not None else {}),
     }
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content).encode()).hexdigest()
-
-
-def keep_probe(path: Path, fitted: FittedProbe, record: Record) -> None:
-    """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
-    if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
-        facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
-        facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
-        save_probe(path, fitted.probe, {**facts, "classes": json.dumps(record.class_names)})

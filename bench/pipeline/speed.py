@@ -25,8 +25,8 @@ from bench.core.types import Precision
 from bench.encoders.contract import Encoder
 from bench.features.batch import ClipsAtOnce
 from bench.features.extract import clips_at_once
-from bench.pipeline.options import is_measured
-from bench.pipeline.plan import RunPlan
+from bench.tasks.kind import RunPlan
+from bench.tasks.options import is_measured
 
 WORTH = 1.05
 """How many times as fast as fp32 a lower precision must be, and as the same uncompiled what is compiled."""
@@ -70,10 +70,8 @@ def fastest(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> Encoder:
 
 
 def _some_clip(plan: RunPlan) -> Tensor:
-    """Noise of the shape of the plan's clips, [1, 3, T, S, S]."""
-    clips = plan.test_clips
-    shape = (1, 3, clips.frames_per_clip, clips.size, clips.size)
-    return torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    """Noise of the shape of the plan's clips, [1, 3, T, H, W]; of a square one where they differ."""
+    return torch.randn((1, 3, *plan.test_clips.clip_shape), generator=torch.Generator().manual_seed(0))
 
 
 def _num_tokens(encoder: Encoder, clip: Tensor) -> int:

@@ -9,25 +9,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.encoders import Encoder
-from bench.metrics.accuracy import ClassAnswers, class_answers
-from bench.pipeline.features import SplitFeatures
-from bench.pipeline.plan import RunPlan
-from bench.pipeline.stream import StreamedSplit
+from bench.pipeline.features import SplitFeatures, StreamedSplit
+from bench.probing.objectives import Objective
 from bench.probing.source import HeldOut, SingleClips, TokenSource
 from bench.probing.split import Rows
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe
+from bench.tasks.kind import RunPlan
 
 
 @dataclass(frozen=True)
 class HeldOutItems:
-    """Where the features of held-out samples are, if a setting is chosen on other clips than are trained on."""
+    """Where the features of held-out examples are, if a setting is chosen on other clips than are trained on."""
 
     rows: Rows
     """As in HeldOut."""
     readable: Rows
     items: list[list[str]]
-    """Of each readable sample."""
+    """Of each readable example."""
     space: str
 
 
@@ -36,13 +35,13 @@ class ProbeJob:
     """What is left to do of a plan when its features are in the cache. Small enough to be sent to another process."""
 
     plan: RunPlan
-    labels: list[int]
-    """Of the readable training samples."""
+    objective: Objective | None
+    """Of the readable training examples; None where a probe is given."""
     train_items: list[list[str]]
-    """Of each readable training sample: its items in the feature space."""
+    """Of each readable training example: its items in the feature space."""
     test_items: list[list[str]]
-    test_labels: list[int]
-    """Of the readable test samples: for scores, and for recipes that choose on them."""
+    test_targets: NDArray[np.int64] | None
+    """Of the readable test examples, for recipes that choose on them; None for others."""
     train_space: str
     """Key of the feature space of the training split."""
     test_space: str
@@ -52,6 +51,13 @@ class ProbeJob:
     remark: str = ""
     """What tells it from the run's own job in messages."""
 
+    @property
+    def trained(self) -> Objective:
+        """The objective of a job that trains a probe."""
+        if self.objective is None:
+            raise ValueError("nothing is trained")
+        return self.objective
+
 
 @dataclass(frozen=True)
 class Inputs:
@@ -60,7 +66,8 @@ class Inputs:
     train: TokenSource | TokenStream | None
     """None where a probe is given."""
     held_out: HeldOut | None
-    test: TokenSource
+    test: TokenSource | None
+    """None where there is no test example."""
     controls: tuple[Inputs, ...] = ()
     """Of the controls, in the order of the job's."""
 
@@ -69,19 +76,19 @@ class Inputs:
         plan: RunPlan,
         train: TokenSource | TokenStream | None,
         held_out: HeldOut | None,
-        test: TokenSource,
+        test: TokenSource | None,
         controls: Iterable[Inputs] = (),
     ) -> Inputs:
         """The tokens of a plan's splits as its probe reads them: all segments of a view jointly, or one by one."""
         if plan.clips_apart > 1:
-            test = SingleClips(test, plan.clips_apart)
+            test = SingleClips(test, plan.clips_apart) if test else None
             held_out = replace(held_out, tokens=SingleClips(held_out.tokens, plan.clips_apart)) if held_out else None
         return Inputs(train, held_out, test, tuple(controls))
 
 
 @dataclass(frozen=True)
 class HeldOutFeatures:
-    """Training samples that were held out, by their numbers, and the features of those that could be read."""
+    """Training examples that were held out, by their numbers, and the features of those that could be read."""
 
     rows: Rows
     readable: Rows
@@ -110,36 +117,32 @@ class Prepared:
         return Inputs.of(
             self.plan,
             self.train.tokens if self.train else None,
-            HeldOut(held.rows, held.readable, held.features.tokens) if held else None,
+            HeldOut(held.rows, held.readable, held.features.tokens) if held and held.features.tokens else None,
             self.test.tokens,
             (part.inputs for part in self.controls),
         )
 
     @property
+    def objective(self) -> Objective | None:
+        """Of the readable training examples."""
+        return self.plan.kind.objective(self.plan, self.train.samples) if self.train else None
+
+    @property
     def job(self) -> ProbeJob:
         """What is left to do."""
-        held = self.held_out
+        held, plan = self.held_out, self.plan
+        on_test = plan.recipe.selected_on_test and not plan.given
         return ProbeJob(
-            plan=self.plan,
-            labels=[sample.label for sample in self.train.samples] if self.train else [],
+            plan=plan,
+            objective=self.objective,
             train_items=self.train.keys if self.train else [],
             test_items=self.test.keys,
-            test_labels=[sample.label for sample in self.test.samples],
+            test_targets=plan.kind.objective(plan, self.test.samples).targets if on_test else None,
             train_space=self.train.space if self.train else "",
             test_space=self.test.space,
             held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
             controls=tuple(part.job for part in self.controls),
             remark=self.order_remark,
-        )
-
-    def predictions(self, probabilities: NDArray[np.float32]) -> ClassAnswers:
-        """Probabilities [n, C] with the test samples that they are of."""
-        samples = self.test.samples
-        return class_answers(
-            samples=[sample.id for sample in samples],
-            labels=[sample.label for sample in samples],
-            probabilities=probabilities,
-            groups=[sample.path for sample in samples],
         )
 
     @property
@@ -156,8 +159,8 @@ class Measured:
     fitted: FittedProbe
     known: bool
     """Whether the probe was trained before and read from the cache."""
-    probabilities: NDArray[np.float32]
-    """[n, C], of the test samples in order."""
+    outputs: NDArray[np.float32]
+    """[n, C], of the test examples in order."""
     seconds: float
     controls: tuple[MeasuredControl, ...] = ()
     """In the order of the job's."""
@@ -171,12 +174,12 @@ class MeasuredControl:
     trained_alike: Measured | None
     """The probe that was trained on such clips; None where a probe is given."""
     by_ordered: NDArray[np.float32]
-    """[n, C], of the run's own probe, for the test samples in order."""
+    """[n, C], of the run's own probe, for the test examples in order."""
 
 
 @dataclass(frozen=True)
 class MeasuredPart:
-    """What a probe that was trained on a part of the training samples made of the test split."""
+    """What a probe that was trained on a part of the training examples made of the test split."""
 
     share: float
     draw: int

@@ -12,14 +12,15 @@ from bench.core.errors import BenchError
 from bench.core.machine import num_cores
 from bench.core.progress import Reporter
 from bench.core.threads import SMALL_STEP
-from bench.pipeline.fewer_labels import label_parts
 from bench.pipeline.fit_pool import Crew
-from bench.pipeline.plan import RunPlan
-from bench.pipeline.run import keep, measure, prepare, probe_facts, run
+from bench.pipeline.record import keep
+from bench.pipeline.run import measure, prepare, probe_facts, run
 from bench.pipeline.stages import Measured, Prepared
+from bench.pipeline.variants import label_parts
 from bench.probing import blocks, loop
 from bench.probing.cache import memory_path
 from bench.records.schema import Record
+from bench.tasks.kind import RunPlan
 
 
 def run_all(plans: Sequence[RunPlan], reporter: Reporter) -> list[Record]:
@@ -29,8 +30,7 @@ def run_all(plans: Sequence[RunPlan], reporter: Reporter) -> list[Record]:
     `if __name__ == "__main__"`.
     """
     size = min(num_cores(), len(plans))
-    apart = ("boxes", "actions")  # these train where they encode
-    if size < 2 or any(plan.device != "cpu" or plan.task.data in apart for plan in plans):
+    if size < 2 or any(plan.device != "cpu" for plan in plans):
         return [run(plan, reporter) for plan in plans]
     with Crew(size, reporter) as crew:
         return _run_together(plans, crew)
@@ -78,10 +78,11 @@ def needs_one_core(prepared: Prepared) -> bool:
         return False
     if plan.recipe.streaming:  # its encoder is here
         return False
-    jobs = [prepared.job, *prepared.job.controls, *(part.job for part in label_parts(prepared.job))]
+    job = prepared.job
+    jobs = [job, *job.controls, *(part.job for part in label_parts(job))]
     if all(memory_path(plan.cache, probe_facts(job)).is_file() for job in jobs):
         return False
-    shapes = blocks.tensor_shapes(tokens.embed_dim, len(plan.splits.class_names), plan.recipe.num_blocks).values()
+    shapes = blocks.tensor_shapes(tokens.embed_dim, job.trained.num_outputs, plan.recipe.num_blocks).values()
     weights = plan.recipe.num_settings * sum(math.prod(shape) for shape in shapes)
     batch_size = loop.make_plan(plan.recipe.optimisation, tokens.num_samples).batch_size
     return batch_size * tokens.num_tokens * tokens.embed_dim + weights < SMALL_STEP

@@ -22,13 +22,14 @@ from bench.core.files import atomic_write
 from bench.core.hashing import text_digest
 from bench.core.machine import choose_device
 from bench.core.progress import Live, Reporter, Silent
-from bench.pipeline.plan import RunPlan
 from bench.pipeline.ready import check_all_ready
-from bench.pipeline.run import keep, measure, prepare
+from bench.pipeline.record import keep
+from bench.pipeline.run import measure, prepare
 from bench.pipeline.stages import Measured, Prepared
 from bench.pipeline.suite import run_all
 from bench.probing.train import FittedProbe
 from bench.records.schema import Record
+from bench.tasks.kind import RunPlan
 
 
 @contextmanager
@@ -53,8 +54,6 @@ def shared_plans(make: Callable[[], list[RunPlan]], world: World) -> list[RunPla
     plans = make() if world.first else []
     world.gather(None)
     plans = plans or make()
-    for plan in plans:
-        _check_shareable(plan)
     _check_same(plans, world)
     _check_cache(plans[0].cache, world)
     return [replace(plan, world=world, device=_own_device(plan.device, world)) for plan in plans]
@@ -123,16 +122,6 @@ def _all_fitted(measured: Measured) -> list[FittedProbe]:
     parts = [control.trained_alike for control in measured.controls if control.trained_alike]
     parts += [part.measured for part in measured.fewer_labels]
     return [measured.fitted, *(fitted for part in parts for fitted in _all_fitted(part))]
-
-
-def _check_shareable(plan: RunPlan) -> None:
-    """Raise BenchError for a task that one process alone can measure."""
-    if plan.task.data in ("boxes", "actions"):
-        raise BenchError(
-            f"{plan.task.data} are measured by one process, not by several under torchrun",
-            where=f"task {plan.task.name}",
-            fix="run it without torchrun",
-        )
 
 
 def _check_same(plans: Sequence[RunPlan], world: World) -> None:

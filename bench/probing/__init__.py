@@ -6,8 +6,9 @@ from bench.probing.blocks import new_probe
 from bench.probing.files import load_probe, save_probe
 from bench.probing.heads import Head
 from bench.probing.loaded import LoadedProbe
+from bench.probing.scoring import predict
 from bench.probing.source import TokenSource
-from bench.probing.train import FittedProbe, fit, predict
+from bench.probing.train import FittedProbe, fit
 
 __all__ = [
     "FittedProbe",

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from bench.core.errors import BenchError
 from bench.probing.first_weights import first_weights
 from bench.probing.kernels import linear, pool_tokens
-from bench.probing.loop import setting_losses
+from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.stack import Stack
 
 QUERY = "pooler.query_tokens"
@@ -105,19 +105,26 @@ class AttentiveSweep:
     """S probes that share their initial weights and see the same tokens."""
 
     def __init__(
-        self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int, *, norm_eps: float | None = NORM_EPS
+        self,
+        initial: Mapping[str, Tensor],
+        num_settings: int,
+        num_heads: int,
+        losses: Losses = CrossEntropy(),
+        *,
+        norm_eps: float | None = NORM_EPS,
     ) -> None:
         self.stack = Stack(initial, num_settings, assigned=MATRICES)
         self.num_heads = num_heads
         self.norm_eps = norm_eps
+        self._losses = losses
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C]."""
         return attentive_logits(self.stack.weights, tokens, self.num_heads, norm_eps=self.norm_eps)
 
     def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
-        """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
-        losses = setting_losses(self.logits(tokens), targets)
+        """Fill the gradients of every setting's mean loss on tokens [B, N, D] of B targets; return the losses [S]."""
+        losses = self._losses.means(self.logits(tokens), targets)
         self.stack.backward(losses)
         return losses.detach()
 

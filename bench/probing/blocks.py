@@ -9,7 +9,7 @@ Shapes: S settings, B clips, N tokens, M queries, D channels, H heads, C classes
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import torch
 import torch.nn.functional as F
@@ -22,9 +22,12 @@ from bench.core.threads import free_memory_bytes
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.first_weights import first_weights
+from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.stack import Stack
 
 BLOCKS = "pooler.blocks"
+CLASSIFIERS = ("verb_classifier", "noun_classifier", "action_classifier")
+"""Of probes with three queries, in the order of the official ones (protocol.md 4.2)."""
 _MICRO_BATCH_VALUES = 1 << 25
 """Token values (clips x tokens x channels) in a forward pass: 128 MiB each for the tensors of a block."""
 _ALIGNMENT = 64
@@ -67,9 +70,15 @@ def initial_weights(embed_dim: int, num_classes: int, num_blocks: int, *, seed: 
 def block_logits(
     weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, *, norm_eps: float, recompute: bool = False
 ) -> Tensor:
-    """Logits [B, C] of one probe for tokens [B, N, D]; `recompute` as in `pooled_tokens`."""
+    """Logits [B, C] of one probe for tokens [B, N, D]; `recompute` as in `pooled_tokens`.
+
+    A probe of several queries has a classifier for each, whose logits stand side by side (bench.probing.actions).
+    """
     h = pooled_tokens(weights, tokens, num_heads, norm_eps=norm_eps, recompute=recompute)
-    return F.linear(h, weights["linear.weight"], weights["linear.bias"])
+    if "linear.weight" in weights:
+        return F.linear(h, weights["linear.weight"], weights["linear.bias"])
+    layers = ((weights[f"{name}.weight"], weights[f"{name}.bias"]) for name in CLASSIFIERS)
+    return torch.cat([F.linear(x, *layer) for x, layer in zip(h.unbind(dim=1), layers, strict=True)], dim=-1)
 
 
 def pooled_tokens(
@@ -145,16 +154,12 @@ def settings_at_once(num_weights: int, device: torch.device) -> int:
 class BlockSweep:
     """S probes that share their initial weights and see the same tokens."""
 
-    logits_of = staticmethod(block_logits)
-    """What a probe makes of tokens."""
-
-    def loss_of(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss [] of logits [B, C] for targets [B], summed over clips."""
-        return F.cross_entropy(logits, targets, reduction="sum")
-
-    def __init__(self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int) -> None:
+    def __init__(
+        self, initial: Mapping[str, Tensor], num_settings: int, num_heads: int, losses: Losses = CrossEntropy()
+    ) -> None:
         self.stack = Stack(initial, num_settings, alignment=_ALIGNMENT)
         self.num_heads = num_heads
+        self._losses = losses
         self._settings = [self._leaves(index) for index in range(num_settings)]
 
     def _leaves(self, index: int) -> dict[str, Tensor]:
@@ -168,9 +173,7 @@ class BlockSweep:
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C], without gradients."""
-        return torch.stack(
-            [_chunked(self.logits_of, w, tokens, self.num_heads, attentive.NORM_EPS) for w in self._settings]
-        )
+        return torch.stack([_chunked(w, tokens, self.num_heads, attentive.NORM_EPS) for w in self._settings])
 
     def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
@@ -178,10 +181,10 @@ class BlockSweep:
         losses = self.stack.values.new_zeros(len(self._settings))
         for rows in _micro_batches(tokens):
             for index, weights in enumerate(self._settings):
-                logits = self.logits_of(
+                logits = block_logits(
                     weights, tokens[rows], self.num_heads, norm_eps=attentive.NORM_EPS, recompute=True
                 )
-                loss = self.loss_of(logits, targets[rows]) / len(tokens)
+                loss = self._losses.total(logits, targets[rows]) / len(tokens)
                 loss.backward()  # type: ignore[no-untyped-call]
                 losses[index] += loss.detach()
         return losses
@@ -197,16 +200,12 @@ class BlockProbe(AttentiveProbe):
     `norm_eps` is that of every LayerNorm: 1e-5 in official probes, the encoder's in Hugging Face's (protocol.md 2.4).
     """
 
-    logits_of = staticmethod(block_logits)
-
     def __init__(self, weights: Mapping[str, Tensor], num_heads: int, *, norm_eps: float = attentive.NORM_EPS) -> None:
         super().__init__(weights, num_heads)
         self.norm_eps = norm_eps
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return _chunked(
-            self.logits_of, dict(self.named_parameters()), self.scaled(tokens), self.num_heads, self.norm_eps
-        )
+        return _chunked(dict(self.named_parameters()), self.scaled(tokens), self.num_heads, self.norm_eps)
 
 
 def new_probe(
@@ -230,8 +229,6 @@ def new_probe(
 
 
 @torch.no_grad()
-def _chunked(
-    logits_of: Callable[..., Tensor], weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, norm_eps: float
-) -> Tensor:
+def _chunked(weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, norm_eps: float) -> Tensor:
     chunks = [tokens[rows] for rows in _micro_batches(tokens)]
-    return torch.cat([logits_of(weights, chunk, num_heads, norm_eps=norm_eps) for chunk in chunks])
+    return torch.cat([block_logits(weights, chunk, num_heads, norm_eps=norm_eps) for chunk in chunks])

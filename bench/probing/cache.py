@@ -2,13 +2,12 @@
 
     CACHE/probes/<key>.safetensors      the trained probe; how it came about is in its metadata
 
-The key holds everything that training depends on, the training code included.
+The key holds everything that training depends on, of the training code its version.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,22 +26,19 @@ from bench.probing.linear import LinearProbe
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 
+TRAINING_VERSION = 1
+"""Raised with every change of the code that changes a tensor of a trained probe, or which setting is chosen."""
 
-def remember(
-    cache: Path,
-    facts: Mapping[str, Any],
-    train: Callable[[], FittedProbe],
-    load: Callable[[Path], nn.Module] = lambda path: load_probe(path).heads[0],
-) -> tuple[FittedProbe, bool]:
+
+def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedProbe]) -> tuple[FittedProbe, bool]:
     """The probe that `train` would give, and whether it was read from the cache instead of trained.
 
-    `facts` is what the training depends on besides the code: features, labels, recipe, seed, device. `load` reads a
-    probe that was saved.
+    `facts` is what the training depends on besides the code: features, labels, recipe, seed, device.
     """
     path = memory_path(cache, facts)
     if path.is_file():
         try:
-            return _read(path, load), True
+            return _read(path), True
         except (BenchError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)  # damaged: trained again
     fitted = train()
@@ -60,15 +56,8 @@ def memory_path(cache: Path, facts: Mapping[str, Any]) -> Path:
 
 def memory_key(facts: Mapping[str, Any]) -> str:
     """Name of a trained probe."""
-    everything = {**facts, "code": _code_digest(), "torch": torch.__version__}
+    everything = {**facts, "training": TRAINING_VERSION, "torch": torch.__version__}
     return digest(everything)[:32]
-
-
-def _code_digest() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).resolve().parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 def _history(fitted: FittedProbe) -> dict[str, Any]:
@@ -84,8 +73,8 @@ def _checksum(probe: nn.Module, history: str) -> str:
     return text_digest(f"{weights_digest(probe, {})}\n{history}")
 
 
-def _read(path: Path, load: Callable[[Path], nn.Module]) -> FittedProbe:
-    metadata, probe = read_metadata(path), load(path)
+def _read(path: Path) -> FittedProbe:
+    metadata, probe = read_metadata(path), load_probe(path).heads[0]
     if _checksum(probe, metadata["fitted"]) != metadata["sha256"]:
         raise ValueError("checksum differs")
     history = json.loads(metadata["fitted"])

@@ -20,12 +20,12 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.inputs import WEIGHTS, check_input
 from bench.core.tensors import listing, plain_names, read_tensors
-from bench.probing import attentive, blocks, huggingface, linear
+from bench.probing import actions, attentive, blocks, huggingface, linear
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
 from bench.probing.linear import LinearProbe
-from bench.probing.loaded import LoadedProbe
+from bench.probing.loaded import LoadedProbe, head_outputs, head_width
 from bench.probing.shapes import check_shapes, matrix_shape
 
 DEAD_PREFIX = f"{attentive.BLOCK}.xattn.proj."
@@ -99,7 +99,7 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
         notes += [note] if note and note not in notes else []
     loaded = LoadedProbe(heads, layout=layout, class_names=_class_names(metadata, path), metadata=metadata, notes=notes)
     for index, head in enumerate(heads):
-        if head.get_parameter("linear.weight").shape != heads[0].get_parameter("linear.weight").shape:
+        if (head_outputs(head), head_width(head)) != (loaded.outputs, loaded.embed_dim):
             raise BenchError(f"classifiers[{index}] differs from the first in width or classes", where=str(path))
     if loaded.class_names is not None and len(loaded.class_names) != loaded.num_classes:
         raise BenchError(
@@ -133,12 +133,6 @@ def _is_state_dict(value: Any) -> bool:
 
 
 def _refuse_other_probes(tensors: Mapping[str, Tensor], layout: str, where: str) -> None:
-    if any(name.startswith(("verb_classifier.", "noun_classifier.", "action_classifier.")) for name in tensors):
-        raise BenchError(
-            "this is an EPIC-KITCHENS-100 probe with verb, noun and action classifiers, which is not supported yet",
-            where=where,
-            fix="give a probe with one classifier",
-        )
     if any(name.startswith(huggingface.PREFIXES) for name in tensors):
         raise BenchError(
             "these are the weights of a Hugging Face folder",
@@ -163,19 +157,23 @@ def _build(
     """One head, and what a reader of its scores must know of it; `num_heads` as `_heads`."""
     if set(tensors) == _LINEAR_NAMES:
         classes, width = matrix_shape(tensors, linear.WEIGHT, where)
-        shapes: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
-        check_shapes(tensors, {**shapes, "mean": (width,), "deviation": (width,)}, where)
+        of_linear: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
+        check_shapes(tensors, {**of_linear, "mean": (width,), "deviation": (width,)}, where)
         return LinearProbe(tensors), ""
     if layout != "V-JEPA 2":
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(DEAD_PREFIX)}
-    classes, width = matrix_shape(tensors, "linear.weight", where)
+    of_actions = f"{blocks.CLASSIFIERS[0]}.weight" in tensors
+    names = blocks.CLASSIFIERS if of_actions else ("linear",)
+    sizes = [matrix_shape(tensors, f"{name}.weight", where)[0] for name in names]
+    width = matrix_shape(tensors, f"{names[0]}.weight", where)[1]
     # Counted, not read off the highest number: one made-up name must not ask for a billion blocks.
     joined = [name for name in tensors if name.startswith(f"{blocks.BLOCKS}.") and name.endswith(".attn.qkv.weight")]
     num_blocks = 1 + len(joined)
-    check_shapes(tensors, blocks.tensor_shapes(width, classes, num_blocks), where)
+    shapes = actions.tensor_shapes(width, sizes, num_blocks) if of_actions else None
+    check_shapes(tensors, shapes or blocks.tensor_shapes(width, sizes[0], num_blocks), where)
     heads, note = _heads(metadata, width, *num_heads, where)
     attentive.check_heads(width, heads)
-    if num_blocks == 1:
+    if num_blocks == 1 and not of_actions:
         probe = AttentiveProbe(tensors, heads)
     else:
         probe = BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where))

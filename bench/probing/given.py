@@ -37,7 +37,7 @@ class GivenProbe:
     name: str
     """Where trained probes have the name of their recipe: probes that are not known to be alike share no column."""
     class_order: tuple[int, ...]
-    """Of every class of the task: its number among the probe's outputs."""
+    """Of every output that the task asks for: its number among the probe's."""
     class_order_source: str
     notes: tuple[str, ...]
     num_heads: int | None
@@ -68,10 +68,12 @@ def describe_given(
     encoder_heads: int | None = None,
     clip: Mapping[str, int | str],
     layers: tuple[int, ...] = (),
+    before: tuple[int, ...] = (),
 ) -> GivenProbe:
     """The probe of a file, for this task. `classes` is the user's file of its class names; `clip` is what the encoder
     sees: frames, step, segments, resolution; `num_heads` is what the user says of the probe, `encoder_heads` what the
-    encoder gives its probes; `layers` are those that the run reads, the last alone where empty.
+    encoder gives its probes; `layers` are those that the run reads, the last alone where empty; `before` are the
+    outputs of the classifiers before that of the classes, such as those of verbs and nouns.
 
     Raises BenchError where the widths or the numbers of classes differ, the order of the classes is not known, or a
     released probe reads other layers.
@@ -82,6 +84,14 @@ def describe_given(
             f"the probe reads tokens of {probe.embed_dim} channels, and the encoder gives {embed_dim}",
             where=str(path),
             fix="give the encoder that the probe was trained on with --model",
+        )
+    if probe.outputs[:-1] != before:
+        ours, theirs = len(before) + 1, "x".join(map(str, probe.outputs))
+        raise BenchError(
+            f"the probe has classifiers of {theirs} outputs, and task {task} asks for {ours}: "
+            f"{'x'.join(map(str, (*before, len(class_names))))}",
+            where=str(path),
+            fix="give a probe of this task",
         )
     if probe.num_classes != len(class_names):
         raise BenchError(
@@ -102,7 +112,7 @@ def describe_given(
         head=0,
         heads_in_file=len(probe.heads),
         name=f"{released.release}-released" if released else f"weights#{digest[:6]}",
-        class_order=order,
+        class_order=(*range(sum(before)), *(sum(before) + place for place in order)),
         class_order_source=source,
         notes=tuple(_notes(path, probe, task, source, clip_differences(released, clip) if released else [])),
         num_heads=getattr(probe.heads[0], "num_heads", None),

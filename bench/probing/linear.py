@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.probing.loop import setting_losses
+from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.source import PooledTokens
 from bench.probing.split import Rows
 from bench.probing.stack import Stack
@@ -40,9 +40,17 @@ def standardisation(pooled: PooledTokens, rows: Rows) -> tuple[Tensor, Tensor]:
 class LinearSweep:
     """S linear classifiers that share their initial weights and see the same features."""
 
-    def __init__(self, initial: Mapping[str, Tensor], num_settings: int, mean: Tensor, deviation: Tensor) -> None:
+    def __init__(
+        self,
+        initial: Mapping[str, Tensor],
+        num_settings: int,
+        mean: Tensor,
+        deviation: Tensor,
+        losses: Losses = CrossEntropy(),
+    ) -> None:
         self.stack = Stack(initial, num_settings)
         self.mean, self.deviation = mean, deviation
+        self._losses = losses
 
     def logits(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] -> logits [S, B, C]."""
@@ -52,7 +60,7 @@ class LinearSweep:
 
     def backward(self, tokens: Tensor, targets: Tensor) -> Tensor:
         """Fill the gradients of every setting's mean loss on tokens [B, N, D], targets [B]; return the losses [S]."""
-        losses = setting_losses(self.logits(tokens), targets)
+        losses = self._losses.means(self.logits(tokens), targets)
         self.stack.backward(losses)
         return losses.detach()
 

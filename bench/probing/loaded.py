@@ -9,7 +9,24 @@ from torch import Tensor, nn
 
 from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.blocks import CLASSIFIERS
 from bench.probing.linear import LinearProbe
+
+
+def head_outputs(head: nn.Module) -> tuple[int, ...]:
+    """Outputs of the classifiers of a probe, in order."""
+    return tuple(len(weight) for weight in _classifiers(head))
+
+
+def head_width(head: nn.Module) -> int:
+    """Width D of the tokens that a probe reads."""
+    return _classifiers(head)[0].shape[1]
+
+
+def _classifiers(head: nn.Module) -> list[Tensor]:
+    weights = dict(head.named_parameters())
+    names = ["linear"] if "linear.weight" in weights else list(CLASSIFIERS)
+    return [weights[f"{name}.weight"] for name in names]
 
 
 class LoadedProbe(nn.Module):
@@ -35,14 +52,19 @@ class LoadedProbe(nn.Module):
         self.eval()
 
     @property
+    def outputs(self) -> tuple[int, ...]:
+        """Outputs of the classifiers of a head: C, or those of verb, noun and action."""
+        return head_outputs(self.heads[0])
+
+    @property
     def num_classes(self) -> int:
-        """Outputs C of a head."""
-        return self.heads[0].get_parameter("linear.weight").shape[0]
+        """Classes C; of a probe of verb, noun and action, its actions."""
+        return self.outputs[-1]
 
     @property
     def embed_dim(self) -> int:
         """Width D of the tokens that it reads."""
-        return self.heads[0].get_parameter("linear.weight").shape[1]
+        return head_width(self.heads[0])
 
     @property
     def digest(self) -> str:

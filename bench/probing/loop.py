@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -79,7 +80,7 @@ def train_sweep(
     sweep: Sweep,
     source: TokenSource,
     rows: Rows,
-    labels: Rows,
+    labels: npt.NDArray[np.int64],
     recipe: Optimisation,
     settings: Sequence[Setting],
     *,
@@ -106,6 +107,30 @@ def train_sweep(
             progress(step, plan.steps)
     finite &= stack.values.isfinite().all(dim=1)
     return TrainResult(loss=(total / len(rows)).tolist(), diverged=(~finite).tolist())
+
+
+class Losses(Protocol):
+    """What a training minimises."""
+
+    def means(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss [S] of logits [S, B, C] for the targets of B examples."""
+        ...
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The loss [] of one setting's logits [B, C], summed over examples."""
+        ...
+
+
+class CrossEntropy:
+    """Of one label for each example, targets [B]."""
+
+    def means(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As Losses."""
+        return setting_losses(logits, targets)
+
+    def total(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """As Losses."""
+        return F.cross_entropy(logits, targets, reduction="sum")
 
 
 def setting_losses(logits: Tensor, targets: Tensor) -> Tensor:

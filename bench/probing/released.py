@@ -66,5 +66,5 @@ def refuse_other_layers(facts: ReleasedProbe, layers: tuple[int, ...], path: Pat
 
 def clip_differences(facts: ReleasedProbe, clip: Mapping[str, int | str]) -> list[str]:
     """How `clip` (frames, step, segments, resolution) differs from what the probe was trained on, in words."""
-    trained = facts.clip.model_dump(exclude_none=True)
+    trained = facts.clip.model_dump(exclude_none=True) if clip else {}
     return [f"{name} {clip[name]} instead of {value}" for name, value in trained.items() if clip[name] != value]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.probing.source import TokenSource
 from bench.probing.split import Rows
@@ -48,3 +48,33 @@ def held_out_scores(
         picked = log_p.gather(-1, targets.expand(len(log_p), -1)[..., None]).squeeze(-1)
         loss.append(-picked.clamp(min=_FLOOR).double().sum(dim=1).cpu().numpy())
     return np.sum(correct, axis=0).tolist(), (np.sum(loss, axis=0) / len(rows)).tolist()
+
+
+def predict(
+    probe: nn.Module, test: TokenSource, *, device: str = "cpu", batch_size: int = 64
+) -> npt.NDArray[np.float32]:
+    """Probabilities [n, C] float32 of all samples: the softmax averaged over the views (protocol.md 4.3)."""
+    probe = probe.to(device)
+    parts = log_probabilities(
+        lambda tokens: probe(tokens)[None],
+        test,
+        np.arange(test.num_samples),
+        device=device,
+        batch_size=batch_size,
+    )
+    return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in parts])
+
+
+@torch.no_grad()
+def mean_sigmoid(
+    probe: nn.Module, source: TokenSource, *, device: str, batch_size: int = 64
+) -> npt.NDArray[np.float32]:
+    """Sigmoids [n, C] float32 of all examples, every output on its own: the mean over their views."""
+    probe = probe.to(device)
+    rows = np.arange(source.num_samples)
+    parts = []
+    for start in range(0, len(rows), batch_size):
+        block = rows[start : start + batch_size]
+        views = [probe(source.read(block, view).to(device)).float().sigmoid() for view in range(source.num_views)]
+        parts.append(torch.stack(views).mean(dim=0).cpu().numpy())
+    return np.concatenate(parts)

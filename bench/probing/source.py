@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -51,7 +52,8 @@ class TestSamples:
     __test__ = False
     """Not a test, though pytest would take its name for one."""
     tokens: TokenSource
-    labels: Rows
+    targets: npt.NDArray[np.int64]
+    """As of a bench.probing.objectives.Objective."""
 
 
 class SingleClips:
@@ -76,6 +78,19 @@ class SingleClips:
             self._tokens, self._view, self._rows = self._source.read(rows, whole), whole, rows
         # A copy of their own: matrix products may round by how their operands lie in memory.
         return self._tokens[:, clip * self.num_tokens : (clip + 1) * self.num_tokens].contiguous()
+
+
+class SomeTokens:
+    """Some samples of a token source. A TokenSource."""
+
+    def __init__(self, source: TokenSource, rows: Rows) -> None:
+        self._source, self._rows = source, rows
+        self.num_samples, self.num_views = len(rows), source.num_views
+        self.num_tokens, self.embed_dim = source.num_tokens, source.embed_dim
+
+    def read(self, rows: Rows, view: int) -> Tensor:
+        """Tokens [b, N, D] of these samples, numbered among the kept ones."""
+        return self._source.read(self._rows[rows], view)
 
 
 class ScaledTokens:

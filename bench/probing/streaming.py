@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from itertools import islice
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -98,6 +100,10 @@ class TokenStream(Protocol):
         """
         ...
 
+    def take(self, rows: Rows) -> TokenStream:
+        """A stream of these samples, which counts for itself."""
+        ...
+
 
 def samples_at_once(num_tokens: int, embed_dim: int) -> int:
     """Samples of a chunk."""
@@ -124,7 +130,7 @@ def train_stream(
     sweep: Sweep,
     stream: TokenStream,
     rows: Rows,
-    labels: Rows,
+    labels: npt.NDArray[np.int64],
     recipe: Optimisation,
     settings: Sequence[Setting],
     *,
@@ -162,7 +168,7 @@ class _Training:
         sweep: Sweep,
         stream: TokenStream,
         rows: Rows,
-        labels: Rows,
+        labels: npt.NDArray[np.int64],
         recipe: Optimisation,
         settings: Sequence[Setting],
         checkpoint: Checkpoint | None,

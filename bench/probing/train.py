@@ -9,12 +9,11 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bench.cards.load import ProbeCard
 from bench.core.token_scale import token_scale
@@ -22,9 +21,9 @@ from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
-from bench.probing.scoring import Logits, held_out_scores, log_probabilities
+from bench.probing.objectives import Objective
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, ScaledTokens, TestSamples, TokenSource
-from bench.probing.split import Rows, stratified_split
+from bench.probing.split import Rows
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
 
 Progress = Callable[..., None]
@@ -36,26 +35,6 @@ _SCALED_BY = 16
 """Samples whose tokens decide on a scale."""
 _MANY_EPOCHS = 10
 """Epochs from which on that is worth a pass over all tokens beforehand."""
-
-
-class Objective(Protocol):
-    """What a probe is trained and chosen for where that is not one label a sample and its accuracy."""
-
-    def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Samples to train on before the choice, and those it is made on."""
-        ...
-
-    def sweep(
-        self, card: ProbeCard, embed_dim: int, num_settings: int, num_heads: int, *, seed: int, device: str
-    ) -> blocks.BlockSweep:
-        """Untrained probes of so many settings."""
-        ...
-
-    def scores(
-        self, logits: Logits, source: TokenSource, rows: Rows, labels: Rows, *, device: str, batch_size: int
-    ) -> tuple[list[float], list[float]]:
-        """Of each setting: what is chosen by, 0 to 1, and the mean loss."""
-        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,8 +59,7 @@ class FittedProbe:
 def fit(
     card: ProbeCard,
     train: TokenSource | TokenStream,
-    labels: npt.NDArray[np.int64],
-    num_classes: int,
+    objective: Objective,
     num_heads: int,
     *,
     seed: int,
@@ -89,35 +67,17 @@ def fit(
     progress: Progress | None = None,
     chosen_on: HeldOut | TestSamples | None = None,
     checkpoints: Checkpoints | None = None,
-    objective: Objective | None = None,
 ) -> FittedProbe:
-    """Train the recipe's probe on the tokens of the training split; `num_heads` are the attentive probe's.
+    """Train the recipe's probe on the tokens of the training split, the examples of `objective`; `num_heads` are the
+    attentive probe's.
 
     `chosen_on`: what a setting is chosen on, where those are no clips of the training's; a stream with a choice needs
     it, and so does a recipe that chooses on the test split.
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
     started = time.perf_counter()
-    scale = 1.0 if isinstance(train, TokenStream) else _scale(train)
-    if scale != 1 and not isinstance(train, TokenStream):
-        train = ScaledTokens(train, scale)
-        chosen_on = chosen_on and replace(chosen_on, tokens=ScaledTokens(chosen_on.tokens, scale))
-    source = train if isinstance(train, TokenStream) or objective else _prepared(card, train, device)
-    if chosen_on is not None and isinstance(source, NormalisedTokens):
-        chosen_on = replace(chosen_on, tokens=NormalisedTokens(chosen_on.tokens, eps=attentive.NORM_EPS))
-    job = _Job(
-        card,
-        source,
-        np.asarray(labels, dtype=np.int64),
-        num_classes,
-        num_heads,
-        seed,
-        device,
-        progress,
-        chosen_on,
-        checkpoints,
-        objective,
-    )
+    source, chosen_on, scale = _prepared(card, train, chosen_on, objective, device)
+    job = _Job(card, source, objective, num_heads, seed, device, progress, chosen_on, checkpoints)
     everything = np.arange(train.num_samples)
     if card.selection is None:
         chosen, num_held_out = 0, 0
@@ -144,11 +104,6 @@ def fit(
     )
 
 
-def _scale(train: TokenSource) -> float:
-    """What the first tokens are to be multiplied by, so that no epsilon outweighs them; 1 for ordinary ones."""
-    return token_scale(train.read(np.arange(min(_SCALED_BY, train.num_samples)), 0))
-
-
 def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
     """A probe of tokens times `scale`, a power of two, as one of the tokens themselves: with the same answers."""
     if isinstance(probe, linear.LinearProbe):
@@ -159,17 +114,33 @@ def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
     return probe
 
 
-def _prepared(card: ProbeCard, train: TokenSource, device: str) -> TokenSource:
-    """What the probe reads: means of the tokens, or tokens, normalised beforehand where they fit and are read often.
+def _prepared(
+    card: ProbeCard,
+    train: TokenSource | TokenStream,
+    chosen_on: HeldOut | TestSamples | None,
+    objective: Objective,
+    device: str,
+) -> tuple[TokenSource | TokenStream, HeldOut | TestSamples | None, float]:
+    """What the probe reads and is chosen on: tokens at a scale that no epsilon outweighs, their means, or tokens that
+    are normalised beforehand where they fit and are read often; and the scale, 1 for ordinary tokens.
 
     To a GPU, float16 travels faster.
     """
+    if isinstance(train, TokenStream):
+        return train, chosen_on, 1.0
+    scale = token_scale(train.read(np.arange(min(_SCALED_BY, train.num_samples)), 0))
+    if scale != 1:
+        train = ScaledTokens(train, scale)
+        chosen_on = chosen_on and replace(chosen_on, tokens=ScaledTokens(chosen_on.tokens, scale))
+    if objective.as_they_are:
+        return train, chosen_on, scale
     if card.kind != "attentive":
-        return PooledTokens(train)
+        return PooledTokens(train), chosen_on, scale
     num_values = train.num_samples * train.num_views * train.num_tokens * train.embed_dim
     if normalised_beforehand(card, train.num_samples, num_values, device):
-        return NormalisedTokens(train, eps=attentive.NORM_EPS)
-    return train
+        chosen_on = chosen_on and replace(chosen_on, tokens=NormalisedTokens(chosen_on.tokens, eps=attentive.NORM_EPS))
+        return NormalisedTokens(train, eps=attentive.NORM_EPS), chosen_on, scale
+    return train, chosen_on, scale
 
 
 def normalised_beforehand(card: ProbeCard, num_samples: int, num_values: int, device: str) -> bool:
@@ -188,21 +159,6 @@ def group_size(card: ProbeCard, embed_dim: int, num_classes: int, device: str) -
     if card.streaming:  # a batch in chunks adds up its gradients: 20 bytes a weight, not 16
         num_weights += num_weights // 4
     return blocks.settings_at_once(num_weights, torch.device(device))
-
-
-def predict(
-    probe: nn.Module, test: TokenSource, *, device: str = "cpu", batch_size: int = 64
-) -> npt.NDArray[np.float32]:
-    """Probabilities [n, C] float32 of all samples: the softmax averaged over the views (protocol.md 4.3)."""
-    probe = probe.to(device)
-    parts = log_probabilities(
-        lambda tokens: probe(tokens)[None],
-        test,
-        np.arange(test.num_samples),
-        device=device,
-        batch_size=batch_size,
-    )
-    return np.concatenate([log_p[0].exp().cpu().numpy() for _, log_p in parts])
 
 
 @dataclass(frozen=True)
@@ -234,7 +190,7 @@ class _Swept:
 
     result: TrainResult
     scores: tuple[list[float], list[float]]
-    """Of every setting: share of correct samples, and mean loss on them."""
+    """Of every setting: how good it is on them, and its mean loss."""
     chosen: int
     best: _Final
 
@@ -245,28 +201,24 @@ class _Job:
 
     card: ProbeCard
     source: TokenSource | TokenStream
-    labels: Rows
-    num_classes: int
+    objective: Objective
     num_heads: int
     seed: int
     device: str
     progress: Progress | None
     chosen_on: HeldOut | TestSamples | None
     checkpoints: Checkpoints | None
-    objective: Objective | None
 
     def split(self) -> tuple[Rows, Rows]:
         """Samples to train on before the choice, and those it is made on: of the test split, or of the training."""
         if isinstance(self.chosen_on, TestSamples):
-            return np.arange(len(self.labels)), np.arange(len(self.chosen_on.labels))
+            return np.arange(len(self.objective.targets)), np.arange(len(self.chosen_on.targets))
         if self.chosen_on is not None:
-            return np.setdiff1d(np.arange(len(self.labels)), self.chosen_on.rows), self.chosen_on.readable
+            return np.setdiff1d(np.arange(len(self.objective.targets)), self.chosen_on.rows), self.chosen_on.readable
         hold_out = self.card.hold_out
         if hold_out is None or isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
-        if self.objective is not None:
-            return self.objective.hold_out(hold_out.held_out, seed=self.seed)
-        return stratified_split(self.labels, hold_out.held_out, seed=self.seed)
+        return self.objective.hold_out(hold_out.held_out, seed=self.seed)
 
     def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
         """Train these settings of the card on these rows, all from the same initial weights."""
@@ -280,7 +232,7 @@ class _Job:
             if self.progress:
                 self.progress(phase, *state)
 
-        data = (rows, self.labels, recipe, settings)
+        data = (rows, self.objective.targets, recipe, settings)
         if isinstance(self.source, TokenStream):
             name = f"{phase.partition(',')[0]}-{indices[0]}-{indices[-1]}"
             checkpoint = self.checkpoints.of(name) if self.checkpoints else None
@@ -315,7 +267,7 @@ class _Job:
 
     def _groups(self) -> list[range]:
         """The settings that are trained together; the result does not depend on it."""
-        size = group_size(self.card, self.source.embed_dim, self.num_classes, self.device)
+        size = group_size(self.card, self.source.embed_dim, self.objective.num_outputs, self.device)
         if self.checkpoints:  # in other groups than it began with, a training would not find what it has done
             size = self.checkpoints.settings_at_once(size)
         return [
@@ -325,46 +277,47 @@ class _Job:
     def _sweep(
         self, num_settings: int, rows: Rows
     ) -> attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep:
-        D = self.source.embed_dim
-        if self.objective is not None:
-            return self.objective.sweep(self.card, D, num_settings, self.num_heads, seed=self.seed, device=self.device)
-        if isinstance(self.source, PooledTokens):
-            initial = linear.initial_weights(D, self.num_classes, seed=self.seed)
-            mean, deviation = linear.standardisation(self.source, rows)
-            on_device = {name: weight.to(self.device) for name, weight in initial.items()}
-            return linear.LinearSweep(on_device, num_settings, mean.to(self.device), deviation.to(self.device))
+        D, losses = self.source.embed_dim, self.objective.losses
+        if self.card.kind == "linear":
+            initial = linear.initial_weights(D, self.objective.num_outputs, seed=self.seed)
+            # Pooled tokens are standardised; others are read as they are, normed by the encoder.
+            mean, deviation = torch.zeros(D), torch.ones(D)
+            if isinstance(self.source, PooledTokens):
+                mean, deviation = linear.standardisation(self.source, rows)
+            statistics = mean.to(self.device), deviation.to(self.device)
+            return linear.LinearSweep(self._on_device(initial), num_settings, *statistics, losses)
         attentive.check_heads(D, self.num_heads)
-        initial = blocks.initial_weights(D, self.num_classes, self.card.num_blocks, seed=self.seed)
-        on_device = {name: weight.to(self.device) for name, weight in initial.items()}
-        if self.card.num_blocks > 1:
-            return blocks.BlockSweep(on_device, num_settings, self.num_heads)
+        initial = self._on_device(self.objective.initial(D, self.card.num_blocks, seed=self.seed))
+        if self.card.num_blocks > 1 or "linear.weight" not in initial:
+            return blocks.BlockSweep(initial, num_settings, self.num_heads, losses)
         norm_eps = None if isinstance(self.source, NormalisedTokens) else attentive.NORM_EPS
-        return attentive.AttentiveSweep(on_device, num_settings, self.num_heads, norm_eps=norm_eps)
+        return attentive.AttentiveSweep(initial, num_settings, self.num_heads, losses, norm_eps=norm_eps)
+
+    def _on_device(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        return {name: weight.to(self.device) for name, weight in weights.items()}
 
     def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
         if not isinstance(self.source, PooledTokens):
             raise ValueError("neighbours are sought among pooled tokens")
         knn.check_neighbours(self.card, len(rows), self.source.num_views)
-        sweep = knn.KnnSweep(self.source, rows, self.labels, self.num_classes, neighbours)
+        sweep = knn.KnnSweep(self.source, rows, self.objective.targets, self.objective.num_outputs, neighbours)
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)
 
     def score(self, trained: _Trained, scored: Rows) -> tuple[list[float], list[float]]:
-        """Share of correct samples of the choice and mean loss of every setting."""
+        """How good every setting is on the examples of the choice, and its mean loss on them."""
+        targets = self.objective.targets
         if isinstance(self.chosen_on, TestSamples):
-            source, rows, labels = self.chosen_on.tokens, scored, self.chosen_on.labels
+            source, rows, targets = self.chosen_on.tokens, scored, self.chosen_on.targets
         elif self.chosen_on is not None:
-            source, rows, labels = self.chosen_on.tokens, np.arange(len(scored)), self.labels[scored]
+            source, rows, targets = self.chosen_on.tokens, np.arange(len(scored)), targets[scored]
         elif isinstance(self.source, TokenStream):
             raise ValueError("nothing to choose a setting on")
         else:
-            source, rows, labels = self.source, scored, self.labels
-        data = (trained.sweep.logits, source, rows, labels)
-        batch_size = self.schedule(len(trained.rows))[2]
-        if self.objective is not None:
-            return self.objective.scores(*data, device=self.device, batch_size=batch_size)
-        correct, loss = held_out_scores(*data, device=self.device, batch_size=batch_size)
-        return [count / len(rows) for count in correct], loss
+            source, rows = self.source, scored
+        at_once = self.schedule(len(trained.rows))[2]
+        data = (trained.sweep.logits, source, rows, targets)
+        return self.objective.qualities(*data, device=self.device, at_once=at_once)
 
     def schedule(self, num_samples: int) -> tuple[int, int, int]:
         """(steps, epochs, batch size) of a training on this many samples; knn has no steps."""

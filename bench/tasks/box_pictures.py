@@ -18,9 +18,8 @@ from bench.data.formats.ava import Corners
 from bench.data.key_frames import BoxSample
 from bench.records.key_frames import Guess, Person, ShownFrame
 from bench.tasks.box_drawing import RIGHT, TRUTH, WRONG, DrawnBox, draw_boxes
-from bench.tasks.boxes.scoring import Detections
 from bench.video.clip_views import VideoItem
-from bench.video.frame_views import KeyFramePlan, unpacked
+from bench.video.frame_views import KeyFramePlan
 from bench.video.loader import load_clips
 
 MOST_FRAMES = 12
@@ -76,9 +75,20 @@ class _Frame:
         return "right" if all(person.right for person in self.people) else "wrong"
 
 
-def draw_key_frames(detections: Detections, clips: KeyFramePlan, *, num_workers: int, timeout_s: float) -> DrawnFrames:
-    """A few of the test key frames with their boxes; one that cannot be read again is left out and noted."""
-    chosen = _choose(detections)
+def draw_key_frames(
+    samples: Sequence[BoxSample],
+    probabilities: NDArray[np.float32],
+    actions: Mapping[int, str],
+    clips: KeyFramePlan,
+    *,
+    num_workers: int,
+    timeout_s: float,
+) -> DrawnFrames:
+    """A few of the test key frames with their boxes; one that cannot be read again is left out and noted.
+
+    `probabilities` [boxes, C] are of the boxes of all samples one after another, `actions` names them: number -> name.
+    """
+    chosen = _choose(_candidates(samples, probabilities, actions))
     places = [frame.sample.sample for frame in chosen]
     items = [VideoItem(id=place.id, path=place.path, start_s=place.start_s, fps=place.fps) for place in places]
     plan = replace(clips, frames_per_clip=1, short_side=_SHORT_SIDE, patch_size=1, square=False)
@@ -90,7 +100,7 @@ def draw_key_frames(detections: Detections, clips: KeyFramePlan, *, num_workers:
             failures.append(f"{clip.id}: {clip.error}")
             continue
         key, people = frame.sample.truth, [person.words for person in frame.people]
-        pixels: NDArray[np.uint8] = unpacked(clip.pixels, 1)[0].numpy()
+        pixels: NDArray[np.uint8] = plan.unpack(clip.pixels)[0, 0].numpy()
         shown = ShownFrame(video=key.video, timestamp=key.timestamp, people=people)
         frames.append((shown, draw_boxes(pixels, _drawn(frame.people))))
     notes = [f"{len(failures)} of {len(chosen)} key frames could not be drawn, first {failures[0]}"] if failures else []
@@ -106,10 +116,10 @@ def _drawn(people: Sequence[_Person]) -> list[DrawnBox]:
     return boxes
 
 
-def _choose(detections: Detections) -> list[_Frame]:
+def _choose(candidates: Iterator[_Frame]) -> list[_Frame]:
     """Of every outcome in turn, a key frame of a video that was taken least often so far."""
     by_outcome: dict[str, list[_Frame]] = {}
-    for frame in _candidates(detections):
+    for frame in candidates:
         by_outcome.setdefault(frame.outcome, []).append(frame)
     taken: Counter[str] = Counter()
     chosen: list[_Frame] = []
@@ -123,19 +133,21 @@ def _choose(detections: Detections) -> list[_Frame]:
     return chosen
 
 
-def _candidates(detections: Detections) -> Iterator[_Frame]:
+def _candidates(
+    samples: Sequence[BoxSample], probabilities: NDArray[np.float32], actions: Mapping[int, str]
+) -> Iterator[_Frame]:
     """Key frames with a box: of every video one, then of every video another, drawn at random."""
-    starts = np.cumsum([0, *(len(sample.looked_at) for sample in detections.samples)])
+    starts = np.cumsum([0, *(len(sample.looked_at) for sample in samples)])
     per_video: Counter[str] = Counter()
     turns = []
-    for place in np.random.RandomState(0).permutation(len(detections.samples)):
-        sample = detections.samples[place]
+    for place in np.random.RandomState(0).permutation(len(samples)):
+        sample = samples[place]
         if sample.looked_at or sample.truth.boxes:
             turns.append((per_video[sample.truth.video], int(place)))
             per_video[sample.truth.video] += 1
     for _, place in sorted(turns, key=lambda turn: turn[0])[:_CANDIDATES]:
-        rows = detections.probabilities[starts[place] : starts[place + 1]]
-        yield _Frame(detections.samples[place], _people(detections.samples[place], rows, detections.actions))
+        rows = probabilities[starts[place] : starts[place + 1]]
+        yield _Frame(samples[place], _people(samples[place], rows, actions))
 
 
 def _people(sample: BoxSample, probabilities: NDArray[np.float32], names: Mapping[int, str]) -> list[_Person]:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.types import FrameOrder
@@ -20,7 +22,7 @@ from bench.video.clips import segment_indices, timed_step
 from bench.video.decode import Decoder, Video
 from bench.video.info import VideoInfo
 from bench.video.orders import in_order
-from bench.video.views import Interpolation, view_crops
+from bench.video.views import Interpolation, normalised_clips, view_crops
 
 _MOST_FRAMES_AT_ONCE = 16
 _BYTES_AT_ONCE = 1 << 23
@@ -61,6 +63,79 @@ class Plan(Protocol):
         ...
 
 
+class Views(Plan, Protocol):
+    """The clips that an encoder sees of an item: V views of K segments, each T frames."""
+
+    @property
+    def frame_order(self) -> FrameOrder:
+        """In which order the frames of a clip are shown."""
+        ...
+
+    @property
+    def num_views(self) -> int:
+        """V, over which the answers of a probe are averaged."""
+        ...
+
+    @property
+    def num_segments(self) -> int:
+        """K, whose tokens a probe reads jointly."""
+        ...
+
+    @property
+    def clips_per_item(self) -> int:
+        """V * K."""
+        ...
+
+    @property
+    def draws(self) -> bool:
+        """Whether every draw of an item has pixels of its own."""
+        ...
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of a clip; of a square one where items differ in shape."""
+        ...
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of a clip of a usual video, for forecasts."""
+        ...
+
+    def unpack(self, pixels: Tensor) -> Tensor:
+        """What `fill` has written for one item -> its clips, uint8 [V * K, T, H, W, 3]."""
+        ...
+
+    def finish(
+        self,
+        pixels: Tensor,
+        items: Sequence[VideoItem],
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        device: torch.device,
+    ) -> Iterator[Tensor]:
+        """Clips of `items`, uint8 [b * V * K, T, H, W, 3] -> at most `size` at a time, in order: normalised, float32
+        [n, 3, T, H, W] on `device`."""
+        ...
+
+    @property
+    def unsaid(self) -> tuple[tuple[str, Any], ...]:
+        """Fields and the values at which records do not name them."""
+        ...
+
+    def ordered(self, order: FrameOrder) -> Views:
+        """The same views, the frames of every clip in another order."""
+        ...
+
+    def alone(self) -> Views:
+        """The same with one clip of an item."""
+        ...
+
+    def fields(self) -> dict[str, Any]:
+        """What decides the pixels of an item besides its content: a part of the key of features."""
+        ...
+
+
 @dataclass(frozen=True)
 class ClipPlan:
     """Test views. Everything that decides which pixels a sample gives, and nothing that does not."""
@@ -94,17 +169,91 @@ class ClipPlan:
         for name in ("frames_per_clip", "frame_step", "num_segments", "views", "size"):
             if getattr(self, name) < 1:
                 raise BenchError(f"{name} is {getattr(self, name)}", fix="it must be at least 1")
-        if self.ending and (self.fps is None or self.num_segments > 1):
-            raise ValueError("clips before an action have a rate in frames per second, and one segment")
+        check_ending(self, self.ending)
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:
         """Of a sample's pixels: [views, num_segments, T, size, size, 3]."""
         return (self.views, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
 
+    @property
+    def num_views(self) -> int:
+        """The views of a segment."""
+        return self.views
+
+    @property
+    def clips_per_item(self) -> int:
+        """Views times segments."""
+        return self.views * self.num_segments
+
+    @property
+    def draws(self) -> bool:
+        """As `Views`: at random windows, and before actions at drawn times."""
+        return self.ending.drawn if self.ending else self.sampling == "random"
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """(T, size, size)."""
+        return (self.frames_per_clip, self.size, self.size)
+
+    @property
+    def unsaid(self) -> tuple[tuple[str, Any], ...]:
+        """As `Views`: none."""
+        return ()
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """As `clip_shape`."""
+        return self.clip_shape
+
+    def unpack(self, pixels: Tensor) -> Tensor:
+        """An item's pixels of this plan's shape -> its clips, uint8 [V * K, T, size, size, 3]."""
+        return pixels.flatten(0, 1)
+
+    def finish(
+        self,
+        pixels: Tensor,
+        items: Sequence[VideoItem],
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        device: torch.device,
+    ) -> Iterator[Tensor]:
+        """As `Views`: nothing is drawn, so the items do not matter."""
+        return normalised_clips(pixels, mean, std, size, device)
+
+    def ordered(self, order: FrameOrder) -> ClipPlan:
+        """As `Views`."""
+        return replace(self, frame_order=order)
+
+    def alone(self) -> ClipPlan:
+        """As `Views`."""
+        return replace(self, num_segments=1, views=1)
+
+    def fields(self) -> dict[str, Any]:
+        """As `Views`. Neither batch nor workers are among them, nor the seed of a plan that draws nothing. The decoder
+        is: a few kinds of file differ between the two. What is not official has fields of its own, so that the keys of
+        official features stay what they are."""
+        unusual: dict[str, Any] = {}
+        if self.interpolation != "opencv-bilinear":
+            unusual["interpolation"] = self.interpolation
+        if self.squash:
+            unusual["squash"] = True
+        if self.ending:
+            unusual["ending"] = asdict(self.ending)
+        return {
+            **clip_fields(self),
+            "views": self.views,
+            "short_side": self.short_side,
+            "sampling": self.sampling,
+            "seed": self.seed if self.draws else None,
+            **unusual,
+        }
+
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
         """The views of the item's segments into `out`, of this plan's shape."""
-        chosen = self._before_action(item, video.info) if self.ending else self._segments(item, video.info)
+        ending = self.ending
+        chosen = [before_action(self, ending, item, video.info)] if ending else self._segments(item, video.info)
         indices = ordered_clips(chosen, self.frame_order, item)
         for frames, places in read_clips(video, indices):
             crops = view_crops(
@@ -127,13 +276,6 @@ class ClipPlan:
         within = segment_indices(stop - first, self.frames_per_clip, step, self.num_segments, rng=rng)
         return [[first + index for index in clip] for clip in within]
 
-    def _before_action(self, item: VideoItem, info: VideoInfo) -> list[list[int]]:
-        if self.ending is None or self.fps is None or item.start_s is None or item.end_s is None:
-            raise ValueError("no action to end before")
-        moment = self.ending.moment(random_state(self.seed, item.id, item.draw))
-        times = (item.start_s, item.end_s, moment, self.frames_per_clip, self.fps)
-        return [ending_indices(info, *times, by_number=self.ending.by_number, where=item.path)]
-
 
 class Paced(Protocol):
     """How far apart the frames of a clip are."""
@@ -146,6 +288,65 @@ class Paced(Protocol):
     def fps(self) -> float | None: ...
     @property
     def duration_s(self) -> float | None: ...
+
+
+class SquareClips(Paced, Protocol):
+    """What test and training views have in common."""
+
+    @property
+    def num_segments(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+    @property
+    def decoder(self) -> Decoder: ...
+    @property
+    def frame_order(self) -> FrameOrder: ...
+
+
+class DrawnClips(SquareClips, Protocol):
+    """Clips some of whose frames may be drawn."""
+
+    @property
+    def seed(self) -> int: ...
+
+
+def check_ending(views: SquareClips, ending: Ending | None) -> None:
+    """Raise ValueError where clips before an action have no rate, or several segments."""
+    if ending and (views.fps is None or views.num_segments > 1):
+        raise ValueError("clips before an action have a rate in frames per second, and one segment")
+
+
+def before_action(views: DrawnClips, ending: Ending, item: VideoItem, info: VideoInfo) -> list[int]:
+    """The frames of a clip that ends before the item's action."""
+    if views.fps is None or item.start_s is None or item.end_s is None:
+        raise ValueError("no action to end before")
+    moment = ending.moment(random_state(views.seed, item.id, item.draw))
+    times = (item.start_s, item.end_s, moment, views.frames_per_clip, views.fps)
+    return ending_indices(info, *times, by_number=ending.by_number, where=item.path)
+
+
+def clip_fields(views: SquareClips) -> dict[str, Any]:
+    """What decides the pixels of test and of training views alike."""
+    timed = views.fps is not None or views.duration_s is not None
+    return {
+        "frames_per_clip": views.frames_per_clip,
+        "frame_step": None if timed else views.frame_step,
+        "num_segments": views.num_segments,
+        "size": views.size,
+        "decoder": decoder_field(views.decoder),
+        **({"fps": views.fps, "duration_s": views.duration_s} if timed else {}),
+        **order_field(views.frame_order),
+    }
+
+
+def decoder_field(decoder: Decoder) -> str:
+    """The decoder as it is a part of keys: `auto` decodes as PyAV does."""
+    return "decord" if decoder == "decord" else "pyav"
+
+
+def order_field(order: FrameOrder) -> dict[str, Any]:
+    """The order of frames as it is a part of keys: the usual one goes unsaid."""
+    return {} if order == "ordered" else {"frame_order": order}
 
 
 def step_in(plan: Paced, item: VideoItem, info: VideoInfo) -> int:

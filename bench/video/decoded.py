@@ -5,18 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 
-from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.clip_views import VideoItem, Views
 from bench.video.loader import LoadedClips, load_clips
-from bench.video.train_views import TrainViews
 
 _MOST_BYTES = 64 << 20
 """Memory for all remembered clips together; larger sets are decoded for each encoder."""
 
-_decoded: dict[tuple[ClipPlan | TrainViews, str], LoadedClips] = {}
+_decoded: dict[tuple[Views, str], LoadedClips] = {}
 
 
 def remembered_clips(
-    items: Mapping[str, VideoItem], plan: ClipPlan | TrainViews, *, num_workers: int, timeout_s: float
+    items: Mapping[str, VideoItem], plan: Views, *, num_workers: int, timeout_s: float
 ) -> Iterator[LoadedClips]:
     """As `load_clips`, for items by a key that names their content; what was decoded before is not decoded again."""
     known = {key: _decoded[plan, key] for key in items if (plan, key) in _decoded}
@@ -36,5 +35,5 @@ def forget_clips() -> None:
     _decoded.clear()
 
 
-def _num_bytes(plan: ClipPlan | TrainViews) -> int:
+def _num_bytes(plan: Views) -> int:
     return math.prod(plan.shape)

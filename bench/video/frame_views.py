@@ -8,17 +8,21 @@ Shapes: T frames, H x W pixels of the video, h x w pixels of what the encoder se
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
-from bench.video.clip_views import VideoItem, read_clips
+from bench.core.types import FrameOrder
+from bench.video.clip_views import VideoItem, decoder_field, order_field, ordered_clips, read_clips
 from bench.video.decode import Decoder, Video
 from bench.video.info import VideoInfo
-from bench.video.views import Interpolation, resize_frames
+from bench.video.views import Interpolation, normalised_clips, resize_frames
 
 _HEADER_BYTES = 8
 _LONGEST = 3
@@ -43,6 +47,33 @@ class KeyFramePlan:
     """Whether frames are squeezed to a square, for encoders that take nothing else."""
     decoder: Decoder
     interpolation: Interpolation
+    frame_order: FrameOrder = "ordered"
+    """In which order the frames of a clip are shown."""
+
+    @property
+    def num_views(self) -> int:
+        """The whole frame."""
+        return 1
+
+    @property
+    def num_segments(self) -> int:
+        """The one clip around the key frame."""
+        return 1
+
+    @property
+    def clips_per_item(self) -> int:
+        """The one clip around the key frame."""
+        return 1
+
+    @property
+    def draws(self) -> bool:
+        """The clip lies around the second of its key frame."""
+        return False
+
+    @property
+    def clip_shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of the clip of a square video."""
+        return (self.frames_per_clip, self.short_side, self.short_side)
 
     @property
     def shape(self) -> tuple[int]:
@@ -52,7 +83,7 @@ class KeyFramePlan:
 
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
         """The clip around the item's key frame into `out`."""
-        indices = self.indices(item, video.info)
+        (indices,) = ordered_clips([self.indices(item, video.info)], self.frame_order, item)
         size = self.size(video.info.height, video.info.width)
         out[:_HEADER_BYTES] = np.array(size, dtype="<u4").view(np.uint8)
         stop = _HEADER_BYTES + self.frames_per_clip * size[0] * size[1] * 3
@@ -62,6 +93,56 @@ class KeyFramePlan:
             for number, _, position in places:
                 clip[position] = resized[number]
         return [indices]
+
+    @property
+    def unsaid(self) -> tuple[tuple[str, Any], ...]:
+        """As `Views`."""
+        return (("frame_order", "ordered"),)
+
+    @property
+    def usual_shape(self) -> tuple[int, int, int]:
+        """(T, H, W) of the clip of a 16:9 film."""
+        return (self.frames_per_clip, *self.size(9, 16))
+
+    def unpack(self, pixels: Tensor) -> Tensor:
+        """The clip, uint8 [1, T, h, w, 3], of a slot that `fill` has filled."""
+        header = pixels[:_HEADER_BYTES].numpy().view("<u4")
+        height, width = int(header[0]), int(header[1])
+        stop = _HEADER_BYTES + self.frames_per_clip * height * width * 3
+        return pixels[_HEADER_BYTES:stop].view(1, self.frames_per_clip, height, width, 3)
+
+    def finish(
+        self,
+        pixels: Tensor,
+        items: Sequence[VideoItem],
+        mean: Sequence[float],
+        std: Sequence[float],
+        size: int,
+        device: torch.device,
+    ) -> Iterator[Tensor]:
+        """As `bench.video.clip_views.Views`."""
+        return normalised_clips(pixels, mean, std, size, device)
+
+    def ordered(self, order: FrameOrder) -> KeyFramePlan:
+        """As `Views`."""
+        return replace(self, frame_order=order)
+
+    def alone(self) -> KeyFramePlan:
+        """As it is."""
+        return self
+
+    def fields(self) -> dict[str, Any]:
+        """As `Views`."""
+        timed = self.fps is not None or self.duration_s is not None
+        return {
+            "frames_per_clip": self.frames_per_clip,
+            "pace": [None if timed else self.frame_step, self.fps, self.duration_s],
+            "short_side": self.short_side,
+            "square": self.square,
+            "interpolation": self.interpolation,
+            "decoder": decoder_field(self.decoder),
+            **order_field(self.frame_order),
+        }
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Height and width of what the encoder sees of a frame: the short side as planned, the long side in
@@ -98,11 +179,3 @@ class KeyFramePlan:
         indices = info.nearest(second + steps * spacing_s) if spacing_s else key + steps * self.frame_step
         clip: list[int] = np.clip(indices, 0, info.num_frames - 1).tolist()
         return clip
-
-
-def unpacked(pixels: Tensor, frames_per_clip: int) -> Tensor:
-    """The clip, uint8 [T, h, w, 3], of a slot that `KeyFramePlan.fill` has filled."""
-    header = pixels[:_HEADER_BYTES].numpy().view("<u4")
-    height, width = int(header[0]), int(header[1])
-    stop = _HEADER_BYTES + frames_per_clip * height * width * 3
-    return pixels[_HEADER_BYTES:stop].view(frames_per_clip, height, width, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -124,6 +124,19 @@ def normalise(
     means = torch.tensor(mean, dtype=torch.float32, device=values.device).reshape(shape)
     stds = torch.tensor(std, dtype=torch.float32, device=values.device).reshape(shape)
     return values.div_(255).sub_(means).div_(stds)
+
+
+def normalised_clips(
+    pixels: torch.Tensor, mean: Sequence[float], std: Sequence[float], size: int, device: torch.device
+) -> Iterator[torch.Tensor]:
+    """Clips, uint8 [n, T, H, W, 3] -> at most `size` normalised ones at a time, float32 [b, 3, T, H, W] on `device`."""
+    for start in range(0, len(pixels), size):
+        yield normalise(on_device(pixels[start : start + size], device), mean, std)
+
+
+def on_device(pixels: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Bytes where an encoder computes; to a GPU without waiting for them."""
+    return pixels.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else pixels
 
 
 def _resized_shape(height: int, width: int, short_side: int) -> tuple[int, int]:

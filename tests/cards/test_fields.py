@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import yaml
+from bench.pipeline.options import make_options
 
 from bench.cards.load import load_probe_card, load_task, override
 from bench.core.errors import BenchError
 from bench.pipeline.estimate.clips import read_video_facts
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.pretrain.plan import encoder_config
 from bench.pretrain.presets import load_preset

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import standins
 import torch
+from bench.pipeline.options import make_options
+from bench.pipeline.stream import ClipStream
 from support import Run
 
 import bench
@@ -27,9 +29,7 @@ from bench.features.store import space_key
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.features import sample_items
 from bench.pipeline.fit_pool import open_features
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
-from bench.pipeline.stream import ClipStream
 from bench.records.schema import Record
 from bench.video.clip_views import ClipPlan
 from bench.video.contents import content_ids

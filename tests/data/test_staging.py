@@ -11,6 +11,7 @@ from typing import Any
 
 import fsspec
 import pytest
+from bench.pipeline.missing_files import size_of
 from fsspec.implementations.memory import MemoryFileSystem
 from standins import LAYOUTS, standin
 
@@ -22,7 +23,6 @@ from bench.data.dataset import ListOptions, load_splits
 from bench.data.formats import Sample
 from bench.data.links import is_safe, link_tree, staged_file, tree_of
 from bench.data.staging import bring_files, local_lists
-from bench.pipeline.missing_files import size_of
 from bench.video.contents import content_ids
 
 URL = "memory://videos"

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from ava_standin import ava_standin
+from bench.pipeline.options import make_options
 from kitchens import kitchen
 from pipeline.test_torchrun import arguments, assert_same, run
 from standins import standin
@@ -20,7 +21,6 @@ from bench.analysis.leaderboard import build
 from bench.core.progress import Silent
 from bench.features.extract import feature_fields
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare_encoder
 from bench.records.schema import Record

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from bench.pipeline.controls import read_orders
+from bench.pipeline.options import make_options
 from support import Run, write_video
 from tampering import Spoil, in_record, in_table, said_of, without
 
@@ -22,10 +24,8 @@ from bench.features.store import space_key
 from bench.metrics.accuracy import score_of
 from bench.metrics.intervals import paired
 from bench.metrics.score import Control
-from bench.pipeline.controls import read_orders
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.fit_pool import open_features, open_inputs
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import keep as keep_run
 from bench.pipeline.run import measure, prepare

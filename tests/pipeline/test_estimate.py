@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench.pipeline.options import make_options
 from support import Run, assert_refused
 
 import bench
@@ -29,7 +30,6 @@ from bench.pipeline.estimate.constants import (
 from bench.pipeline.estimate.counts import Part, Training, Work, work_of
 from bench.pipeline.estimate.hours import Estimate, estimate, step_seconds
 from bench.pipeline.estimate.plans import subject_of
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan
 from bench.video.decode import open_video
 

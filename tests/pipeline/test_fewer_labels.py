@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.pipeline.fewer_labels import SomeTokens, draw_rows, label_parts, read_shares
+from bench.pipeline.options import make_options
 from probing.sources import ArraySource
 
 import bench
 from bench import BenchError
 from bench.core.progress import Silent
-from bench.pipeline.fewer_labels import SomeTokens, draw_rows, label_parts, read_shares
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import prepare
 from bench.records.schema import Record

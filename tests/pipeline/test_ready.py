@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.pipeline.options import make_options
 from data.trees import pictures, write_frames
 from support import write_video
 
 from bench import BenchError
 from bench.core.progress import Silent
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.ready import check_all_ready, check_ready
 from bench.pipeline.run import evaluate

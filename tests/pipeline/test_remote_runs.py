@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bench.pipeline.options import make_options
 from standins import standin
 from worlds import run_world
 
@@ -17,7 +18,6 @@ from bench.data import staging
 from bench.data.links import tree_of
 from bench.features import remote as features
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.records.schema import Record, read_record
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from bench.pipeline.options import make_options
 
 from bench.core.distributed import World
 from bench.core.errors import BenchError
@@ -22,7 +23,6 @@ from bench.encoders.untrained import vjepa_facts
 from bench.encoders.vjepa import SIZES, VisionTransformer
 from bench.features.extract import feature_fields
 from bench.pipeline import speed as speed
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import evaluate, prepare_encoder
 from bench.pipeline.speed import Choice, fastest, usable_precisions

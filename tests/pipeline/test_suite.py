@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from bench.pipeline.options import make_options
 from support import ROOT
 
 from bench import BenchError
@@ -19,7 +20,6 @@ from bench.core.progress import Silent
 from bench.core.workers import Pool
 from bench.pipeline import fit_pool as crew
 from bench.pipeline import suite
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import run
 from bench.pipeline.suite import run_all

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.pipeline.options import make_options
 from PIL import Image
 from support import SHARED_DATA
 from torchvision import transforms
 
 import bench
 from bench.encoders import load_encoder
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.records.schema import Record
 from bench.video.clip_views import VideoItem

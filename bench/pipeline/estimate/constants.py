@@ -14,7 +14,7 @@ from bench.cards.load import load_recipe
 from bench.core.errors import BenchError
 from bench.core.inputs import ESTIMATE, read_json
 from bench.pipeline.estimate.counts import PartName
-from bench.pipeline.plan import RunPlan
+from bench.tasks.kind import RunPlan
 
 NotNegative = Field(ge=0, allow_inf_nan=False)
 Bound = Literal["value", "low", "high"]
@@ -105,7 +105,7 @@ def subject_facts(plan: RunPlan) -> dict[str, str]:
         "task": plan.task.name,
         "model": plan.facts.name,
         "input": plan.input_name,
-        "clips": f"{clips.num_segments}x{clips.views}{'' if plan.task.clip.attend_across_segments else ' apart'}",
+        "clips": f"{clips.num_segments}x{clips.num_views}{'' if plan.task.clip.attend_across_segments else ' apart'}",
         "recipe": ", ".join([plan.recipe.name, f"{plan.recipe.num_settings} settings", *_other_form(plan)]),
         "training clips": f"{plan.draws('train')}, augmentation {plan.recipe.augmentation}",
     }
@@ -113,7 +113,7 @@ def subject_facts(plan: RunPlan) -> dict[str, str]:
 
 def _other_form(plan: RunPlan) -> list[str]:
     """Blocks and heads of the probe, where they are not as its card says."""
-    card = load_recipe(plan.options.probe, plan.task)
+    card = load_recipe(plan.kind.recipe_name(plan.options), plan.task)
     names = ("num_blocks", "num_heads")
     return [
         f"{name} {getattr(plan.recipe, name)}" for name in names if getattr(plan.recipe, name) != getattr(card, name)

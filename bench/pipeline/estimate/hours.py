@@ -96,7 +96,7 @@ def _alone(part: Part, work: Work, constants: Constants, devices: int, pick: Pic
     videos = math.ceil(part.videos / devices)
     at_work = max(1, min(constants.workers, constants.cores))
     decode = videos * pick(constants.decode[part.name]) / at_work
-    written = 0 if part.streamed else work.clip_bytes * pick(constants.write)
+    written = 0 if part.streamed else part.kept / max(1, part.clips) * work.kept_bytes * pick(constants.write)
     return decode, videos * part.clips_per_video * (pick(constants.encode) + written)
 
 
@@ -111,8 +111,8 @@ def _together(decode_s: float, encode_s: float, constants: Constants) -> float:
 
 def reads_disk(work: Work, constants: Constants) -> bool:
     """Whether the training features in the cache do not fit the memory, so that epochs read them from the disk."""
-    cached = sum(part.clips for part in work.parts if part.name == "train" and not part.streamed)
-    return cached * work.clip_bytes > constants.memory_bytes
+    cached = sum(part.kept for part in work.parts if part.name == "train" and not part.streamed)
+    return cached * work.kept_bytes > constants.memory_bytes
 
 
 def _training_seconds(training: Training, constants: Constants, pick: Pick) -> float:

@@ -11,7 +11,6 @@ import os
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -30,17 +29,17 @@ from bench.encoders import Encoder
 from bench.features.batch import ClipsAtOnce
 from bench.features.extract import clips_at_once, encode
 from bench.features.half_precision import HalfPrecision
+from bench.features.spec import FeatureSpec, Request
 from bench.features.store import Store, items_per_shard
 from bench.pipeline.estimate.constants import Constant, Constants, constant
 from bench.pipeline.estimate.counts import PartName, Work
 from bench.pipeline.estimate.plans import NUM_CLIPS, Subject
 from bench.pipeline.estimate.probes import measure_probe
-from bench.pipeline.features import sample_items
-from bench.pipeline.plan import RunPlan
-from bench.video.clip_views import ClipPlan, VideoItem
+from bench.pipeline.features import requests
+from bench.tasks.kind import RunPlan
+from bench.video.clip_views import Views
 from bench.video.image_frames import frame_files
 from bench.video.loader import load_clips
-from bench.video.train_views import TrainViews
 
 ENCODE_BUDGET_S, DECODE_BUDGET_S = 30.0, 12.0
 _LEAST_CLIPS = 2
@@ -49,8 +48,8 @@ _GROUPS = 5
 _GROUP_S = 0.1
 """Cheap clips are encoded in groups that take about this long."""
 
-Clips = ClipPlan | TrainViews
-Decoded = tuple[VideoItem, Tensor]
+Decoded = tuple[Request, Tensor]
+"""What is asked of a video, and its clips, uint8 [V * K, T, H, W, 3]."""
 
 
 def measure(subject: Subject, work: Work, reporter: Reporter) -> Constants:
@@ -61,7 +60,7 @@ def measure(subject: Subject, work: Work, reporter: Reporter) -> Constants:
     load = constant([time.perf_counter() - began])
     # As a run has it: --workers 0 decodes in the process that encodes.
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
-    drawn: dict[PartName, tuple[Sequence[Sample], Clips]] = {"train": (plan.splits.train, plan.train_clips)}
+    drawn: dict[PartName, tuple[Sequence[Sample], Views]] = {"train": (plan.splits.train, plan.train_clips)}
     if plan.held_out_clips:
         drawn["held-out"] = (plan.splits.train, plan.held_out_clips)
     drawn["test"] = (plan.splits.test, plan.test_clips)
@@ -70,7 +69,8 @@ def measure(subject: Subject, work: Work, reporter: Reporter) -> Constants:
     decoded: dict[PartName, list[Decoded]] = {}
     for name, (samples, clips) in drawn.items():
         decode[name], decoded[name] = _decode(plan, spread(samples), clips, workers, f"decoding {name} clips", reporter)
-    encoding = encode_seconds(encoder, decoded["train"], plan.train_clips, plan.options.batch_size, reporter)
+    batch_size = plan.options.batch_size
+    encoding = encode_seconds(encoder, decoded["train"], plan.train_clips, plan.spec, batch_size, reporter)
     with tempfile.TemporaryDirectory(prefix=".estimate-", dir=plan.cache) as folder:
         write, read_cold = _disk_seconds(Path(folder), work)
         del encoder
@@ -81,7 +81,7 @@ def measure(subject: Subject, work: Work, reporter: Reporter) -> Constants:
         cores=environment.num_cores(),
         workers=workers,
         memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        encoding_cores=_encoding_cores(device, work),
+        encoding_cores=_encoding_cores(device, work, plan.facts.embed_dim),
         load=load,
         hash=_hash_seconds(spread(plan.splits.train)),
         decode=decode,
@@ -112,27 +112,28 @@ def spread(samples: Sequence[Sample]) -> list[Sample]:
     return [samples[round(place)] for place in places]
 
 
-def _encoding_cores(device: torch.device, work: Work) -> float:
+def _encoding_cores(device: torch.device, work: Work, embed_dim: int) -> float:
     """On a GPU, one core drives it; on a CPU, small clips are encoded by one thread (bench.core.threads)."""
-    small = work.embed_dim * work.clip_tokens < SMALL_CLIP
+    small = embed_dim * work.clip_tokens < SMALL_CLIP
     return 1 if device.type != "cpu" or small else torch.get_num_threads()
 
 
 def _decode(
-    plan: RunPlan, samples: Sequence[Sample], clips: Clips, workers: int, stage: str, reporter: Reporter
+    plan: RunPlan, samples: Sequence[Sample], clips: Views, workers: int, stage: str, reporter: Reporter
 ) -> tuple[Constant, list[Decoded]]:
     """Seconds of a core that a video takes, through the loader with the run's workers, and the first few's pixels."""
-    items = [sample_items(sample, {}, 1)[0] for sample in samples]
+    asked = [request for sample in samples if (request := requests(plan, sample, {}, 1)[0]).keys]
     # A small set is gone through again, until the start of the processes does not tell.
-    items = (items * -(-NUM_CLIPS // len(items)))[:NUM_CLIPS]
+    asked = (asked * -(-NUM_CLIPS // max(1, len(asked))))[:NUM_CLIPS]
+    items = [request.item for request in asked]
     stamps, kept, failure = [time.perf_counter()], list[Decoded](), ""
-    for item, loaded in zip(
-        items, load_clips(items, clips, num_workers=workers, timeout_s=plan.options.timeout_s), strict=True
+    for request, loaded in zip(
+        asked, load_clips(items, clips, num_workers=workers, timeout_s=plan.options.timeout_s), strict=True
     ):
         failure = loaded.error or failure
         stamps.append(time.perf_counter())
         if loaded.pixels is not None and len(kept) < _KEPT_VIDEOS:
-            kept.append((item, loaded.pixels))
+            kept.append((request, clips.unpack(loaded.pixels)))
         reporter.stage(stage, len(stamps) - 1, len(items))
         if stamps[-1] - stamps[0] > DECODE_BUDGET_S and len(stamps) > _LEAST_CLIPS * max(1, workers) + 1:
             break
@@ -152,26 +153,28 @@ def _decode(
 
 
 def encode_seconds(
-    encoder: Encoder, decoded: Sequence[Decoded], clips: Clips, batch_size: int | None, reporter: Reporter
+    encoder: Encoder,
+    decoded: Sequence[Decoded],
+    views: Views,
+    spec: FeatureSpec,
+    batch_size: int | None,
+    reporter: Reporter,
 ) -> Constant:
     """Seconds of a clip: as many as fit ENCODE_BUDGET_S, at least 2 and at most NUM_CLIPS, in the run's batches."""
-    single: Clips = (
-        replace(clips, num_segments=1) if isinstance(clips, TrainViews) else replace(clips, num_segments=1, views=1)
-    )
-    each = [
-        (item, video[view : view + 1, segment : segment + 1])
-        for item, video in decoded
-        for view in range(video.shape[0])
-        for segment in range(video.shape[1])
-    ]
-    num_tokens = encoder.facts.num_tokens(clips.frames_per_clip, clips.size, clips.size)
-    at_once = batch_size or clips_at_once(encoder, num_tokens)
+    single = views.alone()
+    each = [(request, clips[number : number + 1]) for request, clips in decoded for number in range(len(clips))]
+    at_once = batch_size or clips_at_once(encoder, encoder.facts.num_tokens(*views.clip_shape))
 
     def timed(number: int) -> float:
         batch = [each[place % len(each)] for place in range(number)]
         started = time.perf_counter()
-        pixels, items = [video for _, video in batch], [item for item, _ in batch]
-        encode(encoder, pixels, items, single, ClipsAtOnce(at_once), HalfPrecision(encoder, 16)).cpu()
+        half = HalfPrecision(encoder, 16)
+        for start in range(0, number, at_once):
+            some = _of_one_shape(batch[start : start + at_once])
+            for group in some:
+                pixels, asked = [clips for _, clips in group], [request for request, _ in group]
+                for features in encode(encoder, pixels, asked, single, spec, ClipsAtOnce(at_once), half):
+                    features.cpu()
         return time.perf_counter() - started
 
     on_cpu = encoder.device.type == "cpu"
@@ -188,6 +191,12 @@ def encode_seconds(
         seconds.append(timed(group))
         reporter.stage("encoding clips", len(seconds) * group, NUM_CLIPS)
     return constant(seconds, per=group)
+
+
+def _of_one_shape(batch: Sequence[Decoded]) -> list[list[Decoded]]:
+    """Clips that can be encoded at once."""
+    shapes = dict.fromkeys(clips.shape for _, clips in batch)
+    return [[one for one in batch if one[1].shape == shape] for shape in shapes]
 
 
 def _hash_seconds(samples: Sequence[Sample]) -> Constant:
@@ -207,7 +216,7 @@ def _disk_seconds(folder: Path, work: Work) -> tuple[Constant, Constant]:
     """Seconds of a byte: written to the cache as shards are, and read from the disk beyond a read from memory."""
     store = Store(folder, {"purpose": "estimate"})
     count = items_per_shard(work.sample_bytes)
-    features = np.random.RandomState(0).standard_normal((count, 1, work.sample_tokens, work.embed_dim))
+    features = np.random.RandomState(0).standard_normal((count, 1, work.sample_tokens, work.kept_shape[1]))
     shard = features.astype(np.float16)
     written = []
     for number in range(3):

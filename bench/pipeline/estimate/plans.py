@@ -20,8 +20,9 @@ from bench.encoders.resolution import encoder_at
 from bench.encoders.specs import named
 from bench.encoders.untrained import vjepa_facts
 from bench.pipeline.estimate.clips import describe, make_clip
-from bench.pipeline.options import RunOptions, is_measured
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
+from bench.tasks.kind import RunPlan
+from bench.tasks.options import RunOptions, is_measured
 
 NUM_CLIPS = 50
 """Videos that are decoded to measure: drawn from the lists, or made."""
@@ -57,9 +58,6 @@ def subject_of(options: RunOptions, video: VideoFacts | None, reporter: Reporter
     stands in for them are known.
     """
     task = load_task(options.task)
-    if task.data in ("boxes", "actions"):
-        fix = "`bench run --dry-run` gives a rough one from a few videos"
-        raise BenchError(f"tasks of {task.data} have no estimate", where=f"task {task.name}", fix=fix)
     card = _without_weights(options.model)
     config = card_config(card) if card else None
     facts = vjepa_facts(card.name, config) if card and config else None
@@ -98,9 +96,10 @@ def _without_weights(model: str) -> ModelCard | None:
 
 
 def _video_of(task: TaskCard) -> VideoFacts:
-    if task.media == "image" or task.train_size is None or task.test_size is None or task.num_classes is None:
-        raise BenchError("its card does not tell what to make in place of the data", where=f"task {task.name}",
-                         fix="give the data with --data FOLDER")  # fmt: skip
+    sizes = (task.train_size, task.test_size, task.num_classes)
+    if task.data != "lists" or task.media == "image" or None in sizes:
+        what = "its card does not tell what to make in place of the data"
+        raise BenchError(what, where=f"task {task.name}", fix="give the data with --data FOLDER")
     if task.video is None:
         fix = "give --data FOLDER, or say what a usual video is with --video WIDTHxHEIGHT@FPS,SECONDS"
         raise BenchError("its card does not say what its videos are like", where=f"task {task.name}", fix=fix)

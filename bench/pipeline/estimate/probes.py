@@ -22,11 +22,10 @@ from bench.core.progress import Reporter
 from bench.features.store import FeatureSet, Store
 from bench.pipeline.estimate.constants import NOTHING, Constant, StepTime, constant
 from bench.pipeline.estimate.counts import Work, normalised
-from bench.pipeline.plan import RunPlan
-from bench.probing import attentive, blocks
-from bench.probing.scoring import held_out_scores
+from bench.probing import attentive
 from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
-from bench.probing.train import FittedProbe, fit, predict
+from bench.probing.train import FittedProbe, fit
+from bench.tasks.kind import RunPlan
 
 _MOST_VALUES = {"cpu": 1 << 24, "cuda": 1 << 29}
 """Token values of the largest batch that is tried."""
@@ -56,14 +55,15 @@ def measure_probe(plan: RunPlan, work: Work, folder: Path, reporter: Reporter) -
     starts: list[float] = []
     for number, size in enumerate(sizes):
         reporter.stage("training probes", number, len(sizes))
-        source = _features(folder, 2 * size, num_tokens, work.embed_dim)
+        source = _features(folder, 2 * size, num_tokens, work.kept_shape[1])
         fitted, times, start = _train(plan, source, size)
         steps += times
         starts.append(start)
     reporter.stage("training probes", len(sizes), len(sizes))
-    source = _features(folder, min(2 * sizes[-1], 64), num_tokens, work.embed_dim)
-    whole = source if not pooled else _features(folder, 8, work.sample_tokens, work.embed_dim)
-    predicting = _timed(lambda: predict(fitted.probe, whole, device=plan.device), whole.num_samples)
+    source = _features(folder, min(2 * sizes[-1], 64), num_tokens, work.kept_shape[1])
+    whole = source if not pooled else _features(folder, 8, work.sample_tokens, work.kept_shape[1])
+    objective = plan.kind.objective(plan, [])
+    predicting = _timed(lambda: objective.outputs(fitted.probe, whole, device=plan.device), whole.num_samples)
     return ProbeTimes(
         steps=tuple(steps),
         start=constant(starts),
@@ -77,7 +77,7 @@ def _batch_sizes(plan: RunPlan, work: Work, num_tokens: int) -> list[int]:
     """The batch sizes of the trainings where they can be tried, else two that can."""
     device = torch.device(plan.device).type
     values = _MOST_VALUES.get(device, _MOST_VALUES["cpu"])
-    most = max(2, values // (num_tokens * work.embed_dim * max(1, plan.recipe.num_blocks)))
+    most = max(2, values // (num_tokens * work.kept_shape[1] * max(1, plan.recipe.num_blocks)))
     wanted = sorted({training.batch_size for training in work.trainings})
     if wanted[-1] <= most:
         return sorted({wanted[0], wanted[-1]})
@@ -101,14 +101,13 @@ def _train(plan: RunPlan, source: TokenSource, size: int) -> tuple[FittedProbe, 
     many = normalised(plan) or values < _SMALL_VALUES
     card = _brief(plan.recipe, size, _MANY_STEPS if many else _FEW_STEPS, normalised(plan))
     stamps: dict[str, list[float]] = {}
-    C = len(plan.splits.class_names)
-    labels = np.arange(source.num_samples) % min(C, max(1, size // _SAMPLES_OF_A_CLASS))
+    usual = plan.kind.objective(plan, [])
+    objective = usual.made_up(source.num_samples, max(1, size // _SAMPLES_OF_A_CLASS))
     started = time.perf_counter()
     fitted = fit(
         card,
         source,
-        labels,
-        C,
+        objective,
         plan.probe_heads,
         seed=plan.options.seed,
         device=plan.device,
@@ -180,14 +179,13 @@ def _score_seconds(plan: RunPlan, source: TokenSource, predicting: Constant) -> 
     if plan.recipe.selection is None:
         return NOTHING
     if plan.recipe.kind != "attentive" or plan.recipe.num_blocks > 1:
-        group = plan.recipe.num_settings if plan.recipe.num_blocks > 1 else 1
-        return predicting.model_copy(
-            update={name: getattr(predicting, name) * group for name in ("value", "low", "high")}
-        )
-    C, D = len(plan.splits.class_names), source.embed_dim
-    initial = {
-        name: weight.to(plan.device) for name, weight in blocks.initial_weights(D, C, 1, seed=plan.options.seed).items()
-    }
+        return _times(predicting, plan.recipe.num_settings if plan.recipe.num_blocks > 1 else 1)
+    rows = np.arange(source.num_samples)
+    objective = plan.kind.objective(plan, []).made_up(len(rows), len(rows))
+    first = objective.initial(source.embed_dim, 1, seed=plan.options.seed)
+    if "linear.weight" not in first:  # several queries are computed as several blocks are
+        return _times(predicting, plan.recipe.num_settings)
+    initial = {name: weight.to(plan.device) for name, weight in first.items()}
     read = NormalisedTokens(source, eps=attentive.NORM_EPS) if normalised(plan) else source
     sweep = attentive.AttentiveSweep(
         initial,
@@ -195,12 +193,15 @@ def _score_seconds(plan: RunPlan, source: TokenSource, predicting: Constant) -> 
         plan.probe_heads,
         norm_eps=None if normalised(plan) else attentive.NORM_EPS,
     )
-    rows = np.arange(source.num_samples)
 
     def score() -> None:
-        held_out_scores(sweep.logits, read, rows, rows % C, device=plan.device, batch_size=len(rows))
+        objective.qualities(sweep.logits, read, rows, objective.targets, device=plan.device, at_once=len(rows))
 
     return _timed(score, len(rows))
+
+
+def _times(seconds: Constant, factor: int) -> Constant:
+    return seconds.model_copy(update={name: getattr(seconds, name) * factor for name in ("value", "low", "high")})
 
 
 def _pool_seconds(plan: RunPlan, source: TokenSource) -> Constant:

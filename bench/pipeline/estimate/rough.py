@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
 from collections.abc import Mapping, Sequence
@@ -11,16 +10,14 @@ from typing import Any
 
 from bench.core import machine as environment
 from bench.core.machine import ENCODER_EFFICIENCY, matrix_rate
-from bench.core.space import check_space, token_bytes
+from bench.core.space import check_space
 from bench.data.formats import Sample
+from bench.data.missing_files import SplitFiles, size_of
 from bench.data.staging import bring_files
-from bench.pipeline.controls import other_orders
-from bench.pipeline.missing_files import SplitFiles, size_of
-from bench.pipeline.plan import RunPlan
+from bench.pipeline.estimate.counts import work_of
+from bench.pipeline.features import examples_of
 from bench.pipeline.ready import check_ready
-from bench.probing.streaming import num_streamed
-from bench.probing.train import group_size
-from bench.tasks.boxes.plan import BoxPlan
+from bench.tasks.kind import RunPlan
 from bench.video.clip_views import Plan, VideoItem
 from bench.video.loader import load_clips
 
@@ -55,80 +52,32 @@ class Forecast:
 def forecast(plan: RunPlan) -> Forecast:
     """The forecast of a plan. Raises MissingFilesError where too many files are missing, and BenchError for whatever
     else a run would refuse before it begins, and where the features do not fit on the cache's disk."""
-    if isinstance(plan, BoxPlan):
-        return _forecast_boxes(plan)
-    train, test = plan.splits.train, plan.splits.test
-    orders = 1 + len(other_orders(plan))
-    cached, held_out, streamed = _train_draws(plan)
-    segments, of_training = plan.test_clips.num_segments, plan.train_clips.num_segments
-    cached_clips = orders * (cached * of_training + (held_out + len(test) * plan.test_clips.views) * segments)
-    clips = cached_clips + orders * streamed * of_training
-    num_bytes = cached_clips * plan.clip_tokens * token_bytes(plan.facts.embed_dim, plan.options.token_bits)
     files = check_ready(plan)
-    check_space(plan.cache, num_bytes)
+    work = work_of(plan)
+    check_space(plan.cache, work.feature_bytes)
     workers = plan.options.workers if plan.options.workers is not None else environment.default_workers()
-    seconds = _decode_seconds([*train, *test], plan.test_clips)
-    return Forecast(
-        task=plan.task.name,
-        model=plan.facts.name,
-        protocol=plan.protocol,
-        input=plan.input_name,
-        train_samples=len(train),
-        test_samples=len(test),
-        missing_files=sum(part.missing for part in files),
-        empty_files=sum(part.empty for part in files),
-        files=files,
-        clips=clips,
-        tokens=clips * plan.clip_tokens,
-        feature_bytes=num_bytes,
-        free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * orders * (cached + held_out + streamed + len(test)) / max(1, workers),
-        encode_s=clips
-        * plan.facts.flops(plan.clip_tokens)
-        / (ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)),
-        weights=plan.facts.weights,
-    )
-
-
-def _forecast_boxes(plan: BoxPlan) -> Forecast:
-    """The same for key frames; the features are those of their boxes, and frames are as wide as 16:9 films."""
-    files = check_ready(plan)
-    looked_at = [s for s in (*plan.boxes.train, *plan.boxes.test) if s.looked_at]
-    num_bytes = plan.box_bytes * sum(len(sample.looked_at) for sample in looked_at)
-    check_space(plan.cache, num_bytes)
-    clips = plan.key_frames
-    num_tokens = plan.facts.num_tokens(clips.frames_per_clip, *clips.size(9, 16))
-    seconds = _decode_seconds([sample.sample for sample in looked_at], clips)
-    workers = environment.default_workers() if plan.options.workers is None else plan.options.workers
+    samples = [*plan.splits.train, *plan.splits.test]
+    looked_at = [samples[number] for number in sorted(set(examples_of(plan, samples)))]
+    seconds = _decode_seconds(looked_at, plan.test_clips)
     rate = ENCODER_EFFICIENCY * matrix_rate(plan.device, plan.precision)
     return Forecast(
         task=plan.task.name,
         model=plan.facts.name,
         protocol=plan.protocol,
         input=plan.input_name,
-        train_samples=len(plan.boxes.train),
-        test_samples=len(plan.boxes.test),
+        train_samples=len(plan.splits.train),
+        test_samples=len(plan.splits.test),
         missing_files=sum(part.missing for part in files),
         empty_files=sum(part.empty for part in files),
         files=files,
-        clips=len(looked_at),
-        tokens=len(looked_at) * num_tokens,
-        feature_bytes=num_bytes,
+        clips=work.clips,
+        tokens=work.tokens,
+        feature_bytes=work.feature_bytes,
         free_bytes=shutil.disk_usage(plan.cache).free,
-        decode_s=seconds * len(looked_at) / max(1, workers),
-        encode_s=len(looked_at) * plan.facts.flops(num_tokens) / rate,
+        decode_s=seconds * sum(part.videos for part in work.parts) / max(1, workers),
+        encode_s=work.clips * plan.facts.flops(plan.clip_tokens) / rate,
         weights=plan.facts.weights,
     )
-
-
-def _train_draws(plan: RunPlan) -> tuple[int, int, int]:
-    """How often training samples are decoded and encoded: for the cache, to choose on, and while a probe is trained."""
-    recipe, count = plan.recipe, len(plan.splits.train)
-    held_out = round(recipe.hold_out.held_out * count) if recipe.hold_out and plan.held_out_clips else 0
-    if not recipe.streaming or plan.given:
-        return count * plan.draws("train"), held_out, 0
-    together = group_size(recipe, plan.facts.embed_dim, len(plan.splits.class_names), plan.device)
-    return 0, held_out, num_streamed(recipe, count, num_passes=math.ceil(recipe.num_settings / together))
 
 
 def _decode_seconds(samples: Sequence[Sample], clips: Plan) -> float:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 import typer.main
+from bench.pipeline.options import RunOptions, make_options
 
 from bench.cli.app import app
 from bench.cli.options import parse_settings
-from bench.pipeline.options import RunOptions, make_options
 from bench.report.page.reproduce import DEFAULTS, command
 
 _OF_THE_MACHINE = {"cache", "results", "workers"}

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from bench.tasks.boxes.fitting import action_losses, action_probabilities, fit_boxes
 
 from bench.cards.load import load_probe_card, override
 from bench.core.errors import BenchError
 from bench.metrics.detection import label_map
-from bench.tasks.boxes.fitting import action_losses, action_probabilities, fit_boxes
 
 
 class Boxes:

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 import torch
 from ava_standin import ava_standin
+from bench.pipeline.options import make_options
 from support import SHARED_DATA, Run, assert_refused
 from tampering import Spoil, in_record, in_rows, in_table, said_of, without
 
@@ -21,7 +22,6 @@ from bench.analysis.select import Choice
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import frame_map
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import make_plan
 from bench.probing import load_probe
 from bench.records.key_frames import read_key_frames

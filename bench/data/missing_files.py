@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
+from bench.data.dataset import Splits
 from bench.data.formats import Sample
 from bench.data.links import staged_files
-from bench.pipeline.plan import RunPlan
 from bench.video.image_frames import holds_frames, is_image
 
 _NAMES_SHOWN = 3
@@ -45,20 +46,19 @@ class SplitFiles:
 class MissingFilesError(BenchError):
     """More files are missing or empty than a score may leave out."""
 
-    def __init__(self, plan: RunPlan, files: Sequence[SplitFiles]) -> None:
-        self.task = plan.task.name
+    def __init__(self, task: TaskCard, files: Sequence[SplitFiles]) -> None:
+        self.task = task.name
         self.files = tuple(files)
         lacking = [part for part in files if part.absent]
-        super().__init__("; ".join(map(_in_words, lacking)), where=f"task {plan.task.name}", fix=_way_on(plan, lacking))
+        super().__init__("; ".join(map(_in_words, lacking)), where=f"task {task.name}", fix=_way_on(task, lacking))
 
     def facts(self) -> dict[str, Any]:
         """The counts, for a program."""
         return {"task": self.task, "refused": str(self), "files": [asdict(part) for part in self.files]}
 
 
-def look_for_files(plan: RunPlan) -> tuple[SplitFiles, ...]:
+def look_for_files(task: TaskCard, splits: Splits) -> tuple[SplitFiles, ...]:
     """The counts of both splits, of the test split alone where nothing is trained. Looks at every file's size."""
-    task, splits = plan.task, plan.splits
     parts: list[tuple[Literal["training", "test"], int | None, Sequence[Sample]]] = [
         ("training", task.train_size, splits.train),
         ("test", task.test_size, splits.test),
@@ -66,10 +66,10 @@ def look_for_files(plan: RunPlan) -> tuple[SplitFiles, ...]:
     return tuple(_count(split, official, samples) for split, official, samples in parts if samples)
 
 
-def refuse_missing(plan: RunPlan, files: Sequence[SplitFiles]) -> None:
-    """Raise MissingFilesError where more of a split are missing or empty than --max-failed allows."""
-    if any(part.absent > plan.options.max_failed * part.annotated for part in files):
-        raise MissingFilesError(plan, files)
+def refuse_missing(task: TaskCard, files: Sequence[SplitFiles], max_failed: float) -> None:
+    """Raise MissingFilesError where a larger share of a split than `max_failed`, 0 to 1, is missing or empty."""
+    if any(part.absent > max_failed * part.annotated for part in files):
+        raise MissingFilesError(task, files)
 
 
 def size_of(sample: Sample) -> int | None:
@@ -105,10 +105,10 @@ def _in_words(part: SplitFiles) -> str:
     return f"{counts}, first {shown}{', ...' if part.absent > _NAMES_SHOWN else ''}"
 
 
-def _way_on(plan: RunPlan, lacking: Sequence[SplitFiles]) -> str:
-    where = plan.task.homepage
+def _way_on(task: TaskCard, lacking: Sequence[SplitFiles]) -> str:
+    where = task.homepage
     get = f"get them ({where}), " if where else ""
-    layout = f"; `bench tasks {plan.task.name}` shows the layout" if plan.task.layout else ""
+    layout = f"; `bench tasks {task.name}` shows the layout" if task.layout else ""
     if not any(part.present for part in lacking):
         return f"check --data: the first is expected at {lacking[0].first_expected}{layout}"
     share = math.ceil(1000 * max(part.absent / part.annotated for part in lacking)) / 1000

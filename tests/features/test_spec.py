@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from bench.features.regions import box_features, box_shape, chosen_layers, corners, token_maps
 from support import GOLDEN
 
 from bench.cards.load import BoxReading, load_probe_card
 from bench.encoders import describe_encoder, load_encoder
-from bench.features.regions import box_features, box_shape, chosen_layers, corners, token_maps
 
 ALL = BoxReading(cells=2, over_time="all", over_cells="all")
 

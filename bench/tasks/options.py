@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
 from pydantic import BeforeValidator, TypeAdapter, ValidationError
 
@@ -16,11 +16,52 @@ from bench.core.errors import BenchError, nearest
 from bench.core.remote import remote_url
 from bench.core.types import FrameOrder
 from bench.encoders import Precision
-from bench.pipeline.controls import read_orders
-from bench.pipeline.fewer_labels import read_shares
 from bench.video.decode import check_decoder
 
 Decoder = Literal["auto", "decord", "pyav"]
+ORDERS: tuple[FrameOrder, ...] = get_args(FrameOrder)
+
+
+def read_orders(given: Any) -> tuple[FrameOrder, ...]:
+    """The value of --controls: names, or one text with commas. Raises BenchError for a name that is none."""
+    names = split_words(given)
+    for name in names:
+        if name not in ORDERS:
+            raise BenchError(f"unknown control '{name}'", where="--controls", fix=nearest(name, ORDERS))
+    return cast("tuple[FrameOrder, ...]", tuple(order for order in ORDERS if order in names))
+
+
+def split_words(given: Any) -> list[str]:
+    """The values of an option that was given as a text with commas, as several values, or as one; none for None."""
+    if given is None:
+        return []
+    words = given.split(",") if isinstance(given, str) else given if isinstance(given, list | tuple) else [given]
+    return [str(word).strip() for word in words if str(word).strip()]
+
+
+def read_shares(given: Any) -> tuple[float, ...]:
+    """The value of --labels: shares between 0 and 1 as `5%` or 0.05, or one text with commas; the largest first.
+
+    Raises BenchError for anything else, and for 100 %, which is the run itself.
+    """
+    return tuple(sorted({_share(word) for word in split_words(given)}, reverse=True))
+
+
+def _share(word: str) -> float:
+    number, percent, rest = word.partition("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = 0.0
+    if rest or not 0 < share < 1:
+        fix = "give shares below 100 %, such as 5%,10%,50%"
+        raise BenchError(f"'{word}' is not a part of the labels", where="--labels", fix=fix)
+    return share
+
+
+def percent(share: float) -> str:
+    """A share as the user wrote it: `5%`."""
+    return f"{100 * share:g}%"
 
 
 @dataclass(frozen=True, kw_only=True)

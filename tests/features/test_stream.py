@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from bench.pipeline.options import make_options
+from bench.pipeline.stream import ClipStream
 from safetensors.torch import load_file
 
 import bench
@@ -26,10 +28,8 @@ from bench.features.store import FeatureSet, Store
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.features import sample_items
 from bench.pipeline.fit_pool import open_inputs
-from bench.pipeline.options import make_options
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import extract_features, prepare
-from bench.pipeline.stream import ClipStream
 from bench.probing import fit
 from bench.probing.split import Rows
 from bench.records.schema import Record

@@ -1,1 +1,0 @@
-"""Tasks of anticipation: which verb, noun and action comes next in a long video (EPIC-KITCHENS-100)."""
