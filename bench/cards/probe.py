@@ -168,8 +168,10 @@ class ProbeCard(CardPart):
             raise ValueError("selection: needed where there is more than one setting")
         if self.streaming and self.kind != "attentive":
             raise ValueError("streaming: only attentive probes are trained on streamed clips")
-        if self.boxes and (self.kind == "knn" or self.num_blocks > 1 or self.streaming or self.augmentation != "none"):
-            raise ValueError("boxes: only for linear and one-block attentive probes on cached, plain training clips")
+        if self.boxes and self.kind == "knn":
+            raise ValueError("boxes: several actions may be true of one, and nearest neighbours vote for a single class")
+        if self.boxes and self.augmentation != "none":
+            raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:
             raise ValueError("selection.chosen_on: probes of boxes are chosen on held-out videos")
         if self.streaming and self.train_views > 1:
