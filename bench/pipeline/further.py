@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from bench.metrics.metric import metric_of
 from bench.metrics.motion_share import Controls, Reading, controls_of
 from bench.metrics.score import FewerLabels
-from bench.pipeline.features import SplitAccount, StreamedSplit, account, add_accounts, streamed_account
+from bench.pipeline.features import (
+    SplitAccount,
+    StreamedSplit,
+    account,
+    add_accounts,
+    examples_of,
+    streamed_account,
+)
 from bench.pipeline.stages import Measured, Prepared
 from bench.probing.streaming import StreamCounts
 
@@ -32,6 +39,7 @@ def further_of(prepared: Prepared, measured: Measured) -> Further:
     metric = plan.task.metric
     readings = _readings(prepared, measured) if plan.options.controls else ()
     counts = plan.kind.counts(objective) if objective and readings else {}
+    owners = examples_of(plan, prepared.train.samples) if prepared.train and measured.fewer_labels else []
     probes = [control.trained_alike for control in measured.controls] + [
         part.measured for part in measured.fewer_labels
     ]
@@ -42,7 +50,7 @@ def further_of(prepared: Prepared, measured: Measured) -> Further:
             FewerLabels(
                 share=part.share,
                 draw=part.draw,
-                num_train=part.num_train,
+                num_train=len({owners[row] for row in part.rows.tolist()}),
                 score=metric_of(metric).score(
                     plan.kind.answers(plan, test.samples, part.measured.outputs), len(test.failures)
                 ),

@@ -125,7 +125,7 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
         for part, source in zip(job.controls, inputs.controls, strict=True)
     )
     parts = tuple(
-        MeasuredPart(part.share, part.draw, len(part.rows), _measure_one(part.job, part.inputs(inputs), reporter))
+        MeasuredPart(part.share, part.draw, part.rows, _measure_one(part.job, part.inputs(inputs), reporter))
         for part in label_parts(job)
     )
     return replace(measured, controls=controls, fewer_labels=parts, seconds=time.perf_counter() - started)

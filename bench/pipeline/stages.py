@@ -183,5 +183,6 @@ class MeasuredPart:
 
     share: float
     draw: int
-    num_train: int
+    rows: Rows
+    """The examples, among the readable training examples."""
     measured: Measured
