@@ -17,17 +17,25 @@ if TYPE_CHECKING:
     from bench.encoders import load_encoder as load_encoder
     from bench.pipeline.run import evaluate as evaluate
     from bench.probing import load_probe as load_probe
+    from bench.video.clips import segment_indices as segment_indices
+    from bench.video.decode import read_frames as read_frames
+    from bench.video.views import test_views as test_views
 
 __version__ = "0.1.0"
-__all__ = ["BenchError", "__version__", "evaluate", "load_encoder", "load_probe"]
+
+_HOMES = {
+    "evaluate": "bench.pipeline.run",
+    "load_encoder": "bench.encoders",
+    "load_probe": "bench.probing",
+    "read_frames": "bench.video.decode",
+    "segment_indices": "bench.video.clips",
+    "test_views": "bench.video.views",
+}
+__all__ = ["BenchError", "__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:
     # Listing tasks must not pay for torch, so the heavy names are imported when they are first used.
-    if name == "load_encoder":
-        return importlib.import_module("bench.encoders").load_encoder
-    if name == "load_probe":
-        return importlib.import_module("bench.probing").load_probe
-    if name == "evaluate":
-        return importlib.import_module("bench.pipeline.run").evaluate
-    raise AttributeError(f"module 'bench' has no attribute '{name}'")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bench' has no attribute '{name}'")
+    return getattr(importlib.import_module(_HOMES[name]), name)

@@ -121,7 +121,7 @@ def score(encoder: Encoder, train: LabelledClips, test: LabelledClips) -> dict[s
 
 @contextmanager
 def only_these_images(pool: ImagePool) -> Iterator[None]:
-    with mock.patch("bench.pretrain.digit_stream.image_pool", lambda split: pool):
+    with mock.patch("bench.pretrain.stream.image_pool", lambda split: pool):
         yield
 
 

@@ -19,8 +19,8 @@ from bench.pipeline.options import make_options
 from rich.console import Console
 from rich.table import Table
 
+from bench.core.files import human_bytes
 from bench.core.progress import Silent
-from bench.core.space import human_bytes
 from bench.encoders import vjepa
 from bench.encoders.catalog import model_cards
 from bench.encoders.contract import transformer_flops

@@ -11,7 +11,7 @@ from support import ROOT
 
 from bench.cards.load import ProbeCard, load_probe_card, load_task, override
 from bench.cli.app import app
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated
 
 # Names of keys, by section, of configs/evals of V-JEPA and of configs/eval and configs/inference of V-JEPA 2, and those
 # that only their code reads.

@@ -14,7 +14,7 @@ from support import GOLDEN
 import bench
 from bench.cards.load import Optimisation
 from bench.encoders.checkpoints import load_vjepa
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan

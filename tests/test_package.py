@@ -9,9 +9,12 @@ import sysconfig
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from support import ROOT
 
+import bench
 from bench import __version__
 from bench.cards.load import probe_names, task_names
 from bench.core.files import content_folder
@@ -59,6 +62,28 @@ def test_an_installed_wheel_works_outside_the_checkout(wheel: Path, tmp_path: Pa
     assert str(environment) in where.stdout
     models = subprocess.run([bench, "models"], capture_output=True, text=True, cwd=tmp_path)
     assert "vjepa-vitl16" in models.stdout
+
+
+@pytest.mark.parametrize("name", [name for name in bench.__all__ if name != "__version__"])
+def test_every_name_of_the_package_is_what_it_says(name: str) -> None:
+    found = getattr(bench, name)
+    assert found.__name__ == name and found.__doc__
+
+
+def test_an_unknown_name_is_no_attribute_of_the_package() -> None:
+    with pytest.raises(AttributeError, match="'bench' has no attribute 'evalate'"):
+        bench.evalate  # noqa: B018
+
+
+def test_the_names_of_the_package_make_the_pixels_of_a_run(tmp_path: Path) -> None:
+    """The frames of a middle clip of a file, as the one view that an encoder of 32 pixels sees."""
+    pixels = np.random.RandomState(0).randint(0, 256, (12, 40, 56, 3), dtype=np.uint8)
+    for number, picture in enumerate(pixels):
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    (clip,) = bench.segment_indices(12, frames_per_clip=4, frame_step=2, num_segments=1)
+    frames = bench.read_frames(tmp_path, clip)
+    assert np.array_equal(frames, pixels[clip])
+    assert bench.test_views(frames, 32, 1).shape == (1, 3, 4, 32, 32)
 
 
 def test_a_checkout_finds_its_own_folders() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.analysis.leaderboard import Cell, Column, Leaderboard, Row
-from bench.cards.layers import layers_name
+from bench.cards.fields import layers_name
 from bench.cards.load import ClipProtocol, TaskCard, load_probe_card, load_task, task_names
 
 CHECK_HEADING = ("model", "probe", "measured", "published", "difference", "verdict", "source")

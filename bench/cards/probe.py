@@ -169,7 +169,9 @@ class ProbeCard(CardPart):
         if self.streaming and self.kind != "attentive":
             raise ValueError("streaming: only attentive probes are trained on streamed clips")
         if self.boxes and self.kind == "knn":
-            raise ValueError("boxes: several actions may be true of one, and nearest neighbours vote for a single class")
+            raise ValueError(
+                "boxes: several actions may be true of one, and nearest neighbours vote for a single class"
+            )
         if self.boxes and self.augmentation != "none":
             raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:

@@ -16,15 +16,16 @@ from bench.cards.fields import (
     AtLeastOne,
     CardPart,
     DataPath,
+    Layers,
     Million,
     NotNegative,
     Rate,
     Seconds,
     Side,
     Thousand,
+    parse_layers,
     without_usual,
 )
-from bench.cards.layers import Layers, parse_layers
 from bench.cards.probe import Optimisation
 from bench.core.types import Axis, Positive
 

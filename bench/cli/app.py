@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,50 +13,17 @@ from bench.cli.data import app as data_commands
 from bench.cli.estimate import EXAMPLE as ESTIMATE_EXAMPLE
 from bench.cli.estimate import estimate
 from bench.cli.exit_codes import run_and_exit
-from bench.cli.leaderboard import EXAMPLE as LEADERBOARD_EXAMPLE
-from bench.cli.leaderboard import leaderboard
-from bench.cli.options import (
-    Axis,
-    BatchSize,
-    Cache,
-    Clip,
-    Compile,
-    Controls,
-    Data,
-    Decoder,
-    Device,
-    EncoderSettings,
-    Json,
-    Labels,
-    Limit,
-    MaxFailed,
-    Models,
-    Name,
-    Precision,
-    Probe,
-    ProbeClasses,
-    ProbeWeights,
-    Results,
-    Seed,
-    Settings,
-    Slurm,
-    Tasks,
-    Timeout,
-    TokenBits,
-    Train,
-    Val,
-    Workers,
-    parse_settings,
-    split_names,
-)
+from bench.cli.options import Cache, EncoderSettings, Json, Slurm, options_of, parse_settings, run_options, split_names
 from bench.cli.pretrain import EXAMPLE as PRETRAIN_EXAMPLE
 from bench.cli.pretrain import pretrain
 from bench.cli.printing import print_extracted, print_facts, print_fetched, print_forecasts, print_list, print_models
+from bench.cli.scores import LEADERBOARD_EXAMPLE, leaderboard
 from bench.core.console import print_json, show, tell
 from bench.core.errors import BenchError, nearest
 
 if TYPE_CHECKING:
     from bench.core.progress import Reporter
+    from bench.pipeline.estimate.rough import Forecast
     from bench.tasks.kind import RunPlan
 
 app = typer.Typer(
@@ -76,108 +43,50 @@ DEFAULT_MODELS = ("random", "pixels", "vjepa-nano", "pixel-nano", "contrast-nano
 
 
 @app.command(epilog="Example: bench run --task ssv2 --model vitl16.pth.tar --data /data/ssv2")
+@run_options()
 def run(
-    task: Tasks = None,
-    model: Models = None,
-    probe: Probe = "attentive",
-    probe_weights: ProbeWeights = None,
-    probe_classes: ProbeClasses = None,
-    data: Data = None,
-    train: Train = None,
-    val: Val = None,
-    axis: Axis = None,
-    name: Name = None,
-    clip: Clip = None,
-    cache: Cache = None,
-    results: Results = Path("results"),
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = "off",
-    token_bits: TokenBits = 16,
-    decoder: Decoder = "auto",
-    workers: Workers = None,
-    batch_size: BatchSize = None,
-    timeout_s: Timeout = 60.0,
-    seed: Seed = 0,
-    limit: Limit = None,
-    max_failed: MaxFailed = 0.01,
-    settings: Settings = None,
-    controls: Controls = None,
-    labels: Labels = None,
     slurm: Slurm = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything and print the forecast.")] = False,
     as_json: Json = False,
+    **arguments: Any,
 ) -> None:
     """Measure encoders on tasks and print the leaderboard. No arguments: the embedded digits. Works under torchrun."""
-    arguments = dict(locals())
     if slurm is not None and not dry_run:
-        _submit(slurm, arguments)
+        _submit(slurm, arguments, as_json)
         return
-    from bench.pipeline.torchrun import shared_command, shared_plans
+    from bench.pipeline.torchrun import run_shared, shared_command, shared_plans
 
     with shared_command() as (world, reporter):
         plans = shared_plans(lambda: _plans(arguments, reporter), world)
         if dry_run:
-            from bench.data.missing_files import MissingFilesError
-            from bench.pipeline.estimate.rough import forecast
-
-            try:
-                forecasts = [forecast(plan) for plan in plans]
-            except MissingFilesError as missing:
-                if as_json:
-                    print_json([missing.facts()])
-                raise
+            forecasts = _forecasts(plans, as_json)
         else:
-            from bench.pipeline.torchrun import run_shared
-
             records = run_shared(plans, world, reporter)
     if not world.first:
         return
     if dry_run:
         print_forecasts(forecasts, as_json)
-    elif as_json:
+        return
+    results = arguments["results"]
+    if as_json:
         print_json([record.model_dump(mode="json") for record in records])
     else:
         from bench.analysis.select import board_of_runs
-        from bench.report.control_table import further_tables
-        from bench.report.terminal import to_rich
+        from bench.report.terminal import further_tables, to_rich
 
         show(to_rich(board_of_runs(records, results)))
         for part in further_tables(records):
             show(part)
-    if not dry_run:
-        from bench.analysis.checkpoint_curve import write_curves
+    from bench.analysis.checkpoint_curve import write_curves
 
-        for line in write_curves(model or [], records, results):
-            tell(line)
+    for line in write_curves(arguments["model"] or [], records, results):
+        tell(line)
 
 
 @app.command(epilog="Example: bench extract --task ssv2 --model vitl16.pth.tar --data /data/ssv2 --cache /scratch")
-def extract(
-    task: Tasks = None,
-    model: Models = None,
-    data: Data = None,
-    train: Train = None,
-    val: Val = None,
-    probe: Probe = "attentive",
-    clip: Clip = None,
-    cache: Cache = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    compile: Compile = "off",
-    token_bits: TokenBits = 16,
-    decoder: Decoder = "auto",
-    workers: Workers = None,
-    batch_size: BatchSize = None,
-    timeout_s: Timeout = 60.0,
-    seed: Seed = 0,
-    limit: Limit = None,
-    max_failed: MaxFailed = 0.01,
-    settings: Settings = None,
-    as_json: Json = False,
-) -> None:
+@run_options(without=("probe_weights", "probe_classes", "axis", "name", "results", "controls", "labels"))
+def extract(as_json: Json = False, **arguments: Any) -> None:
     """Encode the clips of tasks into the cache, so that later runs only train probes."""
-    arguments = dict(locals())
     from bench.pipeline.run import extract_features, prepare_encoder
     from bench.pipeline.torchrun import shared_command, shared_plans
 
@@ -213,7 +122,7 @@ def tasks(
 ) -> None:
     """List the tasks, or show one: layout on disk, clip protocols, published scores, licence, where to ask."""
     from bench.cards.load import load_task, task_names
-    from bench.cli.tasks import task_lines, task_rows
+    from bench.cli.lists import task_lines, task_rows
 
     if name is not None:
         card = load_task(name)
@@ -226,8 +135,7 @@ def tasks(
 @app.command(epilog="Example: bench models 'vjepa2*'")
 def models(pattern: Annotated[str, typer.Argument(help="Wildcard on the names.")] = "*", as_json: Json = False) -> None:
     """List the encoders that have a name; any checkpoint file works too."""
-    from bench.encoders.catalog import model_cards
-    from bench.encoders.registered import registered_encoders
+    from bench.encoders.catalog import model_cards, registered_encoders
 
     cards, registered = model_cards(pattern), registered_encoders(pattern)
     if not cards and not registered:
@@ -280,7 +188,7 @@ def doctor(
         broken = BenchError("something that a run needs does not work", fix="see the last column")
     else:
         from bench.encoders import Choice
-        from bench.encoders.stated import stated_settings
+        from bench.encoders.families import stated_settings
         from bench.features.encoder_check import examine_encoder
 
         checks = examine_encoder(Choice(model, stated_settings(parse_settings(settings), only=True)).open())
@@ -300,7 +208,7 @@ def main() -> None:
     run_and_exit(app)
 
 
-def _submit(slurm: str, arguments: dict[str, Any]) -> None:
+def _submit(slurm: str, arguments: dict[str, Any], as_json: bool) -> None:
     """Hand the jobs of `bench run` with these arguments to the cluster, and list them."""
     from bench.pipeline.slurm import repeat_arguments, submit
 
@@ -313,19 +221,30 @@ def _submit(slurm: str, arguments: dict[str, Any]) -> None:
         arguments["results"],
     )
     rows = [job.facts() for job in submitted]
-    print_list(rows, rows, arguments["as_json"])
+    print_list(rows, rows, as_json)
 
 
-def _plans(arguments: dict[str, Any], reporter: Reporter) -> list[RunPlan]:
+def _forecasts(plans: Sequence[RunPlan], as_json: bool) -> list[Forecast]:
+    """What the plans will cost. Files that are missing are facts too, for programs that ask for JSON."""
+    from bench.data.missing_files import MissingFilesError
+    from bench.pipeline.estimate.rough import forecast
+
+    try:
+        return [forecast(plan) for plan in plans]
+    except MissingFilesError as missing:
+        if as_json:
+            print_json([missing.facts()])
+        raise
+
+
+def _plans(arguments: Mapping[str, Any], reporter: Reporter) -> list[RunPlan]:
     """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
     from bench.data.staging import listed_once
     from bench.pipeline.plan import make_plan
     from bench.pipeline.ready import say_notes
-    from bench.tasks.options import RunOptions, make_options
+    from bench.tasks.options import make_options
 
-    names = {option.name for option in dataclasses.fields(RunOptions)}
-    options = {name: value for name, value in arguments.items() if name in names}
-    options["settings"] = parse_settings(arguments["settings"])
+    options = options_of(arguments)
     with listed_once():
         plans = [
             make_plan(make_options({**options, "task": task, "model": model}), reporter)

@@ -37,7 +37,7 @@ def verify(
 ) -> None:
     """Is the data of a task whole, readable and fairly split? Exit code 2 where a score on it would mislead."""
     from bench.cards.load import load_task
-    from bench.cli.data_tables import print_report
+    from bench.cli.printing import print_report
     from bench.core import machine as environment
     from bench.core.files import atomic_write, cache_folder, check_output, writable_folder
     from bench.core.progress import Live
@@ -91,7 +91,7 @@ def prepare(
 ) -> None:
     """Write a manifest of a task's data, and its videos anew: smaller, with short GOPs. Resumes by itself."""
     from bench.cards.load import load_task
-    from bench.cli.data_tables import print_prepared
+    from bench.cli.printing import print_prepared
     from bench.core import machine as environment
     from bench.core.progress import Live
     from bench.data.verify import prepare as preparing
@@ -124,7 +124,7 @@ def _check_is_report(path: Path) -> None:
     from pydantic import ValidationError
 
     from bench.core.inputs import REPORT, read_bytes
-    from bench.data.verify.report import Report
+    from bench.data.verify.verify import Report
 
     try:
         content = read_bytes(path, REPORT) if path.exists() else b""

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bench.core import machine as environment
 from bench.core.errors import BenchError
-from bench.core.files import cache_folder, content_folder
-from bench.core.space import human_bytes
+from bench.core.files import cache_folder, content_folder, human_bytes
 from bench.core.types import Check
 from bench.video.decode import Decoder
 

@@ -2,33 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.options import (
-    BatchSize,
-    Cache,
-    Clip,
-    Controls,
-    Data,
-    Decoder,
-    Device,
-    Json,
-    Labels,
-    Limit,
-    Precision,
-    Probe,
-    Seed,
-    Settings,
-    Timeout,
-    Train,
-    Val,
-    Workers,
-    parse_settings,
-)
+from bench.cli.options import Json, options_of, run_options
 from bench.cli.printing import table
 from bench.core.console import print_json, show
 
@@ -51,14 +30,13 @@ _ROWS = {
 """Of each part: what it is called, and whether more GPUs share it."""
 
 
+@run_options(
+    without=("probe_weights", "probe_classes", "axis", "name", "results", "compile", "token_bits", "max_failed")
+)
 def estimate(
     task: Annotated[str, typer.Option(help="Task: a name from `bench tasks`, or the path of a card.")],
     model: Annotated[str, typer.Option(help="Encoder, as for `bench run`. Its weights need not be here.")],
     gpus: Annotated[int, typer.Option(min=1, help="Processes like the measured one, each with its device.")] = 1,
-    probe: Probe = "attentive",
-    data: Data = None,
-    train: Train = None,
-    val: Val = None,
     video: Annotated[
         str | None,
         typer.Option(metavar="WxH@FPS,S", help="Without --data: what a usual video is, such as 340x256@30,10."),
@@ -67,23 +45,10 @@ def estimate(
         Path | None,
         typer.Option(metavar="FILE", help="Measure nothing: take what `bench estimate --json` printed elsewhere."),
     ] = None,
-    clip: Clip = None,
-    cache: Cache = None,
-    device: Device = "auto",
-    precision: Precision = "auto",
-    decoder: Decoder = "auto",
-    workers: Workers = None,
-    batch_size: BatchSize = None,
-    timeout_s: Timeout = 60.0,
-    seed: Seed = 0,
-    limit: Limit = None,
-    settings: Settings = None,
-    controls: Controls = None,
-    labels: Labels = None,
     as_json: Json = False,
+    **arguments: Any,
 ) -> None:
     """Forecast the clips, bytes and hours of a run from a measurement of a minute or two on this machine."""
-    arguments = dict(locals())
     from bench.core.inputs import ESTIMATE, check_input
     from bench.core.progress import Live
     from bench.pipeline.estimate.clips import read_video_facts
@@ -92,11 +57,9 @@ def estimate(
     from bench.pipeline.estimate.hours import estimate as estimate_hours
     from bench.pipeline.estimate.measure import measure
     from bench.pipeline.estimate.plans import subject_of
-    from bench.tasks.options import RunOptions, make_options
+    from bench.tasks.options import make_options
 
-    names = {option.name for option in dataclasses.fields(RunOptions)}
-    options = {name: value for name, value in arguments.items() if name in names}
-    options["settings"] = parse_settings(settings)
+    options = {**options_of(arguments), "task": task, "model": model}
     facts = read_video_facts(video) if video else None
     if measured:  # not found out after the data were made
         check_input(measured, ESTIMATE)
@@ -122,7 +85,7 @@ def estimate(
 
 def _counted(work: Work) -> list[dict[str, Any]]:
     """A row for each kind of clip."""
-    from bench.core.space import human_bytes
+    from bench.core.files import human_bytes
 
     rows = [
         {

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import glob
+import inspect
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -122,6 +124,75 @@ Slurm = Annotated[
     ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout and nothing else.")]
+OnlyTasks = Annotated[list[str] | None, typer.Option("--task", help="Only these tasks.")]
+OnlyModels = Annotated[list[str] | None, typer.Option("--model", help="Only models like this: 'vjepa*'.")]
+OnlyProbes = Annotated[list[str] | None, typer.Option("--probe", help="Only these probes; wildcards work.")]
+Sort = Annotated[
+    str | None,
+    typer.Option(
+        help="Sort by a task, TASK/PROBE, motion, appearance, anticipation, model or cost. Default: the scores "
+        "that models share."
+    ),
+]
+Reference = Annotated[str | None, typer.Option(help="Show the differences from this model, paired.")]
+Published = Annotated[bool, typer.Option("--published", help="Add published numbers with their source.")]
+
+_OF_A_RUN: dict[str, tuple[Any, Any]] = {
+    "task": (Tasks, None),
+    "model": (Models, None),
+    "probe": (Probe, "attentive"),
+    "probe_weights": (ProbeWeights, None),
+    "probe_classes": (ProbeClasses, None),
+    "data": (Data, None),
+    "train": (Train, None),
+    "val": (Val, None),
+    "axis": (Axis, None),
+    "name": (Name, None),
+    "clip": (Clip, None),
+    "cache": (Cache, None),
+    "results": (Results, Path("results")),
+    "device": (Device, "auto"),
+    "precision": (Precision, "auto"),
+    "compile": (Compile, "off"),
+    "token_bits": (TokenBits, 16),
+    "decoder": (Decoder, "auto"),
+    "workers": (Workers, None),
+    "batch_size": (BatchSize, None),
+    "timeout_s": (Timeout, 60.0),
+    "seed": (Seed, 0),
+    "limit": (Limit, None),
+    "max_failed": (MaxFailed, 0.01),
+    "settings": (Settings, None),
+    "controls": (Controls, None),
+    "labels": (Labels, None),
+}
+"""The options of a run, by the names of `bench.tasks.options.RunOptions`: (type, default)."""
+
+Command = Callable[..., None]
+_KEYWORD = inspect.Parameter.KEYWORD_ONLY
+
+
+def run_options(*, without: Iterable[str] = ()) -> Callable[[Command], Command]:
+    """Let a command take the options of a run for its `**arguments`, but those of `without` and those it has itself.
+
+    In its help they stand behind the options that it requires and before its others.
+    """
+
+    def give(command: Command) -> Command:
+        signature = inspect.signature(command, eval_str=True)
+        own = [each.replace(kind=_KEYWORD) for name, each in signature.parameters.items() if name != "arguments"]
+        required = [each for each in own if each.default is each.empty]
+        shared = [
+            inspect.Parameter(name, _KEYWORD, default=default, annotation=kind)
+            for name, (kind, default) in _OF_A_RUN.items()
+            if name not in {*without, *signature.parameters}
+        ]
+        parameters = [*required, *shared, *(each for each in own if each not in required)]
+        command.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        command.__annotations__ = {each.name: each.annotation for each in parameters}
+        return command
+
+    return give
 
 
 def split_names(option: str, values: list[str] | None, default: tuple[str, ...]) -> list[str]:
@@ -146,7 +217,7 @@ def _models(names: list[str]) -> list[str]:
     specs = [spec for name in names for spec in _matching(name)]
     if not any("=" in spec for spec in specs):
         return specs
-    from bench.encoders.specs import named
+    from bench.encoders.loading import named
 
     rows = list(dict.fromkeys(map(named, specs)))
     shown = [row or spec for row, spec in rows]
@@ -164,7 +235,7 @@ def _matching(name: str) -> list[str]:
         return [name]
     if "=" not in name or glob.glob(name):  # noqa: PTH207 - Path.glob takes no "/a/*"
         return matching_files(name)
-    from bench.encoders.specs import named
+    from bench.encoders.loading import named
 
     row, pattern = named(name)
     files = matching_files(pattern)
@@ -209,6 +280,12 @@ def _number(text: str) -> float | int | str:
         return int(number) if number.is_integer() else number
     except ValueError:
         return text
+
+
+def options_of(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of RunOptions among a command's arguments, with `settings` read; tasks and models stay as given."""
+    named = {name: value for name, value in arguments.items() if name in _OF_A_RUN}
+    return {**named, "settings": parse_settings(named["settings"])}
 
 
 def split_words(option: str, values: list[str] | None) -> list[str]:

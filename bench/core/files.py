@@ -1,4 +1,4 @@
-"""Where things are on disk, and how files are written: to a temporary name, then renamed."""
+"""Where things are on disk, whether they fit, and how files are written: to a temporary name, then renamed."""
 
 from __future__ import annotations
 
@@ -197,3 +197,28 @@ def lines_of(text: str) -> list[tuple[int, str]]:
     """
     lines = enumerate(text.split("\n"), start=1)
     return [(number, line) for number, whole in lines if (line := whole.strip(BLANKS))]
+
+
+def token_bytes(embed_dim: int, token_bits: int) -> int:
+    """Size of one stored token: fp16, or 8 bits a channel and a scale (bench.features.eight_bit)."""
+    return embed_dim + 4 if token_bits == 8 else 2 * embed_dim
+
+
+_ROOM = "free some space, choose another disk with --cache, --token-bits 8, or a subset with --limit"
+
+
+def check_space(folder: Path, num_bytes: int, *, what: str = "the features take", fix: str = _ROOM) -> None:
+    """Raise BenchError where `num_bytes`, of `what`, do not fit on the disk of `folder`."""
+    free = shutil.disk_usage(folder).free
+    if num_bytes > free:
+        sizes = f"{human_bytes(num_bytes)}, and {human_bytes(free)} are free"
+        raise BenchError(f"{what} {sizes}", where=str(folder), fix=fix)
+
+
+def human_bytes(count: float) -> str:
+    """A size for people: `3.1 MiB`."""
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1024
+    return f"{count:.1f} TiB"

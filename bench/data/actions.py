@@ -15,11 +15,10 @@ from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
 from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample, ek100
-from bench.data.formats.choice import find_annotations
+from bench.data.formats.choice import find_annotations, index_folder
 from bench.data.formats.ek100 import Segment
-from bench.data.formats.index import index_folder
 from bench.data.formats.lists import resolve
-from bench.data.formats.suffixes import USUAL_VIDEO_SUFFIXES
+from bench.data.formats.tables import USUAL_VIDEO_SUFFIXES
 from bench.data.sample import Split
 
 

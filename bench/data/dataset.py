@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,7 +10,6 @@ import numpy as np
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError, nearest
-from bench.data.coverage import count_classes, counts_from_one, untrained_classes
 from bench.data.formats import Sample
 from bench.data.formats.choice import ReadSplit, find_annotations, read_splits
 from bench.data.sample import Split
@@ -253,3 +252,43 @@ def _check_overlap(train: ReadSplit, test: ReadSplit) -> None:
             where=f"{train.path} and {test.path}",
             fix="a test sample must not be trained on: remove it from one list",
         )
+
+
+_SHOWN = 5
+
+
+def count_classes(samples: Sequence[Sample], num_classes: int) -> list[int]:
+    """Samples of each class; labels outside 0 to num_classes - 1 are left out."""
+    labels = np.fromiter((sample.label for sample in samples), np.int64, len(samples))
+    inside = labels[(labels >= 0) & (labels < num_classes)]
+    return [int(count) for count in np.bincount(inside, minlength=num_classes)]
+
+
+def counts_from_one(splits: Iterable[Sequence[Sample]]) -> bool:
+    """Whether the smallest label of all these samples is 1."""
+    return min((sample.label for samples in splits for sample in samples), default=0) == 1
+
+
+def untrained_classes(names: Sequence[str], train: Sequence[int], test: Sequence[int]) -> list[str]:
+    """What to say of the classes without a training sample, from the samples that each class has in both splits."""
+    gaps = [name for name, *counts in zip(names, train, test, strict=True) if not any(counts)]
+    tested = {name: n for name, count, n in zip(names, train, test, strict=True) if n and not count}
+    lines = []
+    if gaps:
+        lines.append(f"{_share(gaps, names)} no sample in either split: {_shown(gaps)}")
+    if tested:
+        of_them = f"{sum(tested.values()):,} test samples are of them" if len(tested) > 1 else _of_it(*tested.values())
+        lines.append(f"{_share(tested, names)} no training sample, and {of_them}: {_shown(list(tested))}")
+    return lines
+
+
+def _share(some: Sequence[str] | dict[str, int], names: Sequence[str]) -> str:
+    return f"{len(some):,} of {len(names):,} classes {'has' if len(some) == 1 else 'have'}"
+
+
+def _of_it(count: int) -> str:
+    return f"{count:,} test samples are of it" if count > 1 else "1 test sample is of it"
+
+
+def _shown(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (", ..." if len(names) > _SHOWN else "")

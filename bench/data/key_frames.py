@@ -19,8 +19,7 @@ from bench.data.formats.ava import (
     read_ground_truth,
     read_included,
 )
-from bench.data.formats.choice import find_annotations
-from bench.data.formats.index import index_folder
+from bench.data.formats.choice import find_annotations, index_folder
 from bench.data.formats.lists import resolve
 from bench.data.sample import Split
 from bench.metrics.box_scores import unique_names

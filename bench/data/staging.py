@@ -6,7 +6,6 @@ Several processes that share a cache fetch each their part of the files.
 from __future__ import annotations
 
 import os
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,10 +17,9 @@ from pathlib import Path, PurePosixPath
 from bench.cards.load import TaskCard
 from bench.core.distributed import World
 from bench.core.errors import BenchError
-from bench.core.files import atomic_write, cache_folder, remove_abandoned
+from bench.core.files import atomic_write, cache_folder, check_space, human_bytes, remove_abandoned
 from bench.core.progress import Reporter, Silent
 from bench.core.remote import filesystem, remote_url, told_in_one_line
-from bench.core.space import human_bytes
 from bench.data.dataset import ListOptions
 from bench.data.links import StagedFile, is_safe, link_tree, staged_files, tree_of
 
@@ -143,16 +141,10 @@ def _link_once(url: str, cache: Path, reporter: Reporter, *, deep: bool) -> list
 
 def _check_room(files: Sequence[StagedFile]) -> None:
     """Raise BenchError where files that are to be fetched do not fit on the disk."""
-    if not files:
-        return
-    needed, root = sum(file.size for file in files), files[0].root
-    free = shutil.disk_usage(root).free
-    if needed > free:
-        raise BenchError(
-            f"{len(files)} files to fetch take {human_bytes(needed)}, and {human_bytes(free)} are free",
-            where=str(root),
-            fix="free some space, choose another disk with --cache, or a subset with --limit",
-        )
+    if files:
+        fix = "free some space, choose another disk with --cache, or a subset with --limit"
+        needed = sum(file.size for file in files)
+        check_space(files[0].root, needed, what=f"{len(files)} files to fetch take", fix=fix)
 
 
 def _fetch(files: Sequence[StagedFile], reporter: Reporter) -> list[Path]:

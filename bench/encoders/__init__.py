@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.core.types import Precision
     from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
-    from bench.encoders.known import check_known_answer, known_answer, known_clips
+    from bench.encoders.known_input import check_known_answer, known_answer, known_clips
     from bench.encoders.loading import Choice, describe_encoder, load_encoder
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Encoder", "EncoderFacts", "InputSpec", "Precision"), "contract"),
-    **dict.fromkeys(("check_known_answer", "known_answer", "known_clips"), "known"),
+    **dict.fromkeys(("check_known_answer", "known_answer", "known_clips"), "known_input"),
     **dict.fromkeys(("Choice", "describe_encoder", "load_encoder"), "loading"),
 }
 

@@ -1,12 +1,15 @@
-"""The catalog of encoders with a name: one card each, in `cards/`, beside the code that reads them.
+"""Encoders with a name: the catalog, one card each in `cards/`, and those that installed packages offer.
 
-Weights that ship with the package are in `weights/`, as fp16 safetensors; others are looked for in the cache.
+Weights that ship with the package are in `weights/`, as fp16 safetensors; others are looked for in the cache. Packages
+declare entry points of the group `bench.encoders`; none is imported here.
 """
 
 from __future__ import annotations
 
 import fnmatch
 import re
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -109,3 +112,27 @@ def _read(path: Path) -> Any:
 def natural_order(name: str) -> list[tuple[int, int | str]]:
     """Sort key that puts `vit2` before `vit10`."""
     return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", name) if part]
+
+
+GROUP = "bench.encoders"
+
+
+@dataclass(frozen=True)
+class Registered:
+    """An entry point, as its package declares it."""
+
+    name: str
+    package: str
+    """The distribution that declares it, as pip knows it."""
+    module: str
+    function: str
+
+
+def registered_encoders(pattern: str = "*") -> list[Registered]:
+    """The encoders of installed packages whose names match a wildcard pattern, in natural order."""
+    found = [
+        Registered(point.name, point.dist.name if point.dist else "unknown", point.module, point.attr)
+        for point in metadata.entry_points(group=GROUP)
+        if fnmatch.fnmatch(point.name, pattern)
+    ]
+    return sorted(found, key=lambda encoder: natural_order(encoder.name))

@@ -21,6 +21,8 @@ from bench.core.tensors import plain_names, read_tensors, word
 from bench.encoders import vjepa
 from bench.encoders.catalog import ModelCard, card_of_file
 from bench.encoders.families import (
+    NOTHING,
+    Stated,
     card_config,
     family_of,
     heads_of,
@@ -28,11 +30,18 @@ from bench.encoders.families import (
     is_sincos,
     open_question,
     rotary_input,
+    title,
 )
-from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint, shape_of, tensor_sizes
-from bench.encoders.own_facts import OWN_KEY, bad_own_facts
-from bench.encoders.rotary import rotary_channels
-from bench.encoders.stated import NOTHING, Stated, title
+from bench.encoders.layouts import (
+    OWN_KEY,
+    Checkpoint,
+    bad_own_facts,
+    check_shapes,
+    read_checkpoint,
+    shape_of,
+    tensor_sizes,
+)
+from bench.encoders.vjepa import rotary_channels
 
 __all__ = [
     "Checkpoint",

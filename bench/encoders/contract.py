@@ -17,8 +17,7 @@ from bench.core.errors import BenchError
 from bench.core.hashing import text_digest
 from bench.core.tensors import weights_digest
 from bench.core.types import Precision
-from bench.encoders.attention import SHORT, slices
-from bench.encoders.compiled import CompiledModule
+from bench.encoders.attention import SHORT, CompiledModule, slices
 from bench.video.views import OFFICIAL_CROP, Interpolation
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)

@@ -37,9 +37,8 @@ from urllib.parse import urlsplit
 
 from bench import __version__
 from bench.core.errors import BenchError
-from bench.core.files import atomic_write
+from bench.core.files import atomic_write, human_bytes
 from bench.core.progress import Reporter
-from bench.core.space import human_bytes
 
 TRIES = 6
 """Attempts in a row that bring less than `_HEADWAY_BYTES`."""

@@ -21,12 +21,16 @@ from torch import Tensor, nn
 
 from bench.core.errors import BenchError
 from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
-from bench.encoders.hf_config import ratio, read_configuration, whole
-from bench.encoders.hf_names import canonical_name
-from bench.encoders.hf_processor import preprocessing
-from bench.encoders.hub_access import hub_access
+from bench.encoders.hf_files import (
+    canonical_name,
+    fill_biases,
+    hub_access,
+    preprocessing,
+    ratio,
+    read_configuration,
+    whole,
+)
 from bench.encoders.huggingface import refuse_other_types, tensor_files, tensor_headers
-from bench.encoders.videomae import fill_biases
 
 PROCESSOR_FILES = ("video_preprocessor_config.json", "preprocessor_config.json")
 """Where a processor's configuration is, the newer name first."""

@@ -32,10 +32,9 @@ from bench.encoders.checkpoints import (
     empty_encoder,
     weights_facts,
 )
-from bench.encoders.layouts import Checkpoint, count_blocks, tensor_sizes
-from bench.encoders.places import PATCHES
-from bench.encoders.rotary import rotary_channels
-from bench.encoders.stated import NOTHING, Stated
+from bench.encoders.families import NOTHING, Stated
+from bench.encoders.layouts import PATCHES, Checkpoint, count_blocks, tensor_sizes
+from bench.encoders.vjepa import rotary_channels
 
 CONFIG = "config.json"
 _WEIGHTS = "model.safetensors"

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from bench.encoders.rotary import rotary_channels, rotary_table, rotation_at
-from bench.encoders.vjepa import Block, gather_tokens, sincos_positions
+from bench.encoders.vjepa import Block, gather_tokens, rotary_channels, rotary_table, rotation_at, sincos_positions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from bench.core.errors import BenchError
 from bench.encoders import Choice, Encoder, EncoderFacts
 from bench.encoders.layouts import Checkpoint, check_shapes, read_checkpoint
+from bench.encoders.loading import FILE
 from bench.encoders.predictor import Predictor, PredictorConfig
-from bench.encoders.specs import FILE
 from bench.encoders.vjepa import VisionTransformer
 
 _OFFICIAL_WIDTH = 384

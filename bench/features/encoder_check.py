@@ -10,9 +10,8 @@ from bench.core.tensors import weights_digest
 from bench.core.types import Check
 from bench.encoders import Choice, Encoder, Precision
 from bench.encoders.contract import describe_weights
-from bench.encoders.known import known_clips, moving_clips
-from bench.encoders.known_input import known_digest
-from bench.encoders.user_answer import full_precision
+from bench.encoders.known_input import known_clips, known_digest, moving_clips
+from bench.encoders.user_function import full_precision
 from bench.features.half_precision import HalfPrecision
 
 SAME = 1e-6

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.core.distributed import World
-from bench.core.space import check_space, token_bytes
+from bench.core.files import check_space, token_bytes
 from bench.core.threads import SMALL_CLIP, small_steps
 from bench.encoders.contract import Encoder
 from bench.features.batch import ClipsAtOnce

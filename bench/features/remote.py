@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,11 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.distributed import World
-from bench.core.errors import BenchError
-from bench.core.files import atomic_write
+from bench.core.files import atomic_write, check_space
 from bench.core.progress import Reporter
 from bench.core.remote import filesystem, told_in_one_line
-from bench.core.space import human_bytes
 from bench.features.store import Store, shard_name
 from bench.video.states import state_of
 
@@ -123,7 +120,9 @@ class _Space:
         # A part of all, not of those that are not here: others may have fetched some before this process looked.
         own = [name for name in sorted(known)[world.rank :: world.size] if missing and name not in here]
         indexes = dict(self._holding(own, missing, reporter))
-        _check_room(self.store.folder, sum(sum(known[name].values()) for name in indexes))
+        fix = "free some space, or set BENCH_CACHE to a folder on another disk"
+        num_bytes = sum(sum(known[name].values()) for name in indexes)
+        check_space(self.store.folder, num_bytes, what="features to fetch take", fix=fix)
         moves = self.pool.map(lambda name: self._fetch_one(name, known[name], indexes[name]), indexes)
         for done, _ in enumerate(moves, 1):
             reporter.stage("fetching features", done, len(indexes))
@@ -217,14 +216,3 @@ def _items(name: str, index: bytes) -> list[str] | None:
 def _download(system: Any, name: str, path: Path) -> None:
     with atomic_write(path) as temporary:
         system.get_file(name, str(temporary))
-
-
-def _check_room(folder: Path, num_bytes: int) -> None:
-    """Raise BenchError where features that are to be fetched do not fit on the disk of the local cache."""
-    free = shutil.disk_usage(folder).free
-    if num_bytes > free:
-        raise BenchError(
-            f"features to fetch take {human_bytes(num_bytes)}, and {human_bytes(free)} are free",
-            where=str(folder),
-            fix="free some space, or set BENCH_CACHE to a folder on another disk",
-        )

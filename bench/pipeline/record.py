@@ -14,7 +14,7 @@ from bench.core.hashing import text_digest
 from bench.core.progress import Reporter
 from bench.core.remote import remote_url
 from bench.core.types import Split
-from bench.data.verify.prepared import notes_on
+from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.class_order import suspicion

@@ -22,8 +22,8 @@ from bench.core.files import atomic_write
 from bench.core.tensors import read_tensors
 from bench.encoders.checkpoints import infer_config as infer_encoder
 from bench.encoders.checkpoints import plain_names, read_checkpoint
+from bench.encoders.families import read_stated
 from bench.encoders.predictor import PredictorConfig
-from bench.encoders.stated import read_stated
 from bench.encoders.vjepa import VisionTransformer, VitConfig
 from bench.pretrain.presets import Preset, difference, validate
 from bench.pretrain.state import ProjectorConfig, TrainState, build_head

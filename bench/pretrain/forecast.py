@@ -12,18 +12,17 @@ import numpy as np
 import torch
 
 from bench.core import machine as environment
+from bench.core.files import human_bytes
 from bench.core.machine import ENCODER_EFFICIENCY, matrix_rate
-from bench.core.space import human_bytes
 from bench.core.threads import small_steps
 from bench.encoders.contract import transformer_flops
 from bench.encoders.predictor import PredictorConfig
 from bench.encoders.vjepa import VisionTransformer
-from bench.pretrain.masks import sample_masks
-from bench.pretrain.optimiser import make_optimiser
+from bench.pretrain.objectives import sample_masks
 from bench.pretrain.plan import PretrainPlan
 from bench.pretrain.presets import MASKED
 from bench.pretrain.state import build_head, head_config, new_state
-from bench.pretrain.step import Run, micro_loss, step_numbers
+from bench.pretrain.step import Run, make_optimiser, micro_loss, step_numbers
 from bench.pretrain.stream import Batch
 
 _TIMED_FLOPS = 1e11

@@ -20,13 +20,11 @@ from bench.core.hashing import text_digest
 from bench.core.types import Precision
 from bench.data.dataset import ListOptions, load_splits
 from bench.encoders.vjepa import VitConfig
-from bench.pretrain.digit_stream import DigitStream
 from bench.pretrain.logs import FILE_NAME as LOG_NAME
-from bench.pretrain.masks import sample_masks
+from bench.pretrain.objectives import sample_masks
 from bench.pretrain.presets import MASKED, Preset, load_preset, override
 from bench.pretrain.state import encoder_config, head_config
-from bench.pretrain.stream import ClipStream
-from bench.pretrain.videos import VideoFile, VideoStream, check_first, find_videos
+from bench.pretrain.stream import ClipStream, DigitStream, VideoFile, VideoStream, check_first, find_videos
 from bench.records.curve import CSV_NAME, PNG_NAME, SVG_NAME
 
 LATEST = "latest.pth.tar"

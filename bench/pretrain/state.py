@@ -6,17 +6,19 @@ Shapes: B clips, D encoder channels, P channels of a projection.
 from __future__ import annotations
 
 import copy
+import functools
 import math
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from bench.core.errors import BenchError, nearest
 from bench.encoders.contract import MOST_TOKENS
 from bench.encoders.predictor import Predictor, PredictorConfig
-from bench.encoders.vjepa import SIZES, VisionTransformer, VitConfig
+from bench.encoders.vjepa import SIZES, Block, VisionTransformer, VitConfig
 from bench.pretrain.presets import MASKED, Preset
 
 
@@ -152,3 +154,20 @@ def fill_weights(network: nn.Module, stream: np.random.RandomState, *, std: floa
         else:
             gain = patch_gain if name.startswith("patch_embed") else 1.0
             parameter.copy_(torch.from_numpy(stream.standard_normal(tuple(parameter.shape)) * std * gain))
+
+
+def recompute_activations(state: TrainState) -> None:
+    """Let every trained block keep only its input and compute the rest again when gradients flow back."""
+    for block in _blocks(state):
+        block.forward = functools.partial(checkpoint, block.forward, use_reentrant=False)
+
+
+def compile_blocks(state: TrainState) -> None:
+    """Compile every trained block, once for all lengths of masks."""
+    for block in _blocks(state):
+        block.compile(dynamic=True)
+
+
+def _blocks(state: TrainState) -> list[torch.nn.Module]:
+    networks = (state.encoder, state.predictor)
+    return [module for network in networks for module in network.modules() if isinstance(module, Block)]

@@ -1,31 +1,32 @@
 """One optimiser step: clips, masks, loss, gradients of all processes, update, average (protocol.md 7.1).
 
+AdamW has the official parameter groups. Steps are counted from 1 for the schedules of learning rate and weight decay,
+and from 0 for that of the momentum, as in the official code (protocol.md 7.1, 7.2).
+
 Shapes: B clips of a micro-batch, T frames, S pixels, N tokens, D channels.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.core.distributed import World
 from bench.core.errors import BenchError
 from bench.encoders.contract import IMAGENET_MEAN, IMAGENET_STD
-from bench.pretrain import schedules
 from bench.pretrain.checkpoint import save_state
-from bench.pretrain.masks import sample_masks
-from bench.pretrain.objectives import OBJECTIVES
-from bench.pretrain.optimiser import apply_schedules, clip_gradients, gradients
+from bench.pretrain.objectives import OBJECTIVES, sample_masks
 from bench.pretrain.plan import PretrainPlan
-from bench.pretrain.presets import MASKED
+from bench.pretrain.presets import MASKED, Optimisation
 from bench.pretrain.state import TrainState
 from bench.pretrain.stream import Batch, DataFailure
+from bench.probing.optim import cosine
 
 _MASKS = 1
 """Ends the seeds of the masks, so that their streams are none of those that draw the data."""
@@ -100,7 +101,7 @@ def take_step(run: Run, epoch: int) -> Step:
         stop_at_nan(run, total.item(), norms, ids)
     run.optimiser.step()
     run.optimiser.zero_grad()
-    momentum = schedules.momentum(recipe, run.step)
+    momentum = momentum_at(recipe, run.step)
     run.state.average(momentum)
     run.step += 1
     return Step(total.item(), lr, decay, momentum, *norms)
@@ -182,3 +183,83 @@ def stop_at_nan(run: Run, loss: float, norms: Sequence[float], ids: list[str]) -
         where=str(path),
         fix="the state before this step and all ids are in that file; start anew with a lower lr, or precision=fp32",
     )
+
+
+def make_optimiser(state: TrainState, recipe: Optimisation) -> torch.optim.AdamW:
+    """Four groups: weights of encoder and predictor, which decay, then their biases and norms, which do not."""
+    networks = (state.encoder, state.predictor)
+    groups = [
+        {"params": _trained(n, decayed=decayed), "decays": decayed} for decayed in (True, False) for n in networks
+    ]
+    device = next(state.encoder.parameters()).device.type
+    return torch.optim.AdamW(
+        groups,
+        lr=recipe.start_lr,
+        weight_decay=0.0,
+        betas=recipe.betas,
+        eps=recipe.eps,
+        fused=device in ("cpu", "cuda"),
+    )
+
+
+def apply_schedules(optimiser: torch.optim.AdamW, recipe: Optimisation, step: int) -> tuple[float, float]:
+    """Set learning rate and weight decay for step `step` (from 1); return both."""
+    lr, decay = learning_rate_at(recipe, step), weight_decay_at(recipe, step)
+    for group in optimiser.param_groups:
+        group["lr"] = lr
+        group["weight_decay"] = decay if group["decays"] else 0.0
+    return lr, decay
+
+
+def clip_gradients(networks: Iterable[nn.Module], max_norm: float | None) -> list[float]:
+    """Gradient norm of each network, which is scaled to at most `max_norm` if one is given."""
+    limit = float("inf") if max_norm is None else max_norm
+    return [float(nn.utils.clip_grad_norm_(network.parameters(), limit)) for network in networks]
+
+
+def gradients(optimiser: torch.optim.AdamW) -> list[Tensor]:
+    """The gradients of all trained parameters, in a fixed order; zeros where an objective leaves one out."""
+    found = []
+    for group in optimiser.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            found.append(parameter.grad)
+    return found
+
+
+def _trained(network: nn.Module, *, decayed: bool) -> list[nn.Parameter]:
+    return [
+        parameter
+        for name, parameter in network.named_parameters()
+        if parameter.requires_grad and (parameter.ndim > 1 and not name.endswith("bias")) == decayed
+    ]
+
+
+def learning_rate_at(recipe: Optimisation, step: int) -> float:
+    """Linear warm-up, then the recipe's schedule: a stretched cosine, or constant with a linear decay at the end."""
+    warmup = int(recipe.warmup_epochs * recipe.steps_per_epoch)
+    if step < warmup:
+        return recipe.start_lr + (recipe.lr - recipe.start_lr) * step / warmup
+    if recipe.schedule == "cosine":
+        progress = (step - warmup) / max(1, stretched_steps(recipe) - warmup)
+        return max(recipe.final_lr, cosine(recipe.lr, recipe.final_lr, min(1.0, progress)))
+    decay = int(recipe.decay_epochs * recipe.steps_per_epoch)
+    past = max(0, step - (recipe.steps - decay))
+    return recipe.lr + (recipe.final_lr - recipe.lr) * past / decay if past else recipe.lr
+
+
+def weight_decay_at(recipe: Optimisation, step: int) -> float:
+    """A cosine from the first to the last value over the stretched length."""
+    return cosine(recipe.weight_decay, recipe.final_weight_decay, min(1.0, step / stretched_steps(recipe)))
+
+
+def momentum_at(recipe: Optimisation, step: int) -> float:
+    """A line from the first to the last value over the stretched length; `step` counts finished steps."""
+    progress = min(1.0, step / stretched_steps(recipe))
+    return recipe.ema + (recipe.final_ema - recipe.ema) * progress
+
+
+def stretched_steps(recipe: Optimisation) -> int:
+    """Steps that the cosines are computed for: longer than the run, which therefore stops before their end."""
+    return int(recipe.steps * recipe.stretch)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import fcntl
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,22 +21,22 @@ import torch
 import yaml
 from torch import Tensor
 
-from bench.cli.checkpoints import score_checkpoint, score_curve
 from bench.core.distributed import World, connected
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write, check_output, refuse_special
 from bench.core.progress import Reporter, Silent
 from bench.core.threads import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
-from bench.pretrain.checkpointing import compile_blocks, recompute_activations
 from bench.pretrain.collapse import Health, collapse_reason, feature_health
 from bench.pretrain.logs import TrainLog
-from bench.pretrain.optimiser import make_optimiser
 from bench.pretrain.plan import LATEST, PRESET, PretrainPlan, make_options, make_plan
 from bench.pretrain.presets import load_preset
-from bench.pretrain.state import new_state
-from bench.pretrain.step import Run, draws, encode, run_facts, step_numbers, take_step
+from bench.pretrain.state import compile_blocks, new_state, recompute_activations
+from bench.pretrain.step import Run, draws, encode, make_optimiser, run_facts, step_numbers, take_step
 from bench.records.curve import ScoreCurve
+
+Scorer = Callable[[PretrainPlan, ScoreCurve, int, int, Reporter], None]
+"""Measures latest.pth.tar of a plan and adds the points to its curve: (plan, curve, step, epoch, reporter)."""
 
 _WATCH_BYTES = 64 << 20
 _LINES = 20
@@ -78,16 +78,22 @@ class Summary:
         }
 
 
-def pretrain(*, reporter: Reporter | None = None, **options: Any) -> Summary:
-    """Train an encoder; `options` are the fields of `bench.pretrain.plan.PretrainOptions`.
+def pretrain(*, reporter: Reporter | None = None, score: Scorer | None = None, **options: Any) -> Summary:
+    """Train an encoder; `options` are the fields of `bench.pretrain.plan.PretrainOptions`, `score` as in `train`.
 
     Raises BenchError for whatever the user can mend, for a loss that is no number, and for collapsed features.
     """
-    return train(make_plan(make_options(options)), reporter or Silent())
+    return train(make_plan(make_options(options)), reporter or Silent(), score)
 
 
-def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
-    """Carry out a plan, from the start or from the last finished epoch."""
+def train(plan: PretrainPlan, reporter: Reporter, score: Scorer | None = None) -> Summary:
+    """Carry out a plan, from the start or from the last finished epoch.
+
+    `score` measures the checkpoints of a plan with `probe_every` (see `bench.cli.pretrain.score_checkpoint`). Raises
+    BenchError where such a plan has none.
+    """
+    if plan.options.probe_every is not None and score is None:
+        raise BenchError("nothing here scores checkpoints", where="--probe-every", fix="start it with `bench pretrain`")
     started = time.perf_counter()
     with (
         alone_in(plan),
@@ -102,7 +108,7 @@ def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
         watched = watch_clips(plan)
         first_epoch = run.step // plan.preset.optimisation.steps_per_epoch
         if curve and first_epoch and all(point.step != run.step for point in curve.points):
-            score_if_due(run, curve, first_epoch, reporter)
+            score_if_due(run, score, curve, first_epoch, reporter)
         for epoch in range(first_epoch, plan.preset.optimisation.epochs):
             run.loss, row = train_epoch(run, epoch, reporter)
             health = feature_health(encode(run, watched))
@@ -112,7 +118,7 @@ def train(plan: PretrainPlan, reporter: Reporter) -> Summary:
                 keep(run, epoch)
                 if worth_telling(plan, epoch + 1) or collapse_reason(health):
                     reporter.say(epoch_line(plan, epoch, row, health))
-                score_if_due(run, curve, epoch + 1, reporter)
+                score_if_due(run, score, curve, epoch + 1, reporter)
         health = feature_health(encode(run, watched))
     refuse_collapse(plan, health)
     samples = run.step * plan.preset.optimisation.global_batch
@@ -237,11 +243,16 @@ def worth_telling(plan: PretrainPlan, epoch: int) -> bool:
     return epoch % max(1, epochs // _LINES) == 0 or epoch == epochs
 
 
-def score_if_due(run: Run, curve: ScoreCurve, epoch: int, reporter: Reporter) -> None:
+def score_curve(plan: PretrainPlan, resume_step: int | None) -> ScoreCurve:
+    """The run's curve of score against clips seen, taken up where it goes on."""
+    return ScoreCurve(plan.out, resume_step=resume_step, title=f"{plan.preset.name}, {plan.preset.objective}")
+
+
+def score_if_due(run: Run, score: Scorer | None, curve: ScoreCurve, epoch: int, reporter: Reporter) -> None:
     """Score the averaged encoder where the user wants it after this epoch, counted from 1: every N, and at the end."""
     every = run.plan.options.probe_every
-    if every is not None and (epoch % every == 0 or epoch == run.plan.preset.optimisation.epochs):
-        score_checkpoint(run.plan, curve, step=run.step, epoch=epoch, reporter=reporter)
+    if score and every is not None and (epoch % every == 0 or epoch == run.plan.preset.optimisation.epochs):
+        score(run.plan, curve, run.step, epoch, reporter)
 
 
 def refuse_collapse(plan: PretrainPlan, health: Health) -> None:

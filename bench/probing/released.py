@@ -10,7 +10,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
-from bench.cards.layers import layers_name
+from bench.cards.fields import layers_name
 from bench.core.errors import BenchError
 from bench.probing.loaded import LoadedProbe
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.cards.load import ProbeCard
-from bench.core.token_scale import token_scale
+from bench.core.tensors import token_scale
 from bench.probing import attentive, blocks, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of

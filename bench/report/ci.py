@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 
 from bench.analysis.gate import Check, Status, Verdict
 from bench.core.escape import markdown, plain
-from bench.report.compare_view import points
-from bench.report.terminal import definitions
+from bench.report.terminal import definitions, points
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

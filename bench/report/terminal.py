@@ -1,11 +1,12 @@
-"""The board and published scores as tables for the terminal."""
+"""Scores as tables for the terminal: the board, published scores, a comparison, controls and fewer labels."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from bench.analysis.leaderboard import Leaderboard
@@ -13,11 +14,18 @@ from bench.analysis.published import Section
 from bench.analysis.references import HIGH, LOW, WITHIN
 from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out
 from bench.core.escape import plain
+from bench.core.types import FrameOrder
+from bench.metrics.score import FewerLabels
+from bench.records.naming import identity, labels
+from bench.records.schema import Record
+from bench.records.summary import summarise
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType
     from rich.table import Table
     from rich.text import Text
+
+    from bench.analysis.compare import Comparison
 
 _COLOURS = {"Motion": "cyan", "Appearance": "magenta", "Anticipation": "yellow", "No axis": "blue", "Cost": "dim"}
 _VERDICTS = {WITHIN: "green", LOW: "red", HIGH: "red"}
@@ -182,3 +190,203 @@ def _table(models: list[str], model_width: int, columns: list[_Printed]) -> Tabl
     for index, model in enumerate(models):
         table.add_row(Text(model), *(column.texts[index] for column in columns))
     return table
+
+
+_CLASSES_SHOWN = 12
+
+
+@dataclass(frozen=True)
+class ComparisonView:
+    """A comparison as something that a rich console prints at its own width."""
+
+    comparison: Comparison
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        """What rich calls to print it."""
+        from rich.text import Text
+
+        found = self.comparison
+        seeds = f", seeds {', '.join(map(str, found.seeds))}" if len(found.seeds) > 1 else ""
+        yield Text(plain(f"{found.a.model} (A) against {found.b.model} (B) on {found.task}"), style="bold")
+        yield Text(plain(f"{found.protocol}, n = {found.n:,}{seeds}"), style="dim")
+        yield Text()
+        yield _scores(found)
+        yield Text()
+        yield Text(plain(found.verdict))
+        shown = [change for change in found.classes if change.wins or change.losses]
+        if shown:
+            yield Text()
+            yield _classes(found, shown[:_CLASSES_SHOWN])
+        if found.changed:
+            yield Text()
+            yield _samples(found)
+        yield Text()
+        yield definitions(_legend(found, len(shown)))
+
+
+def points(value: float) -> str:
+    """A difference with its sign, such as +1.2; a true minus for people."""
+    text = f"{value:+.1f}".replace("-", "−")
+    return "0.0" if text[1:] == "0.0" else text
+
+
+def p_text(value: float) -> str:
+    """A p value that never pretends to be zero."""
+    return "p < 0.0001" if value < 1e-4 else f"p = {value:.2g}" if value < 0.1 else f"p = {value:.2f}"
+
+
+def _scores(found: Comparison) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 3, 0, 0))
+    grid.add_column(overflow="fold")
+    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(style="dim", overflow="fold")
+    for letter, side in (("A", found.a), ("B", found.b)):
+        interval = f"{side.low:.1f}–{side.high:.1f}"
+        grid.add_row(Text(plain(f"{letter}  {side.model}")), f"{side.value:.1f}", interval, Text(plain(side.input)))
+    counts = f"{found.wins:,} times only A right, {found.losses:,} times only B"
+    grid.add_row(
+        "A − B", points(found.difference), f"{points(found.low)} to {points(found.high)}", p_text(found.p_value)
+    )
+    grid.add_row("", "", "", counts)
+    return grid
+
+
+def _classes(found: Comparison, shown: Sequence[object]) -> Table:
+    table = _comparison_table(("class", "n", "A", "B", "only A", "only B"), right=5)
+    for change in found.classes[: len(shown)]:
+        table.add_row(
+            *_texts(
+                change.name,
+                f"{change.n:,}",
+                f"{change.value_a:.1f}",
+                f"{change.value_b:.1f}",
+                f"{change.wins}",
+                f"{change.losses}",
+            )
+        )
+    return table
+
+
+def _samples(found: Comparison) -> Table:
+    table = _comparison_table(("changed most", "label", "A says", "B says"), right=0)
+    for change in found.changed:
+        table.add_row(
+            *_texts(
+                change.sample,
+                change.label,
+                f"{change.predicted_a} {change.probability_a:.2f}",
+                f"{change.predicted_b} {change.probability_b:.2f}",
+            )
+        )
+    return table
+
+
+def _comparison_table(heading: Sequence[str], *, right: int) -> Table:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for index, name in enumerate(heading):
+        table.add_column(name, overflow="fold", justify="right" if index > len(heading) - 1 - right else "left")
+    return table
+
+
+def _texts(*values: str) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    return (Text(plain(value)) for value in values)
+
+
+def _legend(found: Comparison, num_classes: int) -> Iterator[tuple[str, str]]:
+    yield "points", f"accuracy in %, A minus B; {found.interval}"
+    yield "p", f"{found.test} test, two-sided"
+    if found.mde is None:
+        yield "detectable", f"nothing: {found.n} samples can show no difference at all"
+    else:
+        yield "detectable", f"true differences of {found.mde:.1f} points or more, in 80 % of such comparisons"
+    if num_classes > _CLASSES_SHOWN:
+        yield "classes", f"{num_classes - _CLASSES_SHOWN} more in --json"
+    for note in found.notes:
+        yield "note", note
+
+
+_Cells = dict[str, str]
+"""Heading -> cell."""
+
+_OTHER_ORDERS: tuple[FrameOrder, ...] = ("shuffled", "static", "reversed")
+_CONTROLS = (
+    "a: trained and tested on such clips, what can be read of them. b: trained on ordered clips, what that probe leans "
+    "on. Owed to order = (ordered - shuffled a) / (ordered - chance), to motion = (ordered - static a) / (ordered - "
+    "chance): in %, with their 95 % intervals; none where the ordered score is too near chance."
+)
+_LABELS = "Mean over draws of the training samples, its standard deviation, and what is lost against all of them."
+
+
+def further_tables(records: Sequence[Record]) -> Iterator[RenderableType]:
+    """The tables of records that have controls or fewer labels, each with a title, and a legend below."""
+    yield from _further_tables("Frame order", [r for r in records if len(r.controls) > 1], _control_row, _CONTROLS)
+    yield from _further_tables("Fewer labels", [r for r in records if r.fewer_labels], _label_row, _LABELS)
+
+
+def _further_tables(
+    title: str, records: Sequence[Record], row: Callable[[Record], _Cells], legend: str
+) -> Iterator[RenderableType]:
+    from rich.text import Text
+
+    called = labels([summarise(record) for record in records])
+    for task in dict.fromkeys(record.task for record in records):
+        chosen = [record for record in records if record.task == task]
+        yield Text(f"\n{title}: {task}{_chance(chosen)}\n", style="bold")
+        yield _further_table([{**row(record), "model": called[identity(summarise(record))]} for record in chosen])
+    if records:
+        yield Text(f"\n{legend}", style="dim")
+
+
+def _further_table(rows: Sequence[_Cells]) -> RenderableType:
+    """Where it is too wide, the names of models wrap."""
+    from rich.table import Table
+    from rich.text import Text
+
+    headings = list(dict.fromkeys(name for row in rows for name in row))
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in headings:
+        table.add_column(Text(name), no_wrap=name != "model", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(row.get(name, "")) for name in headings))
+    return table
+
+
+def _chance(records: Sequence[Record]) -> str:
+    chances = [share.chance for record in records for share in record.motion_shares if share.chance is not None]
+    return f", chance {chances[0]:.1f}" if chances else ""
+
+
+def _control_row(record: Record) -> _Cells:
+    scores = {(control.frames, control.trained_on): control.score for control in record.controls}
+    cells = {"model": record.model, "ordered": f"{record.scores[0].value:.1f}"}
+    for frames in _OTHER_ORDERS:
+        pair = [scores.get((frames, frames)), scores.get((frames, "ordered"))]
+        if any(pair):
+            cells[f"{frames}\na/b"] = "/".join(f"{score.value:.1f}" if score else "-" for score in pair)
+    for share in record.motion_shares:
+        value, low, high = (f"{100 * number:.0f}" for number in (share.value, share.low, share.high))
+        cells[f"owed to\n{share.without}"] = f"{value} {low}–{high}"
+    return cells
+
+
+def _label_row(record: Record) -> _Cells:
+    whole = record.scores[0].value
+    cells = {"model": record.model, f"all\n{record.num_train}": f"{whole:.1f}"}
+    parts: dict[float, list[FewerLabels]] = {}
+    for part in record.fewer_labels:
+        parts.setdefault(part.share, []).append(part)
+    for share, draws in parts.items():
+        values = [draw.score.value for draw in draws]
+        spread = f" ±{stdev(values):.1f}" if len(values) > 1 else ""
+        lost = f"{mean(values) - whole:+.1f}"
+        cells[f"{100 * share:g}%\n{draws[0].num_train}"] = f"{mean(values):.1f}{spread} ({lost})"
+    return cells

@@ -28,7 +28,7 @@ from bench.probing.objectives import NextAction, Objective
 from bench.tasks.clips import augmented, clip_plan, needs_held_out_clips, pace_words, square_clips, square_words
 from bench.tasks.kind import RunPlan, TaskKind, ViewSet, chosen_encoder, layer_words, layers_read
 from bench.tasks.options import RunOptions
-from bench.video.anticipation import Ending
+from bench.video.clips import Ending
 
 
 class Anticipation(TaskKind):

@@ -18,7 +18,7 @@ from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample
 from bench.data.key_frames import BoxSample, BoxSplits, read_box_splits
 from bench.encoders import Choice, EncoderFacts
-from bench.encoders.layers import reading as reading_layers
+from bench.encoders.loading import reading as reading_layers
 from bench.features.spec import BoxTokens, chosen_layers
 from bench.metrics.box_scores import BoxAnswers, action_groups
 from bench.metrics.detection import CORNERS

@@ -26,7 +26,7 @@ from bench.tasks.clips import (
 )
 from bench.tasks.kind import RunPlan, TaskKind, ViewSet, layer_words, layers_read
 from bench.tasks.options import RunOptions
-from bench.video.readers import is_still
+from bench.video.image_frames import is_still
 
 
 class Classification(TaskKind):

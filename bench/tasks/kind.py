@@ -12,9 +12,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.cards.layers import layers_name
-from bench.cards.load import ProbeCard, TaskCard, load_probe_card, load_recipe
-from bench.cards.recipe_marks import changed_settings, own_recipe_mark
+from bench.cards.fields import layers_name
+from bench.cards.load import ProbeCard, TaskCard, changed_settings, load_probe_card, load_recipe, own_recipe_mark
 from bench.core.distributed import World
 from bench.core.progress import Reporter
 from bench.core.remote import remote_cache
@@ -23,8 +22,8 @@ from bench.data.dataset import ListOptions, Splits, load_splits
 from bench.data.formats import Sample
 from bench.data.staging import local_folder
 from bench.encoders import Choice, Encoder, EncoderFacts
-from bench.encoders.layers import layers_as_named, reading
-from bench.encoders.stated import stated_settings
+from bench.encoders.families import stated_settings
+from bench.encoders.loading import layers_as_named, reading
 from bench.features.encoder_check import load_checked
 from bench.features.spec import ClipTokens, FeatureSpec
 from bench.metrics.metric import Answers

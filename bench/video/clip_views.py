@@ -17,11 +17,9 @@ from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.types import FrameOrder
-from bench.video.anticipation import Ending, ending_indices
-from bench.video.clips import segment_indices, timed_step
+from bench.video.clips import Ending, ending_indices, in_order, segment_indices, timed_step
 from bench.video.decode import Decoder, Video
 from bench.video.info import VideoInfo
-from bench.video.orders import in_order
 from bench.video.views import Interpolation, normalised_clips, view_crops
 
 _MOST_FRAMES_AT_ONCE = 16

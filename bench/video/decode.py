@@ -22,12 +22,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.core.errors import BenchError
-from bench.video.animations import AnimatedImage
 from bench.video.endings import is_cut_off
-from bench.video.image_frames import ImageFrames
+from bench.video.image_frames import AnimatedImage, ImageFrames, reader_of
 from bench.video.info import DecodeError, Frames, VideoInfo
 from bench.video.packets import NO_TIME, Packets, Start, decoded_frames, facts_of, read_packets
-from bench.video.readers import reader_of
 from bench.video.states import State, state_of
 
 if TYPE_CHECKING:

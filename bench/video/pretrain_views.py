@@ -78,18 +78,6 @@ def draw_crop(height: int, width: int, augmentation: Augmentation, rng: np.rando
     return Crop(top, left, crop_height, crop_width, flipped=bool(rng.uniform() < augmentation.flip))
 
 
-def random_resized_crop(frames: Frames, size: int, augmentation: Augmentation, rng: np.random.RandomState) -> Frames:
-    """uint8 [T, H, W, 3] -> uint8 [T, S, S, 3] with S = `size`: one crop and one flip for the whole clip.
-
-    Raises BenchError for a size below 1, or another shape or dtype.
-    """
-    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or 0 in frames.shape:
-        raise BenchError(f"expected uint8 frames [T, H, W, 3], got {frames.dtype} {list(frames.shape)}")
-    if size < 1:
-        raise BenchError(f"size is {size}", fix="it must be at least 1")
-    return draw_crop(frames.shape[1], frames.shape[2], augmentation, rng).apply(frames, size)
-
-
 @dataclass(frozen=True)
 class TrainingPlan:
     """Random clips of a video: everything that decides their pixels, beside the item's draw and attempt."""

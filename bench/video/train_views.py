@@ -20,8 +20,7 @@ from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.types import FrameOrder
-from bench.video.anticipation import Ending
-from bench.video.autoaugment import ImageOp, draw_autoaugment
+from bench.video.augment import Erasing, ImageOp, draw_autoaugment, draw_erasing, draw_randaugment
 from bench.video.clip_views import (
     VideoItem,
     before_action,
@@ -32,14 +31,11 @@ from bench.video.clip_views import (
     read_clips,
     step_in,
 )
-from bench.video.clips import segment_indices
+from bench.video.clips import Ending, segment_indices
 from bench.video.decode import Decoder, Video
-from bench.video.erasing import Erasing, draw_erasing
-from bench.video.frame_ops import Op, apply_ops
-from bench.video.info import VideoInfo
+from bench.video.frame_ops import Op, Region, apply_ops
+from bench.video.info import Frames, VideoInfo
 from bench.video.pretrain_views import Augmentation, Crop, draw_crop
-from bench.video.randaugment import draw_randaugment
-from bench.video.regions import Frames, Region
 from bench.video.views import normalised_clips
 
 Policy = Literal["official-video", "official-actions", "official-image"]

@@ -13,12 +13,11 @@ from bench.analysis import references
 from bench.analysis.leaderboard import Leaderboard, build
 from bench.analysis.published import sections_of
 from bench.analysis.references import reference_checks
-from bench.cards.layers import layers_name
+from bench.cards.fields import layers_name
 from bench.cards.load import load_probe_card, load_task, task_names
 from bench.encoders.catalog import model_cards
-from bench.report.export import published_to_markdown, to_json
+from bench.report.export import published_to_markdown, to_json, to_latex
 from bench.report.html import to_html
-from bench.report.latex import to_latex
 from bench.report.terminal import published_to_rich
 
 VERSION = load_probe_card("vjepa2-paper").version

@@ -21,7 +21,7 @@ from bench.records.baseline import read_baseline
 from bench.records.runs import load_runs
 from bench.records.schema import read_record
 from bench.report.export import to_json
-from bench.report.page.overview import overview
+from bench.report.page.page import overview
 from bench.report.plots import scatter
 
 PAPER = {"probe": "vjepa2-paper", "protocol": "vjepa2-paper/3 2x3 random", "selected_on_test": True}
@@ -95,7 +95,7 @@ def test_no_lead_is_made_of_them_and_no_point_of_the_plot(board: Leaderboard, re
     evidence = [Evidence(read_record(path), path.parent) for path in sorted(results.glob("*/record.json"))]
     material = SimpleNamespace(board=board, evidence={item.record.run_id: item for item in evidence}, problems=[])
     assert {lead.model for lead in overview(material).leads} == {"b"}  # type: ignore[arg-type]
-    assert [plot.title for plot in scatter.draw(evidence)] == ["Motion against appearance, vjepa2 probe"]
+    assert [plot.title for plot in scatter.draw_scatter(evidence)] == ["Motion against appearance, vjepa2 probe"]
 
 
 def test_the_gate_leaves_them_out_and_says_so(results: Path, tmp_path: Path) -> None:

@@ -18,11 +18,11 @@ from support import Run
 import bench
 from bench import BenchError
 from bench.analysis.references import _same_protocol
-from bench.cards.layers import Layers, layers_name, parse_layers
+from bench.cards.fields import Layers, layers_name, parse_layers
 from bench.cards.load import TaskCard, load_probe_card, load_task, override
 from bench.data.formats import read
 from bench.encoders import Encoder, load_encoder, vjepa
-from bench.encoders.layers import layers_as_named, reading
+from bench.encoders.loading import layers_as_named, reading
 from bench.encoders.untrained import vjepa_facts
 from bench.features.extract import feature_fields, item_key
 from bench.features.store import space_key

@@ -10,9 +10,7 @@ from data.trees import write_tree
 from made_results import made_results
 
 from bench.cli.data import verify
-from bench.cli.plot import plot
-from bench.cli.report import report
-from bench.cli.scores import check
+from bench.cli.scores import check, plot, report
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write, check_output
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
@@ -18,7 +19,6 @@ from standins import LAYOUTS, standin
 from bench import BenchError
 from bench.cards.load import load_task
 from bench.core.progress import Silent
-from bench.data import staging
 from bench.data.dataset import ListOptions, load_splits
 from bench.data.formats import Sample
 from bench.data.links import is_safe, link_tree, staged_file, tree_of
@@ -182,7 +182,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_fetched(
 ) -> None:
     put(memory, one=b"1" * 2048)
     link_tree(URL, tmp_path, deep=True)
-    monkeypatch.setattr(staging.shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(1024))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: namedtuple("Usage", "free")(1024))
     with pytest.raises(BenchError, match=r"1 files to fetch take 2.0 KiB, and 1.0 KiB are free - .*--limit"):
         bring_files([str(tree_of(tmp_path, URL) / "one.mp4")])
 

@@ -17,7 +17,7 @@ from support import GOLDEN
 from bench import BenchError
 from bench.encoders import describe_encoder, load_encoder, vjepa
 from bench.encoders.checkpoints import describe_vjepa, identify_positions, load_vjepa, plain_names
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated
 
 OFFICIAL = GOLDEN / "vjepa1.pth.tar"
 TWO_HEADS = Stated(num_heads=2)

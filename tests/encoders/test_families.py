@@ -14,8 +14,7 @@ import yaml
 from bench import BenchError
 from bench.encoders import catalog, describe_encoder, load_encoder, vjepa
 from bench.encoders.checkpoints import load_vjepa
-from bench.encoders.families import num_heads_of
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated, num_heads_of
 
 TINY = vjepa.VitConfig(embed_dim=48, depth=4, num_heads=2, mlp_dim=96, num_frames=8, resolution=64)
 CONFIGS = {

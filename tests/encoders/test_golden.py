@@ -13,7 +13,7 @@ from support import GOLDEN
 import bench
 from bench.encoders import describe_encoder
 from bench.encoders.checkpoints import load_vjepa
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated
 
 TOLERANCE = 1e-4
 

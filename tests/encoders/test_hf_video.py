@@ -15,9 +15,9 @@ from support import GOLDEN
 from torch import nn
 
 from bench import BenchError
-from bench.encoders import describe_encoder, hub_access, known_clips, load_encoder
+from bench.encoders import describe_encoder, hf_files, known_clips, load_encoder
+from bench.encoders.hf_files import fill_biases
 from bench.encoders.hf_video import time_slowest
-from bench.encoders.videomae import fill_biases
 
 
 def test_without_the_extra_the_install_line_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +284,7 @@ def test_without_a_network_nobody_waits(
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(hub_access, "getproxies", dict)
+    monkeypatch.setattr(hf_files, "getproxies", dict)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BenchError, match=r"hf:OWNER/NAME: .* without one, run `hf download OWNER/NAME"):
         load_encoder("hf:OWNER/NAME")

@@ -17,8 +17,8 @@ from torch import Tensor
 import bench
 from bench import BenchError
 from bench.encoders import Choice, load_encoder
+from bench.encoders.families import Stated
 from bench.encoders.predictor import Predictor
-from bench.encoders.stated import Stated
 from bench.encoders.with_predictor import describe_with_predictor, load_with_predictor, steps_ahead
 
 TWO_HEADS = partial(Choice, stated=Stated(num_heads=2))

@@ -13,7 +13,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from bench import BenchError
-from bench.encoders import Encoder, describe_encoder, hub_access, known_clips, load_encoder
+from bench.encoders import Encoder, describe_encoder, hf_files, known_clips, load_encoder
+from bench.encoders.timm_images import SHARE, add_frame_times, frame_code
 
 VIT, CONV = "timm:test_vit+untrained", "timm:test_convnext+untrained"
 FILE = "model.safetensors"
@@ -222,7 +223,7 @@ def test_the_hubs_weights_come_from_its_cache_and_without_network_nor_cache_say_
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
-    monkeypatch.setattr(hub_access, "getproxies", dict)
+    monkeypatch.setattr(hf_files, "getproxies", dict)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(BenchError, match=r"no weights: none in the hub's cache, .* say timm:test_vit@FILE"):
         load_encoder("timm:test_vit")
@@ -242,3 +243,27 @@ def test_the_hubs_weights_come_from_its_cache_and_without_network_nor_cache_say_
     save_file({name: tensor for name, tensor in weights.items() if name != "norm.bias"}, snapshot / FILE)
     with pytest.raises(BenchError, match="no weights: Error"):
         load_encoder("timm:test_vit")
+
+
+@pytest.mark.parametrize(("num_frames", "embed_dim"), [(2, 8), (8, 64), (16, 768), (64, 385)])
+def test_frames_have_codes_of_their_own_around_zero(num_frames: int, embed_dim: int) -> None:
+    code = frame_code(num_frames, embed_dim)
+    assert code.shape == (num_frames, embed_dim)
+    assert code.mean(0).abs().max() < 1e-6 and code.square().mean() == pytest.approx(1, abs=1e-5)
+    distances = torch.cdist(code[None], code[None])[0] + 1e9 * torch.eye(num_frames)
+    assert distances.min() > 0.1 * code.norm(dim=1).mean(), "neighbours are told apart"
+
+
+def test_a_single_frame_has_no_code() -> None:
+    assert torch.equal(frame_code(1, 8), torch.zeros(1, 8))
+
+
+def test_the_code_follows_the_scale_of_each_clip() -> None:
+    tokens = torch.randn(3, 8, 5, 16, generator=torch.Generator().manual_seed(0))
+    added = add_frame_times(tokens) - tokens
+    spread = (tokens - tokens.mean(dim=(1, 2), keepdim=True)).square().mean(dim=(1, 2, 3)).sqrt()
+    assert torch.allclose(added.square().mean(dim=(1, 2, 3)).sqrt(), SHARE * spread, rtol=1e-4)
+    assert torch.allclose(added[:, :, :1].expand_as(added), added, atol=1e-6), "equal for all tokens of a frame"
+    scaled = add_frame_times(100 * tokens + 7)
+    assert torch.allclose(scaled, 100 * (tokens + added) + 7, rtol=1e-4, atol=1e-3)
+    assert torch.allclose(add_frame_times(tokens[:1]), add_frame_times(tokens)[:1], atol=1e-6), "whatever the batch"

@@ -13,7 +13,7 @@ import pytest
 from support import left_behind
 
 from bench.core.files import atomic_folder, atomic_write, remove_abandoned, set_aside
-from bench.data.verify.places import only_writer
+from bench.data.verify.prepare import only_writer
 from bench.features.store import Store
 from bench.probing.checkpoints import Checkpoints
 

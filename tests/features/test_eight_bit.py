@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
-from bench.core.space import token_bytes
+from bench.core.files import token_bytes
 from bench.features.eight_bit import packed, unpacked
 from bench.features.store import FeatureSet, Store, map_array
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import BenchError
-from bench.core.token_scale import token_scale
+from bench.core.tensors import token_scale
 from bench.encoders import Encoder, EncoderFacts, InputSpec, Precision
 from bench.features.half_precision import HalfPrecision, check_finite
 

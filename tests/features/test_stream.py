@@ -18,10 +18,9 @@ from safetensors.torch import load_file
 
 import bench
 from bench import BenchError
-from bench.cards.load import load_probe_card, override
-from bench.cards.recipe_marks import flat
+from bench.cards.load import flat, load_probe_card, override
 from bench.core.progress import Silent
-from bench.data.formats.lists import read_list
+from bench.data.formats.lists import read_rows
 from bench.encoders import load_encoder
 from bench.features.extract import extract, feature_fields, item_key
 from bench.features.store import FeatureSet, Store
@@ -46,7 +45,7 @@ SHORT = {"probe.epochs": 2, "probe.batch_size": 8, "probe.lr": 1e-3}
 
 
 def items_of(data: Path) -> list[VideoItem]:
-    samples = read_list(data / "train.csv", data)
+    samples = read_rows(data / "train.csv").samples(data)
     contents = content_ids(data, [sample.path for sample in samples])
     return [sample_items(sample, contents, 1)[0] for sample in samples]
 

@@ -10,8 +10,7 @@ from bench.pipeline.options import make_options
 from PIL import Image
 
 from bench import BenchError
-from bench.cards.load import load_probe_card, override
-from bench.cards.recipe_marks import flat, own_recipe_mark
+from bench.cards.load import flat, load_probe_card, override, own_recipe_mark
 from bench.pipeline.plan import RunPlan, make_plan
 
 

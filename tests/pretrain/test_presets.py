@@ -10,10 +10,10 @@ import yaml
 
 from bench.core.errors import BenchError
 from bench.encoders.vjepa import VisionTransformer
-from bench.pretrain import schedules
 from bench.pretrain.plan import check_masks
 from bench.pretrain.presets import difference, load_preset, override, preset_names
 from bench.pretrain.state import build_head, encoder_config, head_config
+from bench.pretrain.step import learning_rate_at, momentum_at, weight_decay_at
 
 PAPER = ("vitl16", "vith16", "vith16-384")
 
@@ -32,13 +32,13 @@ def test_paper_presets_follow_the_official_schedules(name: str) -> None:
     """protocol.md 7.1: the values at the start, after the warm-up, and where training stops at 1/1.25 of the cosine."""
     recipe = load_preset(name).optimisation
     assert recipe.steps == 90_000
-    assert schedules.learning_rate(recipe, 0) == 2e-4
-    assert schedules.learning_rate(recipe, 12_000) == 6.25e-4
-    assert schedules.learning_rate(recipe, 90_000) == pytest.approx(7.5e-5, rel=0.01)
-    assert schedules.weight_decay(recipe, 0) == pytest.approx(0.04)
-    assert schedules.weight_decay(recipe, 90_000) == pytest.approx(0.366, abs=5e-4)
-    assert schedules.momentum(recipe, 0) == 0.998
-    assert schedules.momentum(recipe, 90_000) == pytest.approx(0.9996)
+    assert learning_rate_at(recipe, 0) == 2e-4
+    assert learning_rate_at(recipe, 12_000) == 6.25e-4
+    assert learning_rate_at(recipe, 90_000) == pytest.approx(7.5e-5, rel=0.01)
+    assert weight_decay_at(recipe, 0) == pytest.approx(0.04)
+    assert weight_decay_at(recipe, 90_000) == pytest.approx(0.366, abs=5e-4)
+    assert momentum_at(recipe, 0) == 0.998
+    assert momentum_at(recipe, 90_000) == pytest.approx(0.9996)
 
 
 @pytest.mark.parametrize(
@@ -76,10 +76,10 @@ def test_paper_presets_differ_in_size_resolution_and_batch_only() -> None:
 def test_constant_schedule_warms_up_stays_and_decays_in_a_line() -> None:
     changes = {"schedule": "constant", "decay_epochs": 10, "warmup_epochs": 10, "epochs": 100, "steps_per_epoch": 10}
     recipe = override(load_preset("vitl16"), {**changes, "final_lr": 0.0}).optimisation
-    assert schedules.learning_rate(recipe, 50) == pytest.approx((2e-4 + 6.25e-4) / 2)
-    assert schedules.learning_rate(recipe, 100) == schedules.learning_rate(recipe, 900) == 6.25e-4
-    assert schedules.learning_rate(recipe, 950) == pytest.approx(6.25e-4 / 2)
-    assert schedules.learning_rate(recipe, 1000) == pytest.approx(0.0)
+    assert learning_rate_at(recipe, 50) == pytest.approx((2e-4 + 6.25e-4) / 2)
+    assert learning_rate_at(recipe, 100) == learning_rate_at(recipe, 900) == 6.25e-4
+    assert learning_rate_at(recipe, 950) == pytest.approx(6.25e-4 / 2)
+    assert learning_rate_at(recipe, 1000) == pytest.approx(0.0)
 
 
 def test_a_setting_is_named_by_section_or_alone() -> None:

@@ -352,16 +352,17 @@ def test_videos_that_fail_are_named_once_and_counted_the_same_after_a_resume(tmp
     assert counts[0] == counts[1]
 
 
-def test_scores_missed_by_a_killed_run_are_made_up_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_scores_missed_by_a_killed_run_are_made_up_for(tmp_path: Path) -> None:
     scored: list[int] = []
 
-    def score(plan: Any, curve: Any, *, step: int, epoch: int, reporter: Any) -> None:
+    def score(plan: Any, curve: Any, step: int, epoch: int, reporter: Any) -> None:
         scored.append(epoch)
         if len(scored) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("bench.pretrain.train.score_checkpoint", score)
     with pytest.raises(KeyboardInterrupt):
-        run_tiny(tmp_path / "run", options={"probe_every": 2})
-    run_tiny(tmp_path / "run", resume=True, options={"probe_every": 2})
+        run_tiny(tmp_path / "run", options={"probe_every": 2, "score": score})
+    run_tiny(tmp_path / "run", resume=True, options={"probe_every": 2, "score": score})
     assert scored == [2, 2, 4]
+    with pytest.raises(BenchError, match="nothing here scores checkpoints"):
+        run_tiny(tmp_path / "alone", options={"probe_every": 2})

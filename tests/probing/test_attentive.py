@@ -14,7 +14,7 @@ from probing.reference import ReferenceProbe
 
 from bench.core.errors import BenchError
 from bench.encoders.checkpoints import load_vjepa
-from bench.encoders.stated import Stated
+from bench.encoders.families import Stated
 from bench.probing import kernels, load_probe
 from bench.probing.attentive import AttentiveSweep, check_heads, initial_weights
 from bench.probing.loop import setting_losses

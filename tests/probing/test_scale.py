@@ -11,7 +11,7 @@ import torch
 from probing.sources import ArraySource, learnable
 
 from bench.cards.load import ProbeCard
-from bench.core.token_scale import token_scale
+from bench.core.tensors import token_scale
 from bench.probing import fit, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, save_probe

@@ -17,9 +17,8 @@ from bench.core.errors import BenchError
 from bench.records.baseline import read_baseline
 from bench.records.naming import names, weights_place
 from bench.records.runs import load_runs
-from bench.report.export import to_csv, to_json, to_markdown
+from bench.report.export import to_csv, to_json, to_latex, to_markdown
 from bench.report.html import to_html
-from bench.report.latex import to_latex
 
 HITS = np.repeat([1, 0], [40, 20])
 

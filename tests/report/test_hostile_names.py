@@ -15,9 +15,8 @@ from bench.analysis.select import Choice, arranged
 from bench.core.console import show
 from bench.report.ci import to_annotations, to_junit
 from bench.report.ci import to_markdown as check_to_markdown
-from bench.report.export import to_csv, to_json, to_markdown
+from bench.report.export import to_csv, to_json, to_latex, to_markdown
 from bench.report.html import to_html
-from bench.report.latex import to_latex
 from bench.report.terminal import to_rich
 
 HOSTILE = "=a\x1b[2J\n::error::forged|<b>&`\u202e\\@x"

@@ -9,8 +9,8 @@ import pytest
 
 from bench.analysis.leaderboard import build
 from bench.analysis.select import Choice, arranged, load_board
+from bench.report.export import to_latex
 from bench.report.html import to_html
-from bench.report.latex import to_latex
 
 HOSTILE = "<script>alert(1)</script>&\"'"
 

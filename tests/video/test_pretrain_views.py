@@ -17,7 +17,7 @@ from bench.core.errors import BenchError
 from bench.video.clip_views import VideoItem
 from bench.video.decode import open_video, read_frames
 from bench.video.loader import load_clips
-from bench.video.pretrain_views import Augmentation, Crop, TrainingPlan, draw_crop, random_resized_crop
+from bench.video.pretrain_views import Augmentation, Crop, TrainingPlan, draw_crop
 
 DEFAULT = Augmentation()
 PLAN = TrainingPlan(num_clips=1, num_frames=4, frame_step=2, size=16, augmentation=DEFAULT, seed=0, decoder="auto")
@@ -62,7 +62,7 @@ def test_a_crop_is_cut_resized_and_flipped(height: int, width: int, flipped: boo
 def test_a_clip_has_one_crop_and_one_flip() -> None:
     still = noise(1, 40, 50).repeat(3, axis=0)
     for seed in range(8):
-        clip = random_resized_crop(still, 16, DEFAULT, np.random.RandomState(seed))
+        clip = draw_crop(40, 50, DEFAULT, np.random.RandomState(seed)).apply(still, 16)
         assert clip.shape == (3, 16, 16, 3)
         assert np.array_equal(clip[0], clip[1]) and np.array_equal(clip[0], clip[2])
 
@@ -117,14 +117,6 @@ def test_a_frame_that_no_rectangle_fits_gives_its_centre(
 def test_an_augmentation_that_makes_no_sense_is_refused(changes: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match=next(iter(changes))):
         Augmentation.model_validate(changes)
-
-
-def test_frames_of_another_kind_are_refused() -> None:
-    rng = np.random.RandomState(0)
-    with pytest.raises(BenchError, match="expected uint8 frames"):
-        random_resized_crop(noise(2, 8, 8).astype(np.float32), 8, DEFAULT, rng)  # type: ignore[arg-type]
-    with pytest.raises(BenchError, match="size is 0"):
-        random_resized_crop(noise(2, 8, 8), 0, DEFAULT, rng)
 
 
 @pytest.mark.parametrize("name", ["num_clips", "num_frames", "frame_step", "size"])

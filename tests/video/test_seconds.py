@@ -11,8 +11,8 @@ from containers import NUM_FRAMES, decode_in_order, write
 
 from bench.core.errors import BenchError
 from bench.data.verify.reencode import reencode
-from bench.video.anticipation import ending_indices
 from bench.video.clip_views import ClipPlan, VideoItem
+from bench.video.clips import ending_indices
 from bench.video.decode import probe_video
 from bench.video.frame_views import KeyFramePlan
 from bench.video.info import Frames, VideoInfo

@@ -20,9 +20,9 @@ from torch import Tensor
 from video.timm_chain import blurred_noise, official_clip
 
 from bench.core.errors import BenchError
+from bench.video.augment import draw_erasing
 from bench.video.clip_views import VideoItem, random_state
 from bench.video.decode import open_video, read_frames
-from bench.video.erasing import draw_erasing
 from bench.video.loader import load_clips
 from bench.video.train_views import ImageView, TrainViews, VideoView, finish
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD, normalise

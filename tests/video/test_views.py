@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from bench.core.errors import BenchError
 from bench.video import views as v
-from bench.video.resize import _resize, taps
+from bench.video.views import _resize, taps
 
 SHAPES = ["landscape", "portrait", "square"]
 

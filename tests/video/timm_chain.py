@@ -14,7 +14,7 @@ from timm.data.auto_augment import NAME_TO_OP
 from torch import Tensor
 
 from bench.video.frame_ops import Op
-from bench.video.regions import Frames
+from bench.video.info import Frames
 from bench.video.train_views import VideoView
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD
 

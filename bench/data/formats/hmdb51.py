@@ -11,8 +11,7 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import read_lines
+from bench.data.formats.tables import ClassNumbers, first_row, read_lines
 from bench.data.sample import Annotations, Row, Split
 
 _FILE = re.compile(r"(?P<name>.+)_test_split(?P<number>[123])\.txt")
@@ -48,7 +47,7 @@ def read(path: Path, split: Split, card: TaskCard) -> Annotations:
 
 
 def _is_list(head: str) -> bool:
-    return _LIST_ROW.fullmatch(head.lstrip().partition("\n")[0].strip()) is not None
+    return _LIST_ROW.fullmatch(first_row(head)) is not None
 
 
 def _read_list(path: Path, card: TaskCard) -> Annotations:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import head_of, read_lines, read_table
+from bench.data.formats.tables import ClassNumbers, head_of, read_lines, read_table
 from bench.data.sample import Annotations, Row, Split
 
 _TRAIN_ROW = re.compile(r"(?P<image>(?P<wnid>n\d{8})/[^\s.]+)(\s+\d+)?")

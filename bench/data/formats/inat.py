@@ -13,13 +13,13 @@ from typing import Any
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.tables import read_json, whole_number, with_fields
+from bench.data.formats.tables import is_json, read_json, whole_number, with_fields
 from bench.data.sample import Annotations, Row, Split
 
 
 def recognises(path: Path, head: str) -> bool:
     """Whether a file that begins with `head` is meant as this format."""
-    return head.lstrip()[:1] in ("[", "{")
+    return is_json(head)
 
 
 def read(path: Path, split: Split, card: TaskCard) -> Annotations:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import head_of, read_table
+from bench.data.formats.tables import ClassNumbers, head_of, read_table
 from bench.data.sample import Annotations, Row, Split
 
 FPS = 12.0

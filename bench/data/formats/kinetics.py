@@ -13,8 +13,7 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import read_table, whole_number
+from bench.data.formats.tables import ClassNumbers, read_table, whole_number
 from bench.data.sample import SPLIT_NAMES, Annotations, Row, Split
 
 _COLUMNS = ("label", "youtube_id", "time_start", "time_end")

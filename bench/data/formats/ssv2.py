@@ -15,8 +15,15 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import read_entries, read_json, read_lines, whole_number
+from bench.data.formats.tables import (
+    ClassNumbers,
+    first_row,
+    is_json,
+    read_entries,
+    read_json,
+    read_lines,
+    whole_number,
+)
 from bench.data.sample import Annotations, Row, Split
 
 LABEL_FILES = ("labels.json", "something-something-v2-labels.json")
@@ -26,7 +33,7 @@ _FOLDER = "20bn-something-something-v2"
 
 def recognises(path: Path, head: str) -> bool:
     """Whether a file that begins with `head` is meant as this format."""
-    return head.lstrip()[:1] in ("[", "{") or _TEXT_ROW.fullmatch(head.lstrip().partition("\n")[0].strip()) is not None
+    return is_json(head) or _TEXT_ROW.fullmatch(first_row(head)) is not None
 
 
 def read(path: Path, split: Split, card: TaskCard) -> Annotations:

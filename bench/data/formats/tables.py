@@ -1,18 +1,48 @@
-"""Annotation files as text, JSON and tables, with errors that name file and row."""
+"""Annotation files as text, JSON and tables, with errors that name file and row; names of classes and of files."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench.core.errors import BenchError
+from bench.cards.load import TaskCard
+from bench.core.errors import BenchError, nearest
 from bench.core.files import lines_of
 from bench.core.inputs import ANNOTATIONS, read_bytes
 from bench.core.inputs import read_text as read_text_of
+from bench.video.image_frames import IMAGE_SUFFIXES
+
+USUAL_VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg")
+"""Of the files that official datasets are made of."""
+VIDEO_SUFFIXES = (
+    *USUAL_VIDEO_SUFFIXES,
+    ".3g2",
+    ".3gp",
+    ".asf",
+    ".divx",
+    ".f4v",
+    ".flv",
+    ".gif",
+    ".m2ts",
+    ".m2v",
+    ".mjpeg",
+    ".mjpg",
+    ".mts",
+    ".mxf",
+    ".ogg",
+    ".ogv",
+    ".ts",
+    ".vob",
+    ".wmv",
+)
+"""Of the files that count as videos in a folder, upper case or lower case."""
+MEDIA_SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
+
 
 _HEAD_BYTES = 4096
 
@@ -131,3 +161,43 @@ def _unreadable(path: Path, error: Exception, kind: str = "annotation file") -> 
     if isinstance(error, FileNotFoundError):
         return BenchError(f"no such {kind}", where=str(path), fix="check --data, --train and --val")
     return BenchError(f"cannot be read as text ({error})", where=str(path), fix=f"give the {kind} in UTF-8")
+
+
+def is_json(head: str) -> bool:
+    """Whether a file that begins with `head` is JSON: a list or a mapping."""
+    return head.lstrip()[:1] in ("[", "{")
+
+
+def first_row(head: str) -> str:
+    """The first row of a file that begins with `head`, without the blanks around it."""
+    return head.lstrip().partition("\n")[0].strip()
+
+
+class ClassNumbers:
+    """The labels of a card's classes, by name: case, brackets, and underscores for spaces are passed over."""
+
+    def __init__(self, card: TaskCard) -> None:
+        if not isinstance(card.classes, tuple):
+            raise BenchError(
+                f"annotations in the format {card.format} name their classes, and card {card.name} does not",
+                fix="state `classes: [NAME, ...]` in label order in the card",
+            )
+        self._card, self._names = card.name, card.classes
+        self._numbers = {plain(name): number for number, name in enumerate(card.classes)}
+        if card.format == "imagenet":  # named as in LOC_synset_mapping.txt: WordNet id, then words
+            self._numbers |= {name.split()[0]: number for number, name in enumerate(card.classes)}
+
+    def __call__(self, name: str, *, where: str) -> int:
+        """The label of a class. Raises BenchError with the nearest names for one that the card does not have."""
+        number = self._numbers.get(plain(name))
+        if number is None:
+            fix = nearest(name, self._names)
+            if fix.startswith("known: "):
+                fix = f"`bench tasks {self._card} --json` lists the classes"
+            raise BenchError(f"'{name[:80]}' is not a class of card {self._card}", where=where, fix=fix)
+        return number
+
+
+def plain(name: str) -> str:
+    """A class name without what spellings differ in."""
+    return " ".join(re.sub(r"[\[\]]", "", name).replace("_", " ").casefold().split())

@@ -12,8 +12,7 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats.labels import ClassNumbers
-from bench.data.formats.tables import read_lines, whole_number
+from bench.data.formats.tables import ClassNumbers, first_row, read_lines, whole_number
 from bench.data.sample import Annotations, Row, Split
 
 _ROW = re.compile(r"(?P<folder>[^/]+)/(?P<file>v_[^/]+?)(\.\w+)?([ ,\t]+(?P<label>\d+))?")
@@ -21,7 +20,7 @@ _ROW = re.compile(r"(?P<folder>[^/]+)/(?P<file>v_[^/]+?)(\.\w+)?([ ,\t]+(?P<labe
 
 def recognises(path: Path, head: str) -> bool:
     """Whether a file that begins with `head` is meant as this format."""
-    return _ROW.fullmatch(head.lstrip().partition("\n")[0].strip()) is not None
+    return _ROW.fullmatch(first_row(head)) is not None
 
 
 def read(path: Path, split: Split, card: TaskCard) -> Annotations:

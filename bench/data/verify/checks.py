@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +11,9 @@ from typing import Literal
 
 from bench.core.errors import lack_of
 from bench.core.workers import Alive
-from bench.data.verify.sources import read_in_groups, read_pieces
-from bench.video.decode import DecodeError, VideoInfo, open_container, open_video
-from bench.video.image_frames import frame_files, image_size
-from bench.video.readers import reader_of
+from bench.video.decode import DecodeError, Frames, Video, VideoInfo, open_container, open_video
+from bench.video.image_frames import frame_files, image_size, reader_of
+from bench.video.info import open_file
 from bench.video.states import State, sampled, state_of
 
 Fault = Literal["missing", "empty", "unreadable"]
@@ -170,3 +171,25 @@ def _decoded(path: str, alive: Alive) -> VideoInfo:
         for _ in read_in_groups(source, range(source.info.num_frames)):
             alive()
         return source.info
+
+
+_PIECE_BYTES = 4096
+_BYTES_AT_ONCE = 1 << 26
+
+
+def read_in_groups(source: Video, indices: range) -> Iterator[Frames]:
+    """The frames of `indices`, which rise: a few at a time, as those of a long video would fill the memory."""
+    group = max(1, _BYTES_AT_ONCE // (3 * source.info.height * source.info.width))
+    for start in range(0, len(indices), group):
+        yield source.read(indices[start : start + group])
+
+
+def read_pieces(path: str) -> tuple[int, list[bytes]]:
+    """A file's size in bytes, and up to 4 KiB each of its beginning, middle and end."""
+    with open_file(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        pieces = []
+        for start in (0, size // 2, max(0, size - _PIECE_BYTES)):
+            file.seek(start)
+            pieces.append(file.read(_PIECE_BYTES))
+    return size, pieces

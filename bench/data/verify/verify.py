@@ -1,4 +1,4 @@
-"""`bench data verify`: is a task's data whole, readable and fairly split?"""
+"""`bench data verify`: is a task's data whole, readable and fairly split? What was found is a schema with a version."""
 
 from __future__ import annotations
 
@@ -9,20 +9,112 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
 from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.progress import Reporter
 from bench.core.types import Split
-from bench.data.coverage import count_classes
-from bench.data.dataset import ListOptions
+from bench.data.dataset import ListOptions, count_classes
 from bench.data.formats import Sample
-from bench.data.verify import report as schema
 from bench.data.verify.checks import Fault
-from bench.data.verify.classes import class_names, label_problems, order_problem
-from bench.data.verify.duplicates import Duplicate, find_duplicates
-from bench.data.verify.findings import Findings, examine
-from bench.data.verify.samples import Parts, read_parts
+from bench.data.verify.findings import (
+    Duplicate,
+    Findings,
+    Parts,
+    class_names,
+    examine,
+    find_duplicates,
+    label_problems,
+    order_problem,
+    read_parts,
+)
+
+SCHEMA_VERSION = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Range(_Part):
+    """Least, middle and largest of many numbers."""
+
+    min: float
+    median: float
+    max: float
+
+
+class Problem(_Part):
+    """One sample that cannot be used."""
+
+    split: Split
+    sample: str
+    """Its id."""
+    path: str
+    kind: Fault | Literal["label"]
+    """`label`: outside the classes."""
+    reason: str
+
+
+class Member(_Part):
+    """One of several samples that show the same."""
+
+    split: Split
+    sample: str
+    label: int
+
+
+class Duplicates(_Part):
+    """Samples of equal content."""
+
+    members: list[Member]
+    across: bool
+    """Whether they are of both splits: then the test split is partly trained on."""
+    labels_differ: bool
+
+
+class SplitReport(_Part):
+    """One split. Frames, rates and sizes are of the readable samples whose files tell them."""
+
+    samples: int
+    official: int | None
+    """Samples that the card says there are."""
+    readable: int
+    missing: int
+    empty: int
+    unreadable: int
+    bytes: int
+    """Of the files, each counted once."""
+    frames: Range | None
+    fps: Range | None
+    short_side: Range | None
+    """Pixels."""
+    class_counts: list[int]
+    """Samples of each class, in label order."""
+    classes_without: list[str]
+
+
+class Report(_Part):
+    """Everything that a check of a task's data found."""
+
+    schema_version: Literal[1] = 1
+    version: str
+    """Of the suite."""
+    task: str
+    data: str | None
+    """The folder."""
+    full: bool
+    """Whether every frame was decoded; else headers and ends of files were read."""
+    class_names: list[str]
+    splits: dict[Split, SplitReport]
+    problems: list[Problem]
+    duplicates: list[Duplicates]
+    misleading: list[str]
+    """What would mislead a score; a sound data set has nothing here."""
+    remarks: list[str]
+    """What is worth knowing, and harmless."""
+
 
 SHORTFALL = 0.01
 """Of the official number of samples: a larger difference misleads. As the default of `bench run --max-failed`."""
@@ -37,7 +129,7 @@ def verify(
     full: bool = False,
     workers: int = 1,
     timeout_s: float = 60.0,
-) -> schema.Report:
+) -> Report:
     """Look at every sample of both splits of a task. Raises BenchError where the annotations cannot be read."""
     read = read_parts(card, where)
     splits = {split: part.samples for split, part in read.items()}
@@ -65,7 +157,7 @@ def verify(
     names = class_names(card, read)
     parts = {split: _split_report(card, split, splits[split], places[split], found, names) for split in splits}
     problems = [problem for split in splits for problem in _problems(split, splits[split], places[split], found, names)]
-    return schema.Report(
+    return Report(
         version=__version__,
         task=card.name,
         data=str(where.data) if where.data else None,
@@ -89,12 +181,12 @@ def _split_report(
     places: NDArray[np.int64],
     found: Findings,
     names: Sequence[str],
-) -> schema.SplitReport:
+) -> SplitReport:
     faults = Counter(found.faults[place].fault for place in places.tolist() if place in found.faults)
     rows = found.rows[places]
     counts = count_classes(samples, len(names))
     rates = np.array([sample.fps or 0.0 for sample in samples])
-    return schema.SplitReport(
+    return SplitReport(
         samples=len(samples),
         official=card.train_size if split == "train" else card.test_size,
         readable=len(samples) - sum(faults.values()),
@@ -110,17 +202,17 @@ def _split_report(
     )
 
 
-def _range(values: NDArray[Any]) -> schema.Range | None:
+def _range(values: NDArray[Any]) -> Range | None:
     """Of those that are known, which are above 0."""
     known = values[values > 0]
     if not known.size:
         return None
-    return schema.Range(min=float(known.min()), median=float(np.median(known)), max=float(known.max()))
+    return Range(min=float(known.min()), median=float(np.median(known)), max=float(known.max()))
 
 
 def _problems(
     split: Split, samples: Sequence[Sample], places: NDArray[np.int64], found: Findings, names: Sequence[str]
-) -> list[schema.Problem]:
+) -> list[Problem]:
     problems = []
     for sample, place in zip(samples, places.tolist(), strict=True):
         wrong: list[tuple[Fault | Literal["label"], str]] = []
@@ -130,22 +222,21 @@ def _problems(
         if not 0 <= sample.label < len(names):
             wrong.append(("label", f"label {sample.label}, the classes are 0 to {len(names) - 1}"))
         problems += [
-            schema.Problem(split=split, sample=sample.id, path=sample.path, kind=kind, reason=reason)
-            for kind, reason in wrong
+            Problem(split=split, sample=sample.id, path=sample.path, kind=kind, reason=reason) for kind, reason in wrong
         ]
     return problems
 
 
-def _duplicates(twin: Duplicate) -> schema.Duplicates:
-    members = [schema.Member(split=split, sample=sample.id, label=sample.label) for split, sample in twin.members]
-    return schema.Duplicates(members=members, across=twin.across, labels_differ=twin.labels_differ)
+def _duplicates(twin: Duplicate) -> Duplicates:
+    members = [Member(split=split, sample=sample.id, label=sample.label) for split, sample in twin.members]
+    return Duplicates(members=members, across=twin.across, labels_differ=twin.labels_differ)
 
 
 def _misleading(
     card: TaskCard,
     splits: Parts,
-    parts: dict[Split, schema.SplitReport],
-    problems: Sequence[schema.Problem],
+    parts: dict[Split, SplitReport],
+    problems: Sequence[Problem],
     twins: Sequence[Duplicate],
 ) -> list[str]:
     lines = []
@@ -166,7 +257,7 @@ def _misleading(
     return lines
 
 
-def _remarks(parts: dict[Split, schema.SplitReport], twins: Sequence[Duplicate]) -> list[str]:
+def _remarks(parts: dict[Split, SplitReport], twins: Sequence[Duplicate]) -> list[str]:
     lines = []
     for split, part in parts.items():
         if part.official and 0 < abs(part.samples - part.official) <= SHORTFALL * part.official:

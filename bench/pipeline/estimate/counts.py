@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from bench.core.space import token_bytes
+from bench.core.files import token_bytes
 from bench.data.formats import Sample
 from bench.pipeline.features import examples_of
 from bench.pipeline.variants import DRAWS, draw_rows, other_orders

@@ -16,8 +16,7 @@ from bench.data.formats import Sample
 from bench.encoders import Encoder, vjepa
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.families import card_config
-from bench.encoders.resolution import encoder_at
-from bench.encoders.specs import named
+from bench.encoders.loading import encoder_at, named
 from bench.encoders.untrained import vjepa_facts
 from bench.pipeline.estimate.clips import describe, make_clip
 from bench.pipeline.plan import make_plan

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from bench.core import machine as environment
+from bench.core.files import check_space
 from bench.core.machine import ENCODER_EFFICIENCY, matrix_rate
-from bench.core.space import check_space
 from bench.data.formats import Sample
 from bench.data.missing_files import SplitFiles, size_of
 from bench.data.staging import bring_files

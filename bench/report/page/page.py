@@ -1,28 +1,114 @@
-"""The report as one HTML file that asks for nothing: one template, style and script inside, a policy that says so."""
+"""The report as one HTML file that asks for nothing: one template, style and script inside, a policy that says so.
+
+Its first lines say what was compared, on how many samples, when, and who leads.
+"""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.leaderboard import Column, Leaderboard, Row
 from bench.analysis.published import Section
 from bench.analysis.sheet import lay_out
 from bench.core.escape import plain
 from bench.report.html import STYLE, board_part, published_part
-from bench.report.page.classes import breakdowns, class_tables
-from bench.report.page.failed import failed_samples
-from bench.report.page.findings import findings
-from bench.report.page.gather import Material
-from bench.report.page.key_frames import key_frames
-from bench.report.page.overview import overview
-from bench.report.page.pictures import galleries
+from bench.report.page.parts import Material, column_names
+from bench.report.page.pictures import galleries, key_frames
 from bench.report.page.runs import runs_of_rows
+from bench.report.page.tables import breakdowns, class_tables, failed_samples, findings
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+_LISTED = 8
+"""Models named in one line before the rest is counted."""
+
+
+@dataclass(frozen=True)
+class Lead:
+    """Who is ahead in one column of the board."""
+
+    axis: str
+    column: str
+    model: str
+    score: str
+    remark: str
+    """How far that can be told from the others."""
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What a reader wants to know first."""
+
+    title: str
+    facts: tuple[tuple[str, str], ...]
+    """(name, value)."""
+    leads: tuple[Lead, ...]
+
+
+def overview(material: Material) -> Overview:
+    """The headline of a report."""
+    board, records = material.board, [item.record for item in material.evidence.values()]
+    tasks = {column.task: column.num_test for column in board.columns}
+    newest = max(records, key=lambda record: (record.moment, record.run_id))
+    oldest = min(records, key=lambda record: (record.moment, record.run_id))
+    first, last = f"{oldest.moment:%Y-%m-%d}", f"{newest.moment:%Y-%m-%d}"
+    made = f"the last on {last}" if first == last else f"made {first} to {last}"
+    unread = sum(len(record.failures) for record in records)
+    facts = [
+        ("models", _enumerated([row.label for row in board.rows])),
+        ("tasks", ", ".join(f"{task} ({num_test:,} test samples)" for task, num_test in tasks.items())),
+        ("runs", f"{_count(len(records), 'run')}, {made}"),
+        ("failed samples", f"{unread:,}, listed below" if unread else "none"),
+    ]
+    if board.reference:
+        facts.append(("reference", board.reference.label))
+    if material.problems:
+        facts.append(("left out", f"{_count(len(material.problems), 'record')} that could not be read, named below"))
+    title = f"{_count(len(board.rows), 'frozen encoder')} on {_count(len(tasks), 'task')}"
+    names = column_names(board.columns)
+    leads = [_lead(board, column, names[column]) for column in board.columns if not column.selected_on_test]
+    return Overview(title, tuple(facts), tuple(leads))
+
+
+def _lead(board: Leaderboard, column: Column, name: str) -> Lead:
+    rows = sorted((row for row in board.rows if column in row.cells), key=lambda row: -row.cells[column].value)
+    best = rows[0].cells[column]
+    return Lead(
+        axis=column.axis or "",
+        column=name,
+        model=rows[0].label,
+        score=f"{best.value:.1f} % ({best.low:.1f}–{best.high:.1f})",
+        remark=_distinction(rows, column),
+    )
+
+
+def _distinction(rows: list[Row], column: Column) -> str:
+    """What the ranks say of the first of `rows`, which are sorted by their score."""
+    if len(rows) == 1:
+        return "the only one"
+    if rows[0].cells[column].rank is None:
+        return f"highest of {len(rows)}, not tested"
+    equal = [row.label for row in rows[1:] if row.cells[column].rank == 1]
+    if equal:
+        return f"not separable from {_enumerated(equal)}"
+    untested = any(row.cells[column].rank is None for row in rows)
+    return f"ahead of {'all others that could be tested' if untested else 'all others'}"
+
+
+def _enumerated(names: list[str]) -> str:
+    shown = names if len(names) <= _LISTED + 1 else [*names[:_LISTED], f"{len(names) - _LISTED} others"]
+    return ", ".join(shown)
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
 
 _FOLDER = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""Pictures of the records: one module for each kind, all drawn from the same runs as the leaderboard.
+"""Pictures of the records: all drawn from the same runs as the leaderboard.
 
 The same records give the same bytes, whatever the user's matplotlib settings.
 """
@@ -36,23 +36,23 @@ def draw(kind: str, evidence: Sequence[Evidence]) -> list[Plot]:
     """The plots of one kind, none where the runs hold nothing of it. Raises BenchError for a kind that is not known."""
     if kind not in KINDS:
         raise BenchError(f"no plot is called '{kind}'", fix=nearest(kind, KINDS))
-    from bench.report.plots import bars, classes, confusion, controls, cost, curve, labels, reliability, scatter, sweep
-    from bench.report.plots.style import clean, style
+    from bench.report.plots import bars, classes, curve, reliability, scatter, sweep, variants
+    from bench.report.plots.plot import clean, style
 
-    modules = {
-        "scatter": scatter.draw,
+    drawers = {
+        "scatter": scatter.draw_scatter,
         "bars": bars.draw,
-        "controls": controls.draw,
-        "labels": labels.draw,
-        "cost": cost.draw,
+        "controls": variants.draw_controls,
+        "labels": variants.draw_labels,
+        "cost": scatter.draw_cost,
         "curve": curve.draw,
         "sweep": sweep.draw,
-        "confusion": confusion.draw,
-        "classes": classes.draw,
+        "confusion": classes.draw_confusion,
+        "classes": classes.draw_classes,
         "reliability": reliability.draw,
     }
     with style():
-        plots = modules[kind](evidence)
+        plots = drawers[kind](evidence)
     return [
         replace(plot, name=f"{kind}-{number}", title=clean(plot.title), caption=clean(plot.caption))
         for number, plot in enumerate(plots, 1)

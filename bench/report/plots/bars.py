@@ -10,10 +10,8 @@ from bench.analysis.leaderboard import build
 from bench.analysis.published import PublishedScore, Section, sections_of
 from bench.analysis.references import Check
 from bench.analysis.runs import Evidence
-from bench.report.plots.marks import chance_line, reach, seed_dots
 from bench.report.plots.models import INTERVALS, Comparison, comparisons, seed_words, sentences
-from bench.report.plots.plot import Plot
-from bench.report.plots.style import COLOURS, GREY, INK, canvas, fold
+from bench.report.plots.plot import COLOURS, GREY, INK, Plot, canvas, chance_line, fold, reach, seed_dots
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -1,20 +1,36 @@
-"""The score of each class: the accuracy on its samples, or what a metric says of it."""
+"""The score of each class, its accuracy or what a metric says of it; and which classes are taken for which."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bench.analysis.runs import Evidence
 from bench.analysis.sheet import METRIC_NAMES
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import wilson_interval
-from bench.report.plots.marks import FEW, model_legend, reach, seed_dots
 from bench.report.plots.models import Comparison, Model, answered, of_first_scores, rest_words, seed_words, sentences
-from bench.report.plots.plot import Plot
-from bench.report.plots.style import GREY, INK, canvas, fold, mark
+from bench.report.plots.plot import (
+    COLOURS,
+    FEW,
+    GREY,
+    INK,
+    Plot,
+    canvas,
+    fold,
+    mark,
+    model_legend,
+    panels,
+    reach,
+    seed_dots,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 _MOST_MODELS, _MOST_CLASSES = 5, 30
 
@@ -22,7 +38,7 @@ Mark = tuple[float, float, float, tuple[float, ...]]
 """Value and the ends of its interval, 0 to 100, and the value of each seed."""
 
 
-def draw(evidence: Sequence[Evidence]) -> list[Plot]:
+def draw_classes(evidence: Sequence[Evidence]) -> list[Plot]:
     """One plot for each column of the leaderboard and for each breakdown of its scores, with its best models."""
     plots = []
     for found in of_first_scores(evidence):
@@ -126,3 +142,121 @@ def _rows(made: Sequence[Mapping[str, Mark]]) -> tuple[list[str], int]:
         return ordered, 0
     half = _MOST_CLASSES // 2
     return ordered[:half] + ordered[-half:], len(ordered) - 2 * half
+
+
+MOST_NAMED = 20
+"""Classes of a matrix with names."""
+_MOST_NUMBERED = 12
+_MOST_MATRICES, _MOST_LARGE = 6, 3
+_PAIRS = 12
+_BLUE = tuple(int(COLOURS[0][i : i + 2], 16) / 255 for i in (1, 3, 5))
+
+
+def draw_confusion(evidence: Sequence[Evidence]) -> list[Plot]:
+    """One plot for each column of the leaderboard, with the best models whose predictions can be read."""
+    plots = []
+    for found in of_first_scores(evidence):
+        classes = found.models[0].runs[0].record.num_classes
+        shown, remarks = answered(found, _MOST_MATRICES if classes <= MOST_NAMED else _MOST_LARGE)
+        if shown:
+            counts = [(model, confusion_counts(answers, classes), len(answers)) for model, answers in shown]
+            plots.append((_small if classes <= MOST_NAMED else _large)(found, counts, remarks))
+    return plots
+
+
+def confusion_counts(answers: Sequence[ClassAnswers], classes: int) -> NDArray[np.int64]:
+    """[C, C] numbers of samples, true class by predicted class, summed over seeds."""
+    counts = np.zeros((classes, classes), np.int64)
+    for run in answers:
+        np.add.at(counts, (run.labels, run.predicted), 1)
+    return counts
+
+
+def _small(found: Comparison, counts: Sequence[tuple[Model, NDArray[np.int64], int]], remarks: Sequence[str]) -> Plot:
+    names = [fold(name, 16, 1) for name in found.models[0].runs[0].record.class_names]
+    columns = min(3, len(counts))
+    size = 1.1 + 0.24 * len(names) + 0.065 * max(len(name) for name in names)
+    title = f"Confusion: {found.title}"
+    figure = canvas(max(6, columns * size), 1.0 + (size + 0.2) * -(-len(counts) // columns), title)
+    for axes, (model, matrix, _) in zip(panels(figure, len(counts), columns), counts, strict=True):
+        shares = _matrix(axes, matrix, gamma=1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_title(fold(model.label, 34, 2), fontsize=9)
+        for (row, column), share in np.ndenumerate(shares) if len(names) <= _MOST_NUMBERED else ():
+            if round(100 * share):
+                colour = "#ffffff" if share > 0.55 else INK
+                axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=6.5, color=colour)
+        axes.set_xlabel("predicted", fontsize=8)
+        axes.set_ylabel("true", fontsize=8)
+    return Plot("confusion", title, _caption(found, counts, remarks, "Numbers are percent of the true class"), figure)
+
+
+def _large(found: Comparison, counts: Sequence[tuple[Model, NDArray[np.int64], int]], remarks: Sequence[str]) -> Plot:
+    names = found.models[0].runs[0].record.class_names
+    title = f"Confusion: {found.title}"
+    figure = canvas(11.5, 0.8 + 4.6 * len(counts), title)
+    grid: Any = figure.subplots(len(counts), 2, squeeze=False, width_ratios=[1.2, 1])
+    for (left, right), (model, matrix, seeds) in zip(grid, counts, strict=True):
+        _matrix(left, matrix, gamma=0.5)
+        left.set_xticks([])
+        left.set_yticks([])
+        left.set_xlabel(f"predicted: {len(names)} classes", fontsize=8.5)
+        left.set_ylabel("true", fontsize=8.5)
+        left.set_title(fold(model.label, 50, 2), fontsize=9)
+        _pairs(right, matrix, names, seeds)
+    what = f"Left, the whole matrix in the order of the labels; right, the {_PAIRS} pairs with most samples"
+    return Plot("confusion", title, _caption(found, counts, remarks, what), figure)
+
+
+def _matrix(axes: Axes, matrix: NDArray[np.int64], gamma: float) -> NDArray[np.float64]:
+    """Draw shares of each true class, white where they are 0; returns them, 0 to 1."""
+    shares: NDArray[np.float64] = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    pixels = np.empty((*shares.shape, 4))
+    pixels[..., :3], pixels[..., 3] = _BLUE, shares**gamma
+    axes.imshow(pixels, interpolation="none", aspect="equal")
+    axes.grid(visible=False)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set(visible=True, alpha=0.4)
+    return shares
+
+
+def most_confused(matrix: NDArray[np.int64], most: int = _PAIRS) -> list[tuple[int, int]]:
+    """(true, predicted) of the pairs of different classes with most samples, most first."""
+    wrong = matrix.copy()
+    np.fill_diagonal(wrong, 0)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:most]
+    return [divmod(int(place), len(wrong)) for place in order if wrong.flat[place]]
+
+
+def _pairs(axes: Axes, matrix: NDArray[np.int64], names: Sequence[str], seeds: int) -> None:
+    pairs = most_confused(matrix)
+    for row, (true, said) in enumerate(pairs):
+        n, count = matrix[true].sum() // seeds, matrix[true, said] / seeds
+        share = 100 * count / n
+        low, high = wilson_interval(round(count), int(n))
+        axes.barh(row, share, height=0.62, color=COLOURS[1], alpha=0.6)
+        axes.errorbar(share, row, xerr=reach(100 * low, share, 100 * high), color=INK, elinewidth=1)
+        axes.annotate(f"{count:.3g} of {n}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=7.5)
+    labels = [f"{fold(names[true], 56, 1)}\n→ {fold(names[said], 56, 1)}" for true, said in pairs]
+    axes.set_yticks(range(len(pairs)), labels, fontsize=7)
+    axes.set_ylim(len(pairs) - 0.4, -0.6)
+    axes.set_xlim(0, None)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("percent of the true class", fontsize=8.5)
+
+
+def _caption(
+    found: Comparison, counts: Sequence[tuple[Model, NDArray[np.int64], int]], remarks: Sequence[str], what: str
+) -> str:
+    several = any(seeds > 1 for _, _, seeds in counts)
+    return sentences(
+        found.facts,
+        "Rows are true classes, columns what the probe says; the darker, the larger the share of the true class",
+        what,
+        "Lines are 95 % intervals for the test samples" if len(counts[0][1]) > MOST_NAMED else "",
+        "Means over seeds" if several else "",
+        *remarks,
+    )

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 from bench.analysis.runs import Evidence, read_curves
 from bench.core.types import AXES
 from bench.records.curve import CurvePoint
-from bench.report.plots.plot import Plot
-from bench.report.plots.style import GREY, canvas, fold, mark, style
+from bench.report.plots.plot import GREY, Plot, canvas, fold, mark, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

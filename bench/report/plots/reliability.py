@@ -16,10 +16,8 @@ from numpy.typing import NDArray
 from bench.analysis.runs import Evidence
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Interval, wilson_interval
-from bench.report.plots.marks import panels
 from bench.report.plots.models import Comparison, answered, of_first_scores, sentences
-from bench.report.plots.plot import Plot
-from bench.report.plots.style import GREY, canvas, fold, mark
+from bench.report.plots.plot import GREY, Plot, canvas, fold, mark, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,8 @@ import numpy as np
 
 from bench.analysis.runs import Evidence
 from bench.records.schema import Head
-from bench.report.plots.marks import panels
 from bench.report.plots.models import Comparison, Model, of_first_scores, rest_words, sentences
-from bench.report.plots.plot import Plot
-from bench.report.plots.style import COLOURS, GREY, INK, canvas, fold
+from bench.report.plots.plot import COLOURS, GREY, INK, Plot, canvas, fold, panels
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

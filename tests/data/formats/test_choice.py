@@ -14,6 +14,7 @@ from bench import BenchError
 from bench.cards.load import load_task, replace
 from bench.data.dataset import ListOptions, Splits, load_splits
 from bench.data.formats import Sample, read
+from bench.data.formats.choice import index_folder
 
 LISTS = SHARED_DATA / "annotations"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="real annotation files are not here")
@@ -331,3 +332,39 @@ def test_a_card_of_ones_own_in_an_official_format_states_its_classes(tmp_path: P
     assert [sample.label for sample in read(own, tmp_path, "test")] == [0, 1]
     with pytest.raises(BenchError, match=r"state `classes: \[NAME, \.\.\.\]`"):
         read(replace(own, {"classes": 2}, "test"), tmp_path, "test")
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("x")
+
+
+def test_wanted_files_are_found_at_any_depth_the_least_deep_first(tmp_path: Path) -> None:
+    touch(tmp_path, "b/deep/a.mp4", "b/a.webm", "c ü/a.MKV", "a.txt", "other.mp4", ".hidden/a.mp4")
+    assert index_folder(tmp_path, {"a"}) == {"a": ["b/a.webm", "c ü/a.MKV", "b/deep/a.mp4"]}
+
+
+def test_a_wanted_folder_is_a_sample_and_its_frames_are_not_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "frames/12/00001.jpg", "frames/13/12.jpg")
+    import os
+
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def spy(path: str) -> object:
+        listed.append(Path(path).name)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", spy)
+    assert index_folder(tmp_path, {"12"}) == {"12": ["frames/12", "frames/13/12.jpg"]}
+    assert "12" not in listed and "13" in listed
+
+
+def test_links_are_followed_once(tmp_path: Path) -> None:
+    touch(tmp_path, "disk/a.mp4", "data/b.mp4")
+    (tmp_path / "data" / "more").symlink_to(tmp_path / "disk", target_is_directory=True)
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "data", target_is_directory=True)
+    assert index_folder(tmp_path / "data", {"a", "b"}) == {"b": ["b.mp4"], "a": ["more/a.mp4"]}

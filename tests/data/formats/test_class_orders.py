@@ -9,7 +9,7 @@ import pytest
 from support import ROOT, SHARED_DATA
 
 from bench.cards.load import load_task, task_names
-from bench.data.formats.labels import plain
+from bench.data.formats.tables import plain
 from bench.encoders.catalog import model_cards
 
 LISTS = SHARED_DATA / "annotations"

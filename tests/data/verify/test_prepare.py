@@ -29,14 +29,12 @@ from bench.core.progress import Silent
 from bench.core.workers import guarded_map
 from bench.data.dataset import ListOptions
 from bench.data.formats import Sample, read
-from bench.data.formats.lists import read_list
-from bench.data.verify import making
+from bench.data.formats.lists import read_rows
 from bench.data.verify import prepare as preparing
-from bench.data.verify.making import Made, Task
-from bench.data.verify.manifest import Row, write_list
-from bench.data.verify.places import MEMORY
-from bench.data.verify.prepare import Wishes, prepare
-from bench.data.verify.prepared import FILE, Encoding, Prepared, notes_on
+from bench.data.verify import reencode as making
+from bench.data.verify.manifest import FILE, Encoding, Prepared, Row, notes_on, write_list
+from bench.data.verify.prepare import MEMORY, Wishes, prepare
+from bench.data.verify.reencode import Made, Task
 from bench.video.decode import probe_video, read_frames
 
 CARD = load_task("custom")
@@ -153,7 +151,9 @@ def test_lists_read_back_whatever_the_names(tmp_path: Path, names: list[str]) ->
             write_list(tmp_path / "train.csv", rows)
         return
     write_list(tmp_path / "train.csv", rows)
-    assert [(s.id, s.label) for s in read_list(tmp_path / "train.csv")] == [(row.id, row.label) for row in rows]
+    assert [(s.id, s.label) for s in read_rows(tmp_path / "train.csv").samples()] == [
+        (row.id, row.label) for row in rows
+    ]
 
 
 def test_an_interrupted_preparation_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:

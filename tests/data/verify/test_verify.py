@@ -19,9 +19,8 @@ from bench.core.progress import Silent
 from bench.data.dataset import ListOptions
 from bench.data.formats import Sample
 from bench.data.verify import findings
-from bench.data.verify.duplicates import find_duplicates
-from bench.data.verify.report import Report
-from bench.data.verify.verify import verify
+from bench.data.verify.findings import find_duplicates
+from bench.data.verify.verify import Report, verify
 
 CUSTOM = load_task("custom")
 CARD = TaskCard(name="bars", title="Bars", classes=("dark", "bright"))

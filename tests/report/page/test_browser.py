@@ -12,8 +12,8 @@ from report_lab import HOSTILE, write_full_runs
 from bench.analysis.published import sections_of
 from bench.analysis.select import Choice
 from bench.report.html import to_html
-from bench.report.page.gather import gather
 from bench.report.page.page import to_page
+from bench.report.page.parts import gather
 
 MODELS = "[...document.querySelectorAll('#leaderboard tbody th .name')].map(name => name.textContent)"
 BUTTON = "#leaderboard thead th:nth-child({}) button"

@@ -18,10 +18,9 @@ from bench.core.errors import BenchError
 from bench.metrics.score import Breakdown, Score
 from bench.records.schema import Head
 from bench.report.plots import KINDS, Plot, draw
-from bench.report.plots.confusion import most_confused
-from bench.report.plots.cost import sample_flops
-from bench.report.plots.marks import _spread
-from bench.report.plots.style import fold
+from bench.report.plots.classes import most_confused
+from bench.report.plots.plot import _spread, fold
+from bench.report.plots.scatter import sample_flops
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from bench.pipeline.plan import make_plan
 from bench.probing import load_probe
 from bench.records.key_frames import read_key_frames
 from bench.records.schema import Record, read_record
-from bench.report.page.gather import gather
 from bench.report.page.page import to_page
+from bench.report.page.parts import gather
 from bench.tasks.boxes import extract
 
 SHORT = {

@@ -1,0 +1,241 @@
+"""What is left of a score when frames are shuffled, repeated or reversed, the share that motion has in it, and scores
+of probes that were trained on a part of the training samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+from bench.analysis.runs import Evidence
+from bench.metrics.score import Score
+from bench.records.schema import Record
+from bench.report.plots.models import INTERVALS, Comparison, Model, of_first_scores, seed_words, sentences
+from bench.report.plots.plot import (
+    COLOURS,
+    FEW,
+    INK,
+    MARKERS,
+    Plot,
+    canvas,
+    chance_line,
+    end_labels,
+    fold,
+    legend_height,
+    mark,
+    model_legend,
+    reach,
+    seed_dots,
+)
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_ORDERS = ("ordered", "reversed", "shuffled", "static")
+_SHARES = ("order", "motion")
+_HEADINGS = {
+    "read": "trained on the same frames:\nwhat can be read of them",
+    "leaned": "trained on ordered clips:\nwhat that probe leans on",
+}
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A value with its interval, and that of each seed."""
+
+    value: float
+    low: float
+    high: float
+    seeds: tuple[float, ...]
+
+
+def draw_controls(evidence: Sequence[Evidence]) -> list[Plot]:
+    """One plot for each column of the leaderboard in which a run has controls."""
+    plots = []
+    for found in of_first_scores(evidence):
+        models = [model for model in found.models if any(run.record.controls for run in model.runs)]
+        if models:
+            plots.append(_control_plot(found, models))
+    return plots
+
+
+def _control_plot(found: Comparison, models: Sequence[Model]) -> Plot:
+    panels = [key for key in _HEADINGS if any(_score(model, order, key) for model in models for order in _ORDERS[1:])]
+    shares = any(run.record.motion_shares for model in models for run in model.runs)
+    figure = canvas(3.2 + 2.9 * (len(panels) + shares), 2.0 + 0.62 * len(models), f"Frame orders: {found.title}")
+    grid: Any = figure.subplots(1, len(panels) + shares, sharey=True, squeeze=False)[0]
+    for axes, key in zip(grid, panels, strict=False):
+        _panel(axes, models, [(order, _scores(order, key)) for order in _ORDERS], colours=0)
+        chance_line(axes, found.chance, vertical=True)
+        axes.set_title(_HEADINGS[key], fontsize=9, loc="left")
+        axes.set_xlabel(found.metric)
+        axes.set_xlim(0, None)
+    if shares:
+        _panel(grid[-1], models, [(without, _shares(without)) for without in _SHARES], colours=4)
+        grid[-1].axvline(0, color=INK, linewidth=0.6)
+        grid[-1].set_title("share of the score above chance\nthat is lost without", fontsize=9, loc="left")
+        grid[-1].set_xlabel("motion share")
+    grid[0].set_yticks(range(len(models)), [fold(model.label, 30, 2) for model in models], fontsize=8.5)
+    grid[0].set_ylim(len(models) - 0.5, -0.5)
+    handles: dict[str, Any] = {}
+    for axes in grid:
+        handles |= dict(zip(*reversed(axes.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=6, fontsize=9)
+    caption = sentences(
+        found.facts,
+        "Static: the middle frame, repeated. Where static clips score as much as ordered ones, nothing of the score "
+        "needs motion",
+        INTERVALS,
+        *seed_words(models),
+        "Dashed: chance" if found.chance is not None else "",
+        "A motion share is (ordered - control) / (ordered - chance), the control with shuffled frames (without order) "
+        "or one frame repeated (without motion)" if shares else "",
+    )  # fmt: skip
+    return Plot("controls", f"Frame orders: {found.title}", caption, figure)
+
+
+def _panel(
+    axes: Axes, models: Sequence[Model], series: Sequence[tuple[str, Callable[[Model], Mark | None]]], colours: int
+) -> None:
+    for number, (name, value_of) in enumerate(series):
+        colour, marker = COLOURS[(colours + number) % 6], MARKERS[(colours + number) % 5]
+        shift = 0.56 * (number / (len(series) - 1) - 0.5)
+        label: str | None = name if colours == 0 else f"without {name}"
+        for row, model in enumerate(models):
+            mark = value_of(model)
+            if mark is None:
+                continue
+            axes.errorbar(mark.value, row + shift, xerr=reach(mark.low, mark.value, mark.high), color=colour,
+                          marker=marker, markersize=5, linestyle="none", elinewidth=1.1, label=label)  # fmt: skip
+            seed_dots(axes, mark.seeds, [row + shift + 0.09] * len(mark.seeds), colour)
+            label = None
+    for row in range(1, len(models)):
+        axes.axhline(row - 0.5, color=INK, alpha=0.12, linewidth=0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.grid(visible=False, axis="y")
+    axes.grid(visible=True, axis="x")
+
+
+def _scores(order: str, panel: str) -> Callable[[Model], Mark | None]:
+    return lambda model: _score(model, order, panel)
+
+
+def _score(model: Model, order: str, panel: str) -> Mark | None:
+    return _mean([(s.value, s.low, s.high) for run in model.runs for s in _controls(run.record, order, panel)])
+
+
+def _controls(record: Record, order: str, panel: str) -> Iterator[Any]:
+    """The score of clips in this order: the run's own where they are ordered."""
+    if order == "ordered":
+        if record.controls:
+            yield record.scores[0]
+        return
+    trained_on = "ordered" if panel == "leaned" else order
+    for control in record.controls:
+        if (control.frames, control.trained_on) == (order, trained_on) and control.score.metric == record.scores[
+            0
+        ].metric:
+            yield control.score
+
+
+def _shares(without: str) -> Callable[[Model], Mark | None]:
+    def of(model: Model) -> Mark | None:
+        found = [share for run in model.runs for share in run.record.motion_shares if share.without == without]
+        return _mean([(share.value, share.low, share.high) for share in found])
+
+    return of
+
+
+def _mean(values: Sequence[tuple[float, float, float]]) -> Mark | None:
+    """The mean over seeds of (value, low, high): all seeds see the same test samples."""
+    if not values:
+        return None
+    middle, low, high = (fmean(column) for column in zip(*values, strict=True))
+    return Mark(middle, low, high, tuple(value for value, _, _ in values))
+
+
+def draw_labels(evidence: Sequence[Evidence]) -> list[Plot]:
+    """One plot for each column of the leaderboard in which a run has scores with fewer labels."""
+    plots = []
+    for found in of_first_scores(evidence):
+        models = [model for model in found.models if any(run.record.fewer_labels for run in model.runs)]
+        if models:
+            plots.append(_label_plot(found, models))
+    return plots
+
+
+def scores_by_share(model: Model) -> dict[float, list[Score]]:
+    """The scores of every draw and seed, by the part of the labels that was kept, 1 last."""
+    found: dict[float, list[Score]] = {}
+    for run in model.runs:
+        for part in run.record.fewer_labels:
+            found.setdefault(part.share, []).append(part.score)
+        found.setdefault(1.0, []).append(run.record.scores[0])
+    return dict(sorted(found.items()))
+
+
+def _label_plot(found: Comparison, models: Sequence[Model]) -> Plot:
+    title = f"Fewer labels: {found.title}"
+    figure = canvas(8.5, max(4.6, legend_height(models)), title, legend=2.5)
+    axes = figure.add_subplot()
+    axes.set_xscale("log")
+    for place, model in enumerate(models):
+        _line(axes, model, _shift(place, models))
+    line = chance_line(axes, found.chance)
+    _ticks(axes, models)
+    axes.set_xlabel("share of the training labels")
+    axes.set_ylabel(found.metric)
+    axes.set_ylim(0, None)
+    model_legend(figure, models, (line, "chance"))
+    if len(models) > FEW:
+        ends = [
+            (_shift(place, models), model.cell.value, str(model.number + 1), mark(model.number)[0])
+            for place, model in enumerate(models)
+        ]
+        end_labels(axes, ends)
+    draws = {len(scores) for model in models for share, scores in scores_by_share(model).items() if share < 1}
+    caption = sentences(
+        found.facts,
+        f"Marks are means over {_range(draws)} draws of the labels, the small dots; on the right, all labels",
+        INTERVALS,
+        "Marks of one share stand side by side so that all can be seen",
+        "Dashed: chance" if line is not None else "",
+    )
+    return Plot("labels", title, caption, figure)
+
+
+def _shift(place: int, models: Sequence[Model]) -> float:
+    """What shares are multiplied by, so that the marks of models stand side by side: at most 6 % up and down."""
+    return 1 + min(0.012, 0.12 / len(models)) * (place - (len(models) - 1) / 2)
+
+
+def _line(axes: Axes, model: Model, shift: float) -> None:
+    colour, marker = mark(model.number)
+    points = scores_by_share(model)
+    x = [share * shift for share in points]
+    means = [fmean(score.value for score in scores) for scores in points.values()]
+    axes.plot(x, means, color=colour, marker=marker, markersize=5, linewidth=1.2)
+    for place, mean, scores in zip(x, means, points.values(), strict=True):
+        low, high = fmean(score.low for score in scores), fmean(score.high for score in scores)
+        axes.errorbar(place, mean, yerr=reach(low, mean, high), color=colour, elinewidth=1, alpha=0.7)
+        seed_dots(axes, [place * 1.02] * len(scores), [score.value for score in scores], colour)
+
+
+def _ticks(axes: Axes, models: Sequence[Model]) -> None:
+    """A tick at each share, with the number of training samples below."""
+    from matplotlib.ticker import NullLocator
+
+    counts: dict[float, set[int]] = {}
+    for record in (run.record for model in models for run in model.runs):
+        counts.setdefault(1.0, set()).add(record.num_train)
+        for part in record.fewer_labels:
+            counts.setdefault(part.share, set()).add(part.num_train)
+    shares = sorted(counts)
+    axes.set_xticks(shares, [f"{100 * share:g} %\n({_range(counts[share])})" for share in shares])
+    axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _range(counts: set[int]) -> str:
+    return f"{min(counts):,}" if len(counts) == 1 else f"{min(counts):,} to {max(counts):,}"
