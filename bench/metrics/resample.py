@@ -11,7 +11,8 @@ Statistician 69 (2015) 371, expanded percentiles).
 what the group adds to the metric; for a mean it is the group's own mean, and the test then is the exact one of
 accuracies. If two models are equal, swapping their answers to one video is as likely as not, and it changes the sign
 of that video's pseudo-value in the difference. Unlike a bootstrap test it holds its level with few videos, and it needs
-no more than G numbers of each model. All flips are counted up to 2^14, beyond that as many are drawn.
+no more than G numbers of each model. All patterns
+of signs are counted up to 2^14, beyond that as many are drawn.
 
 Everything is deterministic: draws follow from the number of groups. Values are in the units of the score.
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
 from statistics import NormalDist
@@ -40,6 +41,8 @@ DRAWS = 1000
 """Resamplings of the groups."""
 _MOST_FLIPS = 14
 """Groups up to which all patterns of signs are counted."""
+_EQUAL = 1e-9
+"""Changes below this share of the largest one are rounding."""
 _MAX_NUMBERS = 1 << 20
 """Multiplicities held at once."""
 
@@ -100,28 +103,25 @@ class Resampled:
     """SHA-256 of the samples with their truth, and of their groups: only what is equal in it can be paired."""
     value: float
     """The score."""
-    pseudo: NDArray[np.float32]
+    pseudo: Floats
     """What each group adds to the score, [G], in order of the groups' names."""
     draws: NDArray[np.float32]
     """The score of each draw [D]; NaN where it holds nothing that can be scored."""
 
-    @property
-    def num_groups(self) -> int:
-        """Independent units."""
-        return len(self.pseudo)
-
     def to_text(self) -> str:
         """Its numbers in base64."""
-        numbers = np.concatenate([self.pseudo, self.draws]).astype("<f4")
-        return base64.b64encode(numbers.tobytes()).decode("ascii")
+        parts = self.draws.astype("<f4").tobytes() + self.pseudo.astype("<f8").tobytes()
+        return base64.b64encode(parts).decode("ascii")
 
     @staticmethod
     def from_text(text: str, samples: str, value: float) -> Resampled:
         """What `to_text` was made of. Raises ValueError where it is something else."""
-        numbers = np.frombuffer(base64.b64decode(text, validate=True), "<f4")
-        if len(numbers) <= DRAWS:
+        numbers = base64.b64decode(text, validate=True)
+        size = 4 * DRAWS
+        if len(numbers) <= size or (len(numbers) - size) % 8:
             raise ValueError(f"not the numbers of {DRAWS} draws of groups")
-        return Resampled(samples, value, numbers[:-DRAWS], numbers[-DRAWS:])
+        draws, pseudo = np.frombuffer(numbers[:size], "<f4"), np.frombuffer(numbers[size:], "<f8")
+        return Resampled(samples, value, pseudo.astype(np.float64), draws.astype(np.float32))
 
 
 def redrawn(sums: GroupSums) -> tuple[float, Floats, list[str]]:
@@ -139,7 +139,7 @@ def resampled(metric: Metric[Any], answers: Answers) -> Resampled:
     value, draws, groups = redrawn(sums)
     pseudo = len(groups) * value - (len(groups) - 1) * _leaving_one_out(sums, _name_order(sums))
     digest = hashlib.sha256("\n".join([ordered.sample_digest, *groups]).encode()).hexdigest()
-    return Resampled(digest, value, pseudo.astype(np.float32), draws.astype(np.float32))
+    return Resampled(digest, value, pseudo, draws.astype(np.float32))
 
 
 def _name_order(sums: GroupSums) -> NDArray[np.int64]:
@@ -182,6 +182,10 @@ class PairedDifference:
     mde: float | None
     """About the smallest true difference that the test finds at 5 % with 80 % power; None where so few groups show
     none."""
+    wins: int
+    """Groups that add more to the score of the first model."""
+    losses: int
+    """Groups that add more to that of the second."""
     clusters: int
     """Groups."""
     confidence: float
@@ -192,30 +196,43 @@ def paired_scores(
 ) -> PairedDifference:
     """The difference of two models' scores on the same samples, each the mean over its seeds [K]; a minus b.
 
-    Raises BenchError where the samples are not the same, or fewer than two of their groups are independent.
+    `alpha` is that of the two-sided test whose power is told. Raises BenchError where the samples are not the same, or
+    fewer than two of their groups are independent.
     """
     if len({one.samples for one in (*a, *b)}) > 1:
         raise BenchError("they were not scored on the same samples, or these are not of the same videos")
-    draws = _mean([one.draws for one in a]) - _mean([one.draws for one in b])
-    changes = _mean([one.pseudo for one in a]) - _mean([one.pseudo for one in b])
-    if len(changes) < 2 or not np.isfinite(changes).all():
+    if not is_paired(a[0]):
         raise BenchError("all that can be scored is of one video: nothing is independent")
+    draws = _mean([one.draws for one in a]) - _mean([one.draws for one in b])
+    changes = contributions(a) - contributions(b)
     difference = float(np.mean([one.value for one in a]) - np.mean([one.value for one in b]))
     low, high = percentiles(draws[np.isfinite(draws)], len(changes), confidence)
-    lower, upper = flip_tails(changes)
+    (lower,), (upper,) = flip_tails(changes[None])
     return PairedDifference(
         difference=difference,
         low=min(low, difference),
         high=max(high, difference),
-        p_value=min(1.0, 2 * min(lower, upper)),
-        p_lower=lower,
+        p_value=min(1.0, 2 * min(float(lower), float(upper))),
+        p_lower=float(lower),
         mde=_detectable(changes, alpha),
+        wins=int((changes > _EQUAL).sum()),
+        losses=int((changes < -_EQUAL).sum()),
         clusters=len(changes),
         confidence=confidence,
     )
 
 
-def _mean(seeds: Sequence[NDArray[np.float32]]) -> Floats:
+def is_paired(one: Resampled) -> bool:
+    """Whether its groups are enough for an interval and a test: two, and no single one that all depends on."""
+    return len(one.pseudo) > 1 and bool(np.isfinite(one.pseudo).all())
+
+
+def contributions(seeds: Sequence[Resampled]) -> Floats:
+    """What each group adds to the mean score of the seeds of one model, [G]."""
+    return _mean([one.pseudo for one in seeds])
+
+
+def _mean(seeds: Sequence[NDArray[Any]]) -> Floats:
     means: Floats = np.mean(np.stack(seeds).astype(np.float64), axis=0)
     return means
 
@@ -230,33 +247,41 @@ def percentiles(draws: Floats, num_groups: int, confidence: float) -> tuple[floa
     return float(low), float(high)
 
 
-def flip_tails(changes: Floats) -> tuple[float, float]:
-    """Chances of a sum as low, and of one as high, as that of `changes` [G], if each sign were a fair coin's.
+def flip_tails(changes: Floats) -> tuple[Floats, Floats]:
+    """For each row of `changes` [P, G], the chances of a sum as low, and of one as high, if signs were fair coins' [P].
 
-    Groups without a change say nothing. All patterns are counted up to 2^14; of more, 2^14 are drawn, and the one that
-    was seen counts among them, which keeps the level.
+    Groups without a change say nothing. All patterns are counted where at most 14 groups changed; of more, 2^14
+    patterns are drawn, and the one that was seen counts among them, which keeps the level.
     """
-    sizes = np.abs(changes[changes != 0])
-    if not len(sizes):
-        return 1.0, 1.0
+    largest = np.abs(changes).max(axis=1, keepdims=True)
+    sizes = np.divide(np.abs(changes), largest, out=np.zeros_like(changes), where=largest > 0)
+    sizes[sizes < _EQUAL] = 0
     # In units of the largest, so that equal sums are equal in spite of rounding.
-    sizes, seen = sizes / sizes.max(), float(changes.sum() / np.abs(changes).max())
-    slack = 1e-6 * len(sizes)
-    if len(sizes) <= _MOST_FLIPS:
+    seen = (np.sign(changes) * sizes).sum(axis=1)
+    slack, few = _EQUAL * changes.shape[1], (sizes > 0).sum(axis=1) <= _MOST_FLIPS
+    lower, upper = np.ones(len(changes)), np.ones(len(changes))
+    for row in np.flatnonzero(few):
         sums = np.zeros(1)
-        for size in sizes:
+        for size in sizes[row][sizes[row] > 0]:
             sums = np.concatenate([sums - size, sums + size])
-        return float((sums <= seen + slack).mean()), float((sums >= seen - slack).mean())
-    random = np.random.RandomState(0)
-    count = 1 << _MOST_FLIPS
-    rows = max(1, _MAX_NUMBERS // len(sizes))
-    blocks = [
-        (2.0 * random.randint(0, 2, (min(rows, count - start), len(sizes))) - 1) @ sizes
-        for start in range(0, count, rows)
-    ]
-    sums = np.concatenate(blocks)
-    low, high = int((sums <= seen + slack).sum()), int((sums >= seen - slack).sum())
-    return (1 + low) / (1 + count), (1 + high) / (1 + count)
+        lower[row], upper[row] = (sums <= seen[row] + slack).mean(), (sums >= seen[row] - slack).mean()
+    if not few.all():
+        many, found = np.flatnonzero(~few), 1 << _MOST_FLIPS
+        low, high = np.ones(len(many)), np.ones(len(many))
+        for signs in _signs(found, changes.shape[1]):
+            sums = signs @ sizes[many].T
+            low += (sums <= seen[many] + slack).sum(axis=0)
+            high += (sums >= seen[many] - slack).sum(axis=0)
+        lower[many], upper[many] = low / (1 + found), high / (1 + found)
+    return lower, upper
+
+
+def _signs(count: int, num_groups: int) -> Iterator[Floats]:
+    """Patterns of -1 and 1, [count, G], some at a time."""
+    random, rows = np.random.RandomState(0), max(1, _MAX_NUMBERS // num_groups)
+    for start in range(0, count, rows):
+        coins = random.randint(0, 2, (min(rows, count - start), num_groups))
+        yield 2 * coins.astype(np.float64) - 1
 
 
 def _detectable(changes: Floats, alpha: float) -> float | None:

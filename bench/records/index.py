@@ -28,6 +28,7 @@ from bench.core.inputs import PREDICTIONS, RECORD, check_input
 from bench.metrics.score import Score
 from bench.records.schema import SCHEMA_VERSION, Cost, read_record
 from bench.records.summary import Summary, from_text, summarise, to_text
+from bench.records.tables import all_files
 from bench.records.tables.outcomes import Outcomes
 from bench.video.states import state_of
 
@@ -35,8 +36,7 @@ INDEX_NAME = "records.sqlite"
 RECORD_NAME = "record.json"
 _PREDICTIONS = "predictions.parquet"
 _PROBE = "probe.safetensors"
-_TABLES = (_PREDICTIONS, "controls.parquet", "top5.parquet", "detections.parquet", "ground_truth.parquet")
-_MEANING = 2
+_MEANING = 3
 """Raised when a field of a summary comes to mean something else, or a check of records does. New and lost fields show
 by themselves."""
 _WAIT_S = 2.0
@@ -111,7 +111,7 @@ def examine(path: Path) -> Summary | BenchError:
     """The record at `path`, shortened, or why it is not believed; from its files alone."""
     from bench.metrics.accuracy import ClassAnswers
     from bench.records.consistency import check_record, doubts
-    from bench.records.recomputed import check_tables
+    from bench.records.recomputed import check_tables, resampled_scores
 
     folder = path.parent
     try:
@@ -120,8 +120,10 @@ def examine(path: Path) -> Summary | BenchError:
         answers, found = check_tables(folder, record)
     except BenchError as error:
         return error
-    outcomes = Outcomes.of(answers, folder / _PREDICTIONS) if isinstance(answers, ClassAnswers) else None
-    return replace(summarise(record), path=path, outcomes=outcomes, doubts=(*found, *doubts(record, folder)))
+    made = replace(summarise(record), path=path, doubts=(*found, *doubts(record, folder)))
+    if isinstance(answers, ClassAnswers):
+        return replace(made, outcomes=Outcomes.of(answers, folder / _PREDICTIONS))
+    return replace(made, resampled=resampled_scores(record, answers)) if answers else made
 
 
 def _names(folder: Path) -> list[str]:
@@ -165,7 +167,7 @@ def _digest(run: Path) -> str:
     """SHA-256 of the files that say what a run scored, and of what its probe says of it."""
     from bench.records.consistency import probe_facts
 
-    there = [name for name in (RECORD_NAME, *_TABLES) if (run / name).exists()]
+    there = [name for name in (RECORD_NAME, *all_files(run)) if (run / name).exists()]
     for name in there:
         check_input(run / name, RECORD if name == RECORD_NAME else PREDICTIONS)
     parts = [f"{name} {file_digest(run / name)}" for name in there]
@@ -175,7 +177,9 @@ def _digest(run: Path) -> str:
 def _stamp(run: str) -> str:
     """What the files of a run were when they were last written; empty where it has no record."""
     record = _stamp_of_file(f"{run}/{RECORD_NAME}")
-    return " ".join([record, *(_stamp_of_file(f"{run}/{name}") for name in (*_TABLES, _PROBE))]) if record else ""
+    if not record:
+        return ""
+    return " ".join([record, *(_stamp_of_file(f"{run}/{name}") for name in (*all_files(Path(run)), _PROBE))])
 
 
 def _stamp_of_file(path: str) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import FORMS, form_of, score_all
+from bench.metrics.metric import Answers, form_of, metric_of, score_all
+from bench.metrics.resample import resampled
 from bench.metrics.score import Breakdown
 from bench.records.schema import Record
-from bench.records.tables import table_of
+from bench.records.tables import FILES, table_of
 from bench.records.tables.controls import check_controls
 from bench.records.tables.reading import SAME, compare_scores, contradiction
 
@@ -30,9 +31,8 @@ def check_tables(folder: Path, record: Record) -> tuple[Any, list[str]]:
     form = form_of(metric)
     if form is None:
         return None, [f"its score could not be made anew: no metric {metric} is known here"]
-    own = table_of(form).FILES
-    others = {name for one in FORMS for name in table_of(one).FILES} - set(own)
-    for name in sorted(others):
+    own = FILES[form]
+    for name in sorted({name for files in FILES.values() for name in files} - set(own)):
         if (folder / name).is_file():
             raise contradiction(folder / name, f"it is no table of {metric}")
     if form != ClassAnswers.form and not any((folder / name).is_file() for name in own):
@@ -51,8 +51,7 @@ def read_answers(folder: Path, record: Record) -> Any:
     form = form_of(record.scores[0].metric)
     if form is None:
         raise BenchError(f"no metric {record.scores[0].metric} is known here", where=str(folder))
-    table = table_of(form)
-    answers, path = table.read(folder, record), folder / table.FILES[0]
+    answers, path = table_of(form).read(folder, record), folder / FILES[form][0]
     try:
         made = score_all(answers, record.scores[0].failed)
     except BenchError as error:
@@ -77,6 +76,12 @@ def read_sorted(folder: Path, record: Record) -> Any:
     """The same in order of the samples' ids."""
     answers = read_answers(folder, record)
     return answers.of(sorted(answers.samples))
+
+
+def resampled_scores(record: Record, answers: Answers) -> dict[str, tuple[str, str]]:
+    """What ranks and differences need of each score: by metric, the digest of its samples and its numbers."""
+    made = {score.metric: resampled(metric_of(score.metric), answers) for score in record.scores}
+    return {metric: (one.samples, one.to_text()) for metric, one in made.items()}
 
 
 def _alike(made: Breakdown, said: Breakdown) -> bool:

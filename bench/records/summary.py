@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ class Summary:
     """The record's file."""
     outcomes: Outcomes | None = None
     """Which test samples were right; None where the metric has no outcome for each sample."""
+    resampled: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    """Other metrics: by name, the digest of the samples and the numbers of a `bench.metrics.resample.Resampled`."""
     doubts: tuple[str, ...] = ()
     """What is said of the record, beside its scores, and does not fit; or why its scores could not be made anew."""
 
@@ -62,12 +64,12 @@ class Summary:
     def same_record(self, other: Summary) -> bool:
         """Whether both are copies of one record with the same answers, wherever they lie."""
         answers = [(one.outcomes.samples, one.outcomes.right) if one.outcomes else None for one in (self, other)]
-        return answers[0] == answers[1] and self.content == other.content
+        return (answers[0], self.resampled, self.content) == (answers[1], other.resampled, other.content)
 
     @property
     def content(self) -> Summary:
         """What the record alone says, wherever it lies."""
-        return replace(self, path=None, outcomes=None, doubts=())
+        return replace(self, path=None, outcomes=None, resampled={}, doubts=())
 
 
 def summarise(record: Record) -> Summary:
@@ -100,7 +102,7 @@ def summarise(record: Record) -> Summary:
 
 def to_text(summary: Summary) -> str:
     """A summary as JSON, without its path and outcomes."""
-    content = {field.name: getattr(summary, field.name) for field in fields(Summary)}
+    content = {part.name: getattr(summary, part.name) for part in fields(Summary)}
     del content["path"], content["outcomes"]
     content["scores"] = [score.model_dump() for score in summary.scores]
     return json.dumps({**content, "cost": summary.cost.model_dump()})
@@ -110,6 +112,7 @@ def from_text(text: str, path: Path, outcomes: Outcomes | None) -> Summary:
     """A summary from what `to_text` made, and where its record lies. The text is not checked again."""
     content = json.loads(text)
     content["scores"] = tuple(Score.model_construct(**score) for score in content["scores"])
+    content["resampled"] = {metric: (samples, numbers) for metric, (samples, numbers) in content["resampled"].items()}
     content["notes"], content["doubts"] = tuple(content["notes"]), tuple(content["doubts"])
     content["cost"] = Cost.model_construct(**content["cost"])
     return Summary(**content, path=path, outcomes=outcomes)

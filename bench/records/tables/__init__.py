@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
-
-from bench.metrics.metric import FORMS
 
 if TYPE_CHECKING:
     from bench.metrics.metric import Answers
     from bench.records.schema import Record
 
 
-class AnswerTable(Protocol):
-    """A module of this package: `classes`, `boxes`, `ranked`."""
+FILES: dict[str, tuple[str, ...]] = {
+    "classes": ("predictions.parquet",),
+    "boxes": ("detections.parquet", "ground_truth.parquet"),
+    "ranked": ("top5.parquet",),
+}
+"""Names of the files of each form of answers."""
+CONTROLS, CONTROLS_FOLDER = "controls.parquet", "controls"
+"""What was answered in other frame orders (bench.records.tables.controls)."""
 
-    FILES: tuple[str, ...]
-    """Names of the files that it writes."""
+
+class AnswerTable(Protocol):
+    """A module of this package, called as the form: `classes`, `boxes`, `ranked`."""
 
     def write(self, folder: Path, answers: Any) -> None:
         """Write the tables of these answers into a folder."""
@@ -27,9 +33,16 @@ class AnswerTable(Protocol):
         the record says of classes and failures; its scores are compared by `bench.records.recomputed`."""
 
 
+def all_files(folder: Path) -> list[str]:
+    """Paths in a run's folder of all tables that it may have, those of other frame orders as far as they are there."""
+    names = [name for files in FILES.values() for name in files]
+    there = sorted(os.listdir(folder / CONTROLS_FOLDER)) if (folder / CONTROLS_FOLDER).is_dir() else []
+    return [*names, CONTROLS, *(f"{CONTROLS_FOLDER}/{reading}/{name}" for reading in there for name in names)]
+
+
 def table_of(form: str) -> AnswerTable:
     """The tables of a form of answers."""
-    if form not in FORMS:
+    if form not in FILES:
         raise ValueError(f"no form of answers is called {form}")
     return cast("AnswerTable", importlib.import_module(f"bench.records.tables.{form}"))
 

@@ -15,13 +15,13 @@ import numpy as np
 
 from bench.metrics.box_scores import BoxAnswers, action_groups, unique_names
 from bench.metrics.detection import CORNERS
+from bench.records.tables import FILES
 from bench.records.tables.reading import SAME, contradiction, matrix, read_columns, refuse_failed, whole_numbers
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
 
-DETECTIONS, GROUND_TRUTH = "detections.parquet", "ground_truth.parquet"
-FILES = (DETECTIONS, GROUND_TRUTH)
+DETECTIONS, GROUND_TRUTH = FILES["boxes"]
 
 
 def write(folder: Path, answers: BoxAnswers) -> None:

@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.metrics.accuracy import ClassAnswers
+from bench.records.tables import FILES
 from bench.records.tables.reading import contradiction, matrix, read_columns, refuse_failed, refuse_twice, whole_numbers
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
 
-FILE_NAME = "predictions.parquet"
-FILES = (FILE_NAME,)
+(FILE_NAME,) = FILES["classes"]
 _ROUNDING = 1e-3
 """How far probabilities may lie beside 0 to 1, and their sum beside 1: they are sums of float32."""
 

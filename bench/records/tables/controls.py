@@ -12,30 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import FORMS, Answers, metric_of
+from bench.metrics.metric import Answers, metric_of
 from bench.metrics.motion_share import WITHOUT, Reading
-from bench.records.tables import table_of, write_answers
+from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, table_of, write_answers
 from bench.records.tables.reading import SAME, compare_scores, contradiction, read_columns
 
 if TYPE_CHECKING:
     from bench.metrics.score import Score
     from bench.records.schema import Record
-
-FILE_NAME, FOLDER = "controls.parquet", "controls"
-
-
-def control_files(folder: Path) -> list[str]:
-    """The tables of other frame orders that a run's folder has, relative to it, in order."""
-    there = [FILE_NAME] if (folder / FILE_NAME).is_file() else []
-    if (folder / FOLDER).is_dir():
-        there += [
-            f"{FOLDER}/{reading.name}/{name}"
-            for reading in sorted((folder / FOLDER).iterdir())
-            for form in FORMS
-            for name in table_of(form).FILES
-            if (reading / name).is_file()
-        ]
-    return there
 
 
 def write_readings(folder: Path, readings: Sequence[Reading]) -> None:
@@ -48,7 +32,7 @@ def write_readings(folder: Path, readings: Sequence[Reading]) -> None:
         return
     if readings[0].answers.form != ClassAnswers.form:
         for reading in readings:
-            place = folder / FOLDER / reading.name
+            place = folder / CONTROLS_FOLDER / reading.name
             place.mkdir(parents=True)
             write_answers(place, reading.answers)
         return
@@ -63,7 +47,7 @@ def write_readings(folder: Path, readings: Sequence[Reading]) -> None:
     for reading in readings:
         classes = dict(zip(reading.answers.samples, reading.answers.predicted.tolist(), strict=True))
         columns[reading.name] = pa.array([classes.get(sample) for sample in said.samples], pa.int32())
-    pq.write_table(pa.table(columns), folder / FILE_NAME)
+    pq.write_table(pa.table(columns), folder / CONTROLS)
 
 
 def check_controls(folder: Path, record: Record, answers: Answers) -> None:
@@ -72,9 +56,9 @@ def check_controls(folder: Path, record: Record, answers: Answers) -> None:
     if not record.controls:
         return
     if isinstance(answers, ClassAnswers):
-        _check_classes(folder / FILE_NAME, record, answers)
+        _check_classes(folder / CONTROLS, record, answers)
     else:
-        _check_readings(folder / FOLDER, record, answers)
+        _check_readings(folder / CONTROLS_FOLDER, record, answers)
 
 
 def _check_classes(path: Path, record: Record, answers: ClassAnswers) -> None:
@@ -107,7 +91,7 @@ def _check_readings(folder: Path, record: Record, answers: Answers) -> None:
     said: dict[str, Any] = {}
     for control in record.controls:
         name = f"{control.frames}_by_{control.trained_on}"
-        path = folder / name / table.FILES[0]
+        path = folder / name / FILES[answers.form][0]
         if not path.is_file():
             raise contradiction(folder, f"{name} has no {path.name}")
         said[name] = table.read(folder / name, record)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.metrics.recall_scores import BEST, HEADS, RankedAnswers, Ranking
+from bench.records.tables import FILES
 from bench.records.tables.reading import contradiction, matrix, read_columns, refuse_failed, refuse_twice, whole_numbers
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
 
-FILE_NAME = "top5.parquet"
-FILES = (FILE_NAME,)
+(FILE_NAME,) = FILES["ranked"]
 
 
 def write(folder: Path, answers: RankedAnswers) -> None:
