@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from bench.cards.probe import BoxReading, Optimisation, ProbeCard, Selection, Setting
+from bench.cards.probe import BoxReading, MaskReading, Optimisation, ProbeCard, Selection, Setting
 from bench.cards.task import (
     ActionAnnotations,
     AnnotationFiles,
@@ -20,6 +20,7 @@ from bench.cards.task import (
     BoxAnnotations,
     ClipProtocol,
     Format,
+    MaskAnnotations,
     Reference,
     Sampling,
     TaskCard,
@@ -41,6 +42,8 @@ __all__ = [
     "Card",
     "ClipProtocol",
     "Format",
+    "MaskAnnotations",
+    "MaskReading",
     "Optimisation",
     "ProbeCard",
     "Reference",

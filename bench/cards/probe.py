@@ -11,7 +11,7 @@ from pydantic import (
     model_validator,
 )
 
-from bench.cards.fields import AtLeastOne, CardPart, LearningRate, Million, NotNegative, Thousand, without_usual
+from bench.cards.fields import AtLeastOne, CardPart, LearningRate, Million, NotNegative, Side, Thousand, without_usual
 from bench.core.types import Positive
 
 _MOST_SETTINGS = 1000
@@ -127,6 +127,17 @@ class BoxReading(CardPart):
     """Detected boxes of a lower score are left out."""
 
 
+class MaskReading(CardPart):
+    """How a probe of every token is trained and scored on the masks of still images."""
+
+    norm: Literal["none", "batch"]
+    """What the tokens go through before the linear layer: nothing, as they left the encoder's own last norm, or
+    batch normalisation with a scale and a shift."""
+    scored_at: Literal["own"] | Side = "own"
+    """Size of the masks that are scored, to which the outputs are brought: each mask's own, or so many pixels square.
+    It decides scores, and is part of the protocol's name."""
+
+
 class ProbeCard(CardPart):
     """A recipe: what is trained on the tokens, and how."""
 
@@ -151,6 +162,9 @@ class ProbeCard(CardPart):
     """For knn: the values of k to choose from."""
     boxes: BoxReading | None = None
     """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""
+    masks: MaskReading | None = None
+    """Of recipes for the masks of still images: the class of every pixel, from the token that it lies in and those
+    around it."""
     caveat: str = ""
     """What a reader of its scores must know; a footnote on the leaderboard."""
 
@@ -176,13 +190,15 @@ class ProbeCard(CardPart):
             raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:
             raise ValueError("selection.chosen_on: probes of boxes are chosen on held-out videos")
+        if self.masks and (self.kind != "linear" or self.boxes or self.augmentation != "none" or self.train_views > 1):
+            raise ValueError("masks: only for linear probes, on plain images in one view: a mask is of its whole image")
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
 
     @model_serializer(mode="wrap")
     def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, serialise(self), "augmentation", "streaming", "boxes", "num_heads")
+        return without_usual(self, serialise(self), "augmentation", "streaming", "boxes", "masks", "num_heads")
 
     @property
     def hold_out(self) -> Selection | None:

@@ -181,6 +181,28 @@ class ActionAnnotations(CardPart):
     """Name of the csv with the rates of the videos, there too: frame numbers take them."""
 
 
+class SplitFolders(CardPart):
+    """A folder of each split, relative to the data folder or to a folder directly below it."""
+
+    train: DataPath
+    test: DataPath
+
+
+class MaskAnnotations(CardPart):
+    """Where the masks of still images are, and what their values mean.
+
+    A mask is a PNG of its image's size and name whose values are numbers of classes: grey, or with a palette. The
+    images of a split are those that its list names (`annotations`), one name a line, or else all of its folder.
+    """
+
+    images: SplitFolders
+    masks: SplitFolders
+    void: Annotated[int, Field(ge=0, le=65535, strict=True)] = 255
+    """Value of pixels that are of no class, and count nowhere."""
+    zero: Literal["class", "void"] = "class"
+    """What 0 is: the first class, or void like `void`; the first class then is 1."""
+
+
 class Reference(CardPart):
     """A published score of the task."""
 
@@ -218,13 +240,16 @@ class TaskCard(CardPart):
     axis: Axis | None = None
     axis_source: str = ""
     """Who says that the task is about motion, appearance or anticipation."""
-    data: Literal["digits", "lists", "boxes", "actions"] = "lists"
+    data: Literal["digits", "lists", "boxes", "actions", "masks"] = "lists"
     """`lists`: annotation files of the user's; `digits`: the embedded dataset; `boxes`: a sample is a key frame;
-    `actions`: a sample is an action in a long video, to be foreseen."""
+    `actions`: a sample is an action in a long video, to be foreseen; `masks`: a sample is a still image, every pixel of
+    which has a class."""
     boxes: BoxAnnotations | None = None
     """Of tasks whose samples are key frames."""
     actions: ActionAnnotations | None = None
     """Of tasks whose samples are actions."""
+    masks: MaskAnnotations | None = None
+    """Of tasks whose samples are images with masks."""
     format: Format = "list"
     """Official format of the annotations. Lists of `path label` lines are read for every task, whatever it is."""
     annotations: AnnotationFiles = AnnotationFiles()
@@ -250,7 +275,7 @@ class TaskCard(CardPart):
     recipes: dict[str, Optimisation] = Field(default_factory=dict)
     """How shipped recipes are optimised on this task, where its paper's configuration differs from the recipe's card
     (protocol.md 5.2, 5.3)."""
-    metric: Literal["top1", "frame-mAP@0.5", "action-recall@5"] = "top1"
+    metric: Literal["top1", "frame-mAP@0.5", "action-recall@5", "mIoU"] = "top1"
     train_size: AtLeastOne | None = None
     """Official number of training samples."""
     test_size: AtLeastOne | None = None
@@ -270,11 +295,8 @@ class TaskCard(CardPart):
     """Name of the task in results/published.csv."""
 
     @model_serializer(mode="wrap")
-    def _usual_labels_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        content: dict[str, Any] = serialise(self)
-        if self.labels == "from-0":
-            content.pop("labels", None)
-        return content
+    def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return without_usual(self, serialise(self), "labels", "masks")
 
     @model_validator(mode="after")
     def _digits_name_their_label(self) -> TaskCard:
@@ -288,6 +310,11 @@ class TaskCard(CardPart):
         is_actions = self.data == "actions"
         if any(is_actions != said for said in (self.actions is not None, self.metric == "action-recall@5")):
             raise ValueError("actions: give it, and the metric action-recall@5, exactly where data is 'actions'")
+        is_masks = self.data == "masks"
+        if any(is_masks != said for said in (self.masks is not None, self.metric == "mIoU")):
+            raise ValueError("masks: give it, and the metric mIoU, exactly where data is 'masks'")
+        if is_masks and (self.media != "image" or self.classes is None):
+            raise ValueError("masks: they are of still images (media: image), and of so many classes")
         for name, clip in {"clip": self.clip, **{f"clips.{name}": clip for name, clip in self.clips.items()}}.items():
             _check_anticipation(name, clip, needed=is_actions)
         if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -24,6 +25,8 @@ class Splits:
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
     """What a reader of scores on these samples must know."""
+    facts: Any = None
+    """What the kind of the task alone reads of its annotations."""
 
 
 @dataclass(frozen=True)
