@@ -207,6 +207,45 @@ def ek100(card: TaskCard, folder: Path, members: list[Member], rng: np.random.Ge
         write_lines(folder / "annotations" / f"EPIC_100_{file}.csv", rows)
 
 
+def painted(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """An image of 18 to 40 px a side and the class of each pixel: dark ground (0), a bright and a middling rectangle (1
+    and 2), and a void outline (-1) around each."""
+    height, width = rng.integers(18, 41, 2).tolist()
+    classes = np.zeros((height, width), dtype=np.int64)
+    for label, left in ((1, 0), (2, width // 2)):
+        top, bottom = sorted(rng.integers(2, height - 2, 2).tolist())
+        rows, columns = slice(min(top, height - 9), max(bottom, top + 7)), slice(left + 1, left + width // 2 - 1)
+        classes[rows, columns] = -1
+        classes[rows.start + 1 : rows.stop - 1, columns.start + 1 : columns.stop - 1] = label
+    level = np.choose(classes + 1, (90, 30, 220, 125))
+    return np.clip(rng.normal(level[..., None], 8, (height, width, 3)), 0, 255).astype(np.uint8), classes
+
+
+def ade20k(card: TaskCard, folder: Path, members: list[Member], rng: np.random.Generator) -> None:
+    for number, (split, _, _) in enumerate(members, start=1):
+        name, place = {"train": ("train", "training"), "test": ("val", "validation")}[split]
+        shown, classes = painted(rng)
+        for kind, suffix, values in (("images", "jpg", shown), ("annotations", "png", classes + 1)):
+            path = folder / kind / place / f"ADE_{name}_{number:08d}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(path, **({"quality": 95} if suffix == "jpg" else {}))
+
+
+def voc12(card: TaskCard, folder: Path, members: list[Member], rng: np.random.Generator) -> None:
+    names: dict[str, list[str]] = {"train": [], "test": []}
+    for number, (split, _, _) in enumerate(members, start=1):
+        shown, classes = painted(rng)
+        names[split].append(f"2007_{number:06d}")
+        for kind in ("JPEGImages", "SegmentationClass"):
+            (folder / kind).mkdir(exist_ok=True)
+        Image.fromarray(shown).save(folder / "JPEGImages" / f"2007_{number:06d}.jpg", quality=95)
+        mask = Image.fromarray(np.where(classes < 0, 255, classes).astype(np.uint8))
+        mask.putpalette([value for level in range(256) for value in (level, 255 - level, 0)])
+        mask.save(folder / "SegmentationClass" / f"2007_{number:06d}.png")
+    for split, file in (("train", "train"), ("test", "val")):
+        write_lines(folder / "ImageSets" / "Segmentation" / f"{file}.txt", names[split])
+
+
 LAYOUTS: dict[str, Callable[[TaskCard, Path, list[Member], np.random.Generator], None]] = {
     "custom": custom,
     "k400": kinetics,
@@ -222,5 +261,7 @@ LAYOUTS: dict[str, Callable[[TaskCard, Path, list[Member], np.random.Generator],
     "ucf101": ucf101,
     "hmdb51": hmdb51,
     "ek100": ek100,
+    "ade20k": ade20k,
+    "voc12": voc12,
 }
 """Card name -> what makes its layout."""

@@ -57,6 +57,8 @@ def load_splits(
         return replace(splits, train=[]) if test_only else splits
     if card.data == "actions":
         return _actions(card, where)
+    if card.data == "masks":
+        return _masks(card, where, test_only=test_only)
     paths = _annotation_paths(card, where, test_only=test_only)
     read = read_splits(card, paths, where.data)
     num_classes = _num_classes(card, read)
@@ -85,8 +87,8 @@ def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]
         raise BenchError(f"task {card.name} brings its own data", fix="bench.data.digits reads it")
     if where.data is None or not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check it")
-    if card.data == "actions":
-        both = _actions(card, where)
+    if card.data in ("actions", "masks"):
+        both = _actions(card, where) if card.data == "actions" else _masks(card, where)
         return both.train if split == "train" else both.test
     paths = {split: (where.train if split == "train" else where.val) or find_annotations(card, where.data, split)}
     if card.num_classes is None:  # names of classes are numbered over both splits
@@ -138,6 +140,12 @@ def _actions(card: TaskCard, where: ListOptions) -> Splits:
     from bench.data.actions import load_actions  # it builds on this module
 
     return load_actions(card, where)
+
+
+def _masks(card: TaskCard, where: ListOptions, *, test_only: bool = False) -> Splits:
+    from bench.data.masks import load_mask_splits  # it builds on this module
+
+    return load_mask_splits(card, where, test_only=test_only)
 
 
 def _annotation_paths(card: TaskCard, where: ListOptions, *, test_only: bool) -> dict[Split, Path]:

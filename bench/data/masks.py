@@ -143,7 +143,9 @@ def load_mask_splits(card: TaskCard, where: ListOptions, *, test_only: bool = Fa
                 raise BenchError(what, where=row, fix="a test image must not be trained on: remove one")
             images[identity], paths[identity] = image, mask
             found[split].append(Sample(identity, image, 0))
-    return Splits(found["train"], found["test"], _class_names(card, classes), facts=MaskFiles(paths, images, meaning, classes))
+    return Splits(
+        found["train"], found["test"], _class_names(card, classes), facts=MaskFiles(paths, images, meaning, classes)
+    )
 
 
 def check_masks(masks: MaskFiles, names: Sequence[str], progress: Callable[[int, int], None]) -> None:

@@ -95,7 +95,9 @@ def mean_iou(counts: PixelCounts) -> float:
     """Mean of `class_ious` without the classes in no map, 0 to 1. Raises BenchError where no pixel is counted."""
     ious = class_ious(counts)
     if np.isnan(ious).all():
-        raise BenchError("no pixel to score", fix="the masks of the scored images are void everywhere, or there are none")
+        raise BenchError(
+            "no pixel to score", fix="the masks of the scored images are void everywhere, or there are none"
+        )
     return float(np.nanmean(ious))
 
 

@@ -1,0 +1,229 @@
+"""Masks of still images: which image has which, and what their values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from standins import standin
+from support import SHARED_DATA
+
+from bench import BenchError
+from bench.cards.load import TaskCard, load_task, replace
+from bench.data.dataset import ListOptions
+from bench.data.masks import MaskFiles, check_masks, load_mask_splits, nearest, read_values
+from bench.metrics.iou import VOID
+
+ADE = load_task("ade20k")
+VOC = load_task("voc12")
+
+
+def facts(card: TaskCard, folder: Path, **options: Any) -> MaskFiles:
+    found = load_mask_splits(card, ListOptions(folder), **options).facts
+    assert isinstance(found, MaskFiles)
+    return found
+
+
+def save(values: Any, path: Path, mode: str | None = None, **options: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.asarray(values)).convert(mode).save(path, **options)
+    return path
+
+
+@pytest.fixture
+def ade(tmp_path: Path) -> Path:
+    standin("ade20k", tmp_path / "ade", train=4, test=2)
+    return tmp_path / "ade"
+
+
+@pytest.mark.parametrize("card", [ADE, VOC], ids=lambda card: card.name)
+def test_each_image_has_the_mask_of_its_name(card: TaskCard, tmp_path: Path) -> None:
+    standin(card.name, tmp_path / "deep" / "data", train=4, test=2)
+    for folder in (tmp_path / "deep" / "data", tmp_path / "deep"):
+        splits = load_mask_splits(card, ListOptions(folder))
+        assert (len(splits.train), len(splits.test), splits.class_names) == (4, 2, card.classes)
+        for sample in (*splits.train, *splits.test):
+            mask = Path(splits.facts.paths[sample.id])
+            assert mask.is_file() and (mask.stem, mask.suffix) == (Path(sample.path).stem, ".png")
+            assert splits.facts.read(sample.id).max() >= 0
+        assert load_mask_splits(card, ListOptions(folder), test_only=True).train == []
+
+
+def test_zero_is_void_or_the_first_class_as_the_card_says(tmp_path: Path) -> None:
+    values = np.array([[0, 1, 150], [255, 2, 0]], dtype=np.uint8)
+    for card, expected in ((ADE, [[VOID, 0, 149], [VOID, 1, VOID]]), (VOC, None)):
+        standin(card.name, tmp_path / card.name, train=2, test=2)
+        found = facts(card, tmp_path / card.name)
+        name = next(iter(found.paths))
+        save(values, Path(found.paths[name]))
+        Image.new("RGB", (3, 2)).save(found.images[name])
+        if expected:
+            assert found.read(name).tolist() == expected
+        else:
+            with pytest.raises(BenchError, match="value 150 at row 0, column 2, is no class: they are 0 to 20, void"):
+                found.read(name)
+
+
+@pytest.mark.parametrize(
+    ("bits", "mode"), [(1, "1"), (2, "L"), (4, "L"), (8, "L"), (8, "P"), (2, "P"), (4, "P"), (16, "I;16")]
+)
+def test_values_are_those_of_the_file_whatever_its_depth(tmp_path: Path, bits: int, mode: str) -> None:
+    """Pillow stretches grey values of 2 and 4 bits to 0 .. 255."""
+    values = np.arange(6).reshape(2, 3) % 2**bits + (300 if bits == 16 else 0)
+    path = tmp_path / "mask.png"
+    path.write_bytes(png(values, bits, palette=mode == "P"))
+    with Image.open(path) as image:
+        assert image.mode == mode
+    assert read_values(str(path)).tolist() == values.tolist()
+
+
+def png(values: np.ndarray, bits: int, *, palette: bool) -> bytes:
+    """A PNG of so many bits a value, which Pillow writes of few kinds alone."""
+    import struct
+    import zlib
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = b""
+    for row in values.tolist():
+        line = "".join(f"{value:0{bits}b}" for value in row)
+        line += "0" * (-len(line) % 8)
+        rows += b"\0" + bytes(int(line[i : i + 8], 2) for i in range(0, len(line), 8))
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], bits, 3 if palette else 0, 0, 0, 0)
+    colours = chunk(b"PLTE", bytes(range(256)) * 3) if palette else b""
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + colours
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
+
+
+def without_mask(mask: Path) -> None:
+    mask.unlink()
+
+
+def other_size(mask: Path) -> None:
+    save(np.ones((5, 7), dtype=np.uint8), mask)
+
+
+def beyond(mask: Path) -> None:
+    with Image.open(mask) as image:
+        values = np.asarray(image).copy()
+    values[1, 2] = 151
+    save(values, mask)
+
+
+def in_colour(mask: Path) -> None:
+    with Image.open(mask) as image:
+        image.convert("RGB").save(mask)
+
+
+def photo(mask: Path) -> None:
+    with Image.open(mask) as image:
+        image.save(mask, format="JPEG")
+
+
+def damaged(mask: Path) -> None:
+    mask.write_bytes(mask.read_bytes()[:60])
+
+
+def empty(mask: Path) -> None:
+    mask.write_bytes(b"")
+
+
+def folder_in_its_place(mask: Path) -> None:
+    mask.unlink()
+    mask.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (without_mask, "no mask of image .*ADE_train_00000002.jpg - restore it"),
+        (other_size, r"is 7x5 pixels, its image .*ADE_train_00000002.jpg \d+x\d+"),
+        (beyond, "value 151 at row 1, column 2, is no class: they are 1 to 150, void is 255 or 0"),
+        (in_colour, "is PNG of mode RGB, not a mask"),
+        (photo, "is JPEG of mode L, not a mask"),
+        (damaged, "damaged"),
+        (empty, "the file is empty"),
+        (folder_in_its_place, "is a folder"),
+    ],
+)
+def test_masks_that_do_not_fit_are_refused_by_name(ade: Path, spoil: Callable[[Path], None], said: str) -> None:
+    mask = ade / "annotations" / "training" / "ADE_train_00000002.png"
+    spoil(mask)
+    with pytest.raises(BenchError, match=said) as refused:
+        found = facts(ADE, ade)
+        check_masks(found, list(found.paths), lambda done, total: None)
+    assert refused.value.where == str(mask)
+
+
+def test_a_folder_that_is_not_there_is_named(ade: Path, tmp_path: Path) -> None:
+    for data, said in ((None, "needs your data"), (tmp_path / "no", "no such data folder")):
+        with pytest.raises(BenchError, match=said):
+            load_mask_splits(ADE, ListOptions(data))
+    (ade / "images" / "validation").rename(ade / "images" / "val")
+    with pytest.raises(BenchError, match="no folders images/validation and annotations/validation here"):
+        load_mask_splits(ADE, ListOptions(ade))
+    (ade / "images" / "val").rename(ade / "images" / "validation")
+    for image in (ade / "images" / "training").iterdir():
+        image.unlink()
+    with pytest.raises(BenchError, match="no images of the train split here"):
+        load_mask_splits(ADE, ListOptions(ade))
+
+
+def test_lists_name_images_with_or_without_folder_and_suffix(tmp_path: Path) -> None:
+    standin("voc12", tmp_path, train=4, test=2)
+    names = sorted(path.stem for path in (tmp_path / "JPEGImages").iterdir())
+    own = tmp_path / "own.txt"
+    for text in ("{}", "{}.jpg", "JPEGImages/{}.jpg"):
+        own.write_text("".join(text.format(name) + "\n" for name in names[:2]))
+        splits = load_mask_splits(VOC, ListOptions(tmp_path, val=own), test_only=True)
+        assert [Path(sample.path).stem for sample in splits.test] == names[:2]
+
+
+def test_an_image_in_both_splits_or_twice_in_a_list_is_refused(tmp_path: Path) -> None:
+    standin("voc12", tmp_path, train=4, test=2)
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    test = (lists / "val.txt").read_text()
+    (lists / "val.txt").write_text(test + test.splitlines()[0] + "\n")
+    with pytest.raises(BenchError, match="listed twice"):
+        load_mask_splits(VOC, ListOptions(tmp_path))
+    (lists / "val.txt").write_text(test + (lists / "train.txt").read_text().splitlines()[1] + "\n")
+    with pytest.raises(BenchError, match="in both splits") as refused:
+        load_mask_splits(VOC, ListOptions(tmp_path))
+    assert refused.value.where == f"{lists / 'val.txt'}:3"
+
+
+@pytest.mark.parametrize("row", ["../../outside", "/etc/passwd", "no\0name", "missing"])
+def test_lists_that_lead_elsewhere_are_refused(tmp_path: Path, row: str) -> None:
+    standin("voc12", tmp_path, train=4, test=2)
+    (tmp_path / "ImageSets" / "Segmentation" / "val.txt").write_text(f"{row}\n")
+    with pytest.raises(BenchError):
+        load_mask_splits(VOC, ListOptions(tmp_path))
+
+
+def test_nearest_takes_the_pixel_under_the_centre_as_pillow_does() -> None:
+    values = np.arange(7 * 5, dtype=np.int32).reshape(7, 5)
+    for size in ((3, 4), (14, 10), (9, 13)):
+        expected = np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.NEAREST))
+        np.testing.assert_array_equal(nearest(values, size), expected)
+
+
+def test_the_shared_tree_in_ades_layout_is_read() -> None:
+    folder = SHARED_DATA / "blocks" / "layouts" / "ade20k"
+    if not folder.is_dir():
+        pytest.skip("shared/data/blocks is absent")
+    card = replace(ADE, {"classes": ("background", "ball", "cube", "cylinder", "cone", "cross")}, "test")
+    splits = load_mask_splits(card, ListOptions(folder))
+    assert (len(splits.train), len(splits.test)) == (40, 20)
+    maps = list(splits.facts.read_all([sample.id for sample in splits.test]))
+    shares = np.bincount(np.concatenate([one.ravel() for one in maps]) + 1, minlength=7) / (20 * 96 * 96)
+    assert shares[0] == pytest.approx(0.018, abs=0.01) and shares[1] == pytest.approx(0.875, abs=0.04)
