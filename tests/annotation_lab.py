@@ -18,7 +18,9 @@ from bench.data.dataset import ListOptions, load_splits
 from bench.data.formats import Sample
 from bench.data.key_frames import BoxSample, read_box_splits
 
-KINDS = (*(name for name in LAYOUTS if name != "ek100"), "ek100", "ek100-frames", "ava", "ava-oracle")
+_APART = ("ade20k", "ek100")
+"""A layout without annotation files, and one with variants."""
+KINDS = (*(name for name in LAYOUTS if name not in _APART), "ek100", "ek100-frames", "ava", "ava-oracle")
 """The formats: cards, and the variants of two of them that read other files."""
 VERBS, NOUNS, ACTIONS = 97, 300, 80
 KAGGLE = {"train": "train_cls.txt", "val": "LOC_val_solution.csv"}

@@ -2,9 +2,9 @@
 
 One linear layer on the tokens of the grid, after batch normalisation or none; its logits are brought to the size of the
 masks by bilinear interpolation (corners not aligned). Tokens of several layers are joined channel by channel, those of
-several steps of time, which all show the same image, averaged; class tokens and registers are left out. The loss is the
-cross-entropy summed over the pixels with a class and divided by the number of all pixels, void ones among them. Names of
-tensors, loss and batch normalisation are those of dinov3 6876159 `dinov3/eval/segmentation`.
+several steps of time, which all show the same image, averaged; class tokens and registers are left out. The loss is
+the cross-entropy summed over the pixels with a class and divided by the number of all pixels, void ones among them.
+Names of tensors, loss and batch normalisation are those of dinov3 6876159 `dinov3/eval/segmentation`.
 
 Shapes: S settings, B images, N tokens on a grid of h x w, D channels, C classes; H x W pixels of a mask.
 """
@@ -127,7 +127,7 @@ class DenseSweep:
             patches = self._batch_normalised(patches)
         logits = self._linear(patches)
         losses, gradients = mask_losses(logits, targets)
-        # A sum whose gradient by the weights is that of the mean loss: pixels of all images never lie in memory at once.
+        # A sum whose gradient by the weights is that of the mean loss: pixels of all images are never there at once.
         self.stack.backward((logits * gradients).sum(dim=(1, 2, 3, 4)) / len(tokens))
         return losses.mean(dim=1)
 

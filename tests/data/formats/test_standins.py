@@ -20,8 +20,9 @@ CARDS = sorted(standins.LAYOUTS)
 LISTS = [name for name in CARDS if load_task(name).data == "lists"]
 
 
-def test_every_card_of_lists_or_actions_has_a_stand_in() -> None:
-    assert sorted(name for name in task_names() if load_task(name).data in ("lists", "actions")) == CARDS
+def test_every_card_of_the_users_data_has_a_stand_in() -> None:
+    """Boxes have one of their own, and digits bring their data."""
+    assert sorted(name for name in task_names() if load_task(name).data not in ("boxes", "digits")) == CARDS
 
 
 @pytest.mark.parametrize("name", CARDS)
@@ -29,14 +30,15 @@ def test_every_card_reads_its_layout(tmp_path: Path, name: str) -> None:
     standins.standin(name, tmp_path / "the data", train=4, test=2)
     splits = load_splits(load_task(name), ListOptions(tmp_path / "the data"), tmp_path)
     for split, samples, count in (("train", splits.train, 2), ("test", splits.test, 1)):
-        assert Counter(sample.label for sample in samples) == {0: count, 1: count}
+        has_labels = load_task(name).data != "masks"
+        assert Counter(sample.label for sample in samples) == ({0: count, 1: count} if has_labels else {0: 2 * count})
         assert all(Path(sample.path).exists() for sample in samples)
         assert samples == read(name, tmp_path / "the data", split)  # type: ignore[arg-type]
     assert len({sample.id for sample in splits.train}) == 4
     assert len(splits.class_names) == (load_task(name).num_classes or 2)
 
 
-@pytest.mark.parametrize("name", [name for name in CARDS if name not in ("custom", "in1k")])
+@pytest.mark.parametrize("name", [name for name in CARDS if name not in ("custom", "in1k", "ade20k")])
 def test_a_sample_without_its_file_is_still_a_sample(tmp_path: Path, name: str) -> None:
     standins.standin(name, tmp_path, train=4, test=2)
     gone = Path(read(name, tmp_path, "train")[1].path)
