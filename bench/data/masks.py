@@ -8,10 +8,12 @@ Shapes: n images, H x W pixels of an image.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +21,17 @@ import numpy.typing as npt
 
 from bench.cards.load import MaskAnnotations, TaskCard
 from bench.core.errors import BenchError
+from bench.core.files import atomic_write
+from bench.core.inputs import CACHED, open_input
 from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample
 from bench.data.formats.lists import resolve
 from bench.data.formats.tables import read_lines
 from bench.data.sample import Split
 from bench.metrics.iou import VOID
+from bench.video.contents import content_ids
 from bench.video.image_frames import IMAGE_SUFFIXES, as_decode_errors, image_size, is_image
+from bench.video.info import DecodeError
 
 ClassMap = npt.NDArray[np.int32]
 """The class of every pixel, VOID where there is none, [H, W]."""
@@ -38,35 +44,107 @@ _SPLITS: tuple[Split, Split] = ("train", "test")
 
 @dataclass(frozen=True)
 class MaskFiles:
-    """Where the mask of every sample is, and what its values mean."""
+    """Where the masks of all images of a task are, and what their values mean. Images have numbers, from 0."""
 
-    paths: Mapping[str, str]
-    """Id of a sample -> path of its mask."""
-    images: Mapping[str, str]
-    """Id of a sample -> path of its image."""
+    names: tuple[str, ...]
+    """Ids of the samples."""
+    images: tuple[str, ...] = field(repr=False)
+    """Paths of the images."""
+    masks: tuple[str, ...] = field(repr=False)
+    """Paths of their masks."""
     meaning: MaskAnnotations
     num_classes: int
+    digests: tuple[str, ...] = field(default=(), repr=False)
+    """Content ids of the masks, once they were `checked`."""
+    pixels: npt.NDArray[np.int64] | None = field(default=None, repr=False, compare=False)
+    """Pixels of each class in each mask [n, C], once they were `checked`."""
 
-    def read(self, name: str) -> ClassMap:
-        """The map of a sample's true classes, int32 [H, W].
+    def numbers(self, samples: Sequence[Sample]) -> npt.NDArray[np.int64]:
+        """The numbers of these images."""
+        places = {name: number for number, name in enumerate(self.names)}
+        return np.array([places[sample.id] for sample in samples], dtype=np.int64)
+
+    def read_mask(self, number: int) -> ClassMap:
+        """The true classes of an image, int32 [H, W], whatever the size of the image is."""
+        path = self.masks[number]
+        return class_map(read_values(path), self.meaning, self.num_classes, where=path)
+
+    def read(self, number: int) -> ClassMap:
+        """The true classes of an image, int32 [H, W].
 
         Raises BenchError, with the file, where it is no mask, has another size than its image, or holds a value that is
         neither a class nor void.
         """
-        path = self.paths[name]
-        values = read_values(path)
-        height, width = image_size(self.images[name])
-        if values.shape != (height, width):
-            what = f"is {values.shape[1]}x{values.shape[0]} pixels, its image {self.images[name]} {width}x{height}"
-            raise BenchError(what, where=path, fix="give the mask of this image, in its size")
-        return class_map(values, self.meaning, self.num_classes, where=path)
+        found, image = self.read_mask(number), self.images[number]
+        _check_size(self.masks[number], (found.shape[0], found.shape[1]), image, image_size(image))
+        return found
 
-    def read_all(self, names: Sequence[str], side: int | None = None) -> Iterator[ClassMap]:
-        """The maps of several samples in their order, `side` pixels high and wide by `nearest` where given."""
-        with ThreadPoolExecutor(_THREADS) as pool:  # Pillow decodes outside of Python's lock
-            for start in range(0, len(names), _THREADS):
-                for found in pool.map(self.read, names[start : start + _THREADS]):
-                    yield found if side is None else nearest(found, (side, side))
+    def read_all(self, numbers: Iterable[int], side: int | None = None) -> Iterator[ClassMap]:
+        """The maps of several images in their order, `side` pixels high and wide by `nearest` where given."""
+        for found in _in_order(self.read, numbers):
+            yield found if side is None else nearest(found, (side, side))
+
+
+def checked(files: MaskFiles, cache: Path, progress: Callable[[int, int], None]) -> MaskFiles:
+    """The same, with content ids and pixels of all masks. Masks are read once, and that is remembered in the cache.
+
+    Raises BenchError for the first mask that is unfit (`MaskFiles.read`). An image that cannot be read is left to
+    whoever decodes it.
+    """
+    ids = content_ids(cache, files.masks)
+    for path in files.masks:
+        if path not in ids:
+            read_values(path)  # says why
+    digests = tuple(ids.get(path, "") for path in files.masks)
+    known = json.dumps([digests, files.meaning.void, files.meaning.zero, files.num_classes])
+    place = cache / "masks" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.npy"
+    facts = _remembered(place, (len(digests), files.num_classes + 2))
+    if facts is None:
+        facts = np.stack(list(_facts(files, progress)))
+        with atomic_write(place) as temporary, temporary.open("wb") as file:
+            np.save(file, facts)
+    for number, (image, size) in enumerate(zip(files.images, facts[:, :2].tolist(), strict=True)):
+        _check_size(files.masks[number], (size[0], size[1]), image, _size_of(image))
+    return replace(files, digests=digests, pixels=facts[:, 2:])
+
+
+def _facts(files: MaskFiles, progress: Callable[[int, int], None]) -> Iterator[npt.NDArray[np.int64]]:
+    """Of every mask: height, width and the pixels of each class."""
+    for number, found in enumerate(_in_order(files.read_mask, range(len(files.masks)))):
+        yield np.array([*found.shape, *np.bincount(found.ravel() + 1, minlength=files.num_classes + 1)[1:]])
+        progress(number + 1, len(files.masks))
+
+
+def _remembered(place: Path, shape: tuple[int, int]) -> npt.NDArray[np.int64] | None:
+    """The facts in the cache; None where there are none of this shape."""
+    try:
+        with open_input(place, CACHED) as file:
+            facts: npt.NDArray[np.int64] = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError, BenchError):
+        return None  # not there, or damaged: masks are read anew
+    return facts if facts.shape == shape and facts.dtype == np.int64 else None
+
+
+def _size_of(image: str) -> tuple[int, int] | None:
+    try:
+        return image_size(image)
+    except DecodeError:
+        return None
+
+
+def _check_size(mask: str, size: tuple[int, int], image: str, expected: tuple[int, int] | None) -> None:
+    """Raise BenchError where a mask has another (height, width) than its image, where that is known."""
+    if expected is not None and size != expected:
+        what = f"is {size[1]}x{size[0]} pixels, its image {image} {expected[1]}x{expected[0]}"
+        raise BenchError(what, where=mask, fix="give the mask of this image, in its size")
+
+
+def _in_order(read: Callable[[int], ClassMap], numbers: Iterable[int]) -> Iterator[ClassMap]:
+    """What `read` gives of each, a few ahead in threads: Pillow decodes outside of Python's lock."""
+    wanted = list(numbers)
+    with ThreadPoolExecutor(_THREADS) as pool:
+        for start in range(0, len(wanted), _THREADS):
+            yield from pool.map(read, wanted[start : start + _THREADS])
 
 
 def read_values(path: str) -> npt.NDArray[np.int32]:
@@ -113,27 +191,28 @@ def class_map(values: npt.NDArray[np.int32], meaning: MaskAnnotations, num_class
 def nearest(values: npt.NDArray[np.int32], size: tuple[int, int]) -> npt.NDArray[np.int32]:
     """A map [H, W] in another size: each pixel is that of the map in which its centre lies, as Pillow's NEAREST."""
     rows, columns = ((np.arange(new) + 0.5) * old / new for new, old in zip(size, values.shape, strict=True))
-    return values[rows.astype(np.int64)[:, None], columns.astype(np.int64)]
+    chosen: npt.NDArray[np.int32] = values[rows.astype(np.int64)[:, None], columns.astype(np.int64)]
+    return chosen
 
 
 def load_mask_splits(card: TaskCard, where: ListOptions, *, test_only: bool = False) -> Splits:
     """The samples of both splits, with a MaskFiles as their facts; a sample's id is the path of its image in the data.
 
     Raises BenchError naming the file for a folder, an image or a mask that is not there, a list that does not fit, and
-    an image in both splits. Masks are not opened: `check_masks` does that.
+    an image in both splits. Masks are not opened: `checked` does that.
     """
     meaning, classes = card.masks, card.num_classes
     if meaning is None or classes is None:
         raise ValueError(f"task {card.name} has no masks")
     root = _root(card, meaning, where.data)
-    paths: dict[str, str] = {}
+    masks: dict[str, str] = {}
     images: dict[str, str] = {}
     found: dict[Split, list[Sample]] = {"train": [], "test": []}
     for split in _SPLITS[1:] if test_only else _SPLITS:
-        folder, masks = (getattr(folders, split) for folders in (meaning.images, meaning.masks))
+        folder, beside = (getattr(folders, split) for folders in (meaning.images, meaning.masks))
         for name, row in _names(card, root, folder, where, split):
             image = resolve(f"{folder}/{name}", root, absolute_allowed=False, where=row)
-            mask = resolve(f"{masks}/{name.rpartition('.')[0]}.png", root, absolute_allowed=False, where=row)
+            mask = resolve(f"{beside}/{name.rpartition('.')[0]}.png", root, absolute_allowed=False, where=row)
             if not os.path.lexists(mask):
                 raise BenchError(f"no mask of image {image}", where=mask, fix="restore it, or remove the image")
             identity = f"{folder}/{name}"
@@ -141,17 +220,10 @@ def load_mask_splits(card: TaskCard, where: ListOptions, *, test_only: bool = Fa
                 both = any(sample.id == identity for sample in found["train"]) and split == "test"
                 what = f"'{identity}' is {'in both splits' if both else 'listed twice'}"
                 raise BenchError(what, where=row, fix="a test image must not be trained on: remove one")
-            images[identity], paths[identity] = image, mask
+            images[identity], masks[identity] = image, mask
             found[split].append(Sample(identity, image, 0))
-    return Splits(
-        found["train"], found["test"], _class_names(card, classes), facts=MaskFiles(paths, images, meaning, classes)
-    )
-
-
-def check_masks(masks: MaskFiles, names: Sequence[str], progress: Callable[[int, int], None]) -> None:
-    """Read the masks of these samples. Raises BenchError for the first that is unfit (`MaskFiles.read`)."""
-    for done, _ in enumerate(masks.read_all(names), start=1):
-        progress(done, len(names))
+    files = MaskFiles(tuple(images), tuple(images.values()), tuple(masks.values()), meaning, classes)
+    return Splits(found["train"], found["test"], _class_names(card, classes), facts=files)
 
 
 def _root(card: TaskCard, meaning: MaskAnnotations, data: Path | None) -> Path:

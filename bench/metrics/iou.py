@@ -88,7 +88,8 @@ class PixelCounts:
 def class_ious(counts: PixelCounts) -> NDArray[np.float64]:
     """Intersection over union [C] of each class over all images, 0 to 1; NaN for a class in no map."""
     right, union = counts.right.sum(axis=0), counts.union.sum(axis=0)
-    return np.divide(right, union, out=np.full(len(union), np.nan), where=union > 0)
+    ious: NDArray[np.float64] = np.divide(right, union, out=np.full(len(union), np.nan), where=union > 0)
+    return ious
 
 
 def mean_iou(counts: PixelCounts) -> float:

@@ -49,7 +49,8 @@ def tensor_shapes(channels: int, num_classes: int, *, batch_norm: bool) -> dict[
 
 def as_maps(logits: Tensor, grid: Size) -> Tensor:
     """Logits [..., N, C] of the tokens of a grid -> [..., C, h, w]."""
-    return logits.transpose(-1, -2).unflatten(-1, grid)
+    columns = logits.transpose(-1, -2)
+    return columns.reshape(*columns.shape[:-1], *grid)
 
 
 def mask_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:

@@ -15,7 +15,7 @@ from support import SHARED_DATA
 from bench import BenchError
 from bench.cards.load import TaskCard, load_task, replace
 from bench.data.dataset import ListOptions
-from bench.data.masks import MaskFiles, check_masks, load_mask_splits, nearest, read_values
+from bench.data.masks import MaskFiles, checked, load_mask_splits, nearest, read_values
 from bench.metrics.iou import VOID
 
 ADE = load_task("ade20k")
@@ -47,9 +47,10 @@ def test_each_image_has_the_mask_of_its_name(card: TaskCard, tmp_path: Path) -> 
         splits = load_mask_splits(card, ListOptions(folder))
         assert (len(splits.train), len(splits.test), splits.class_names) == (4, 2, card.classes)
         for sample in (*splits.train, *splits.test):
-            mask = Path(splits.facts.paths[sample.id])
+            (number,) = splits.facts.numbers([sample])
+            mask = Path(splits.facts.masks[number])
             assert mask.is_file() and (mask.stem, mask.suffix) == (Path(sample.path).stem, ".png")
-            assert splits.facts.read(sample.id).max() >= 0
+            assert splits.facts.images[number] == sample.path and splits.facts.read(number).max() >= 0
         assert load_mask_splits(card, ListOptions(folder), test_only=True).train == []
 
 
@@ -58,14 +59,13 @@ def test_zero_is_void_or_the_first_class_as_the_card_says(tmp_path: Path) -> Non
     for card, expected in ((ADE, [[VOID, 0, 149], [VOID, 1, VOID]]), (VOC, None)):
         standin(card.name, tmp_path / card.name, train=2, test=2)
         found = facts(card, tmp_path / card.name)
-        name = next(iter(found.paths))
-        save(values, Path(found.paths[name]))
-        Image.new("RGB", (3, 2)).save(found.images[name])
+        save(values, Path(found.masks[0]))
+        Image.new("RGB", (3, 2)).save(found.images[0])
         if expected:
-            assert found.read(name).tolist() == expected
+            assert found.read(0).tolist() == expected
         else:
             with pytest.raises(BenchError, match="value 150 at row 0, column 2, is no class: they are 0 to 20, void"):
-                found.read(name)
+                found.read(0)
 
 
 @pytest.mark.parametrize(
@@ -160,9 +160,33 @@ def test_masks_that_do_not_fit_are_refused_by_name(ade: Path, spoil: Callable[[P
     mask = ade / "annotations" / "training" / "ADE_train_00000002.png"
     spoil(mask)
     with pytest.raises(BenchError, match=said) as refused:
-        found = facts(ADE, ade)
-        check_masks(found, list(found.paths), lambda done, total: None)
+        checked(facts(ADE, ade), ade.parent, lambda done, total: None)
     assert refused.value.where == str(mask)
+
+
+def test_masks_are_checked_once_and_what_changed_is_noticed(ade: Path, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    files = facts(ADE, ade)
+    first = checked(files, tmp_path, lambda *state: told.append(state))
+    assert told == [(number, 6) for number in range(1, 7)] and first.pixels is not None
+    for number, pixels in enumerate(first.pixels):
+        assert pixels[:3].tolist() == [int((files.read(number) == label).sum()) for label in range(3)]
+    again = checked(files, tmp_path, lambda *state: told.append(state))
+    assert len(told) == 6 and again == first and (again.pixels == first.pixels).all()
+    (next((tmp_path / "masks").iterdir())).write_bytes(b"damaged")
+    assert (checked(files, tmp_path, lambda *state: None).pixels == first.pixels).all()
+    Image.new("RGB", (9, 9)).save(files.images[1])
+    with pytest.raises(BenchError, match=r"its image .* 9x9"):
+        checked(files, tmp_path, lambda *state: None)
+    beyond(Path(files.masks[0]))
+    with pytest.raises(BenchError, match="value 151"):
+        checked(files, tmp_path, lambda *state: None)
+
+
+def test_an_image_that_cannot_be_read_is_left_to_its_decoder(ade: Path, tmp_path: Path) -> None:
+    files = facts(ADE, ade)
+    Path(files.images[0]).write_bytes(b"no image")
+    assert checked(files, tmp_path, lambda *state: None).digests[0]
 
 
 def test_a_folder_that_is_not_there_is_named(ade: Path, tmp_path: Path) -> None:
@@ -224,6 +248,6 @@ def test_the_shared_tree_in_ades_layout_is_read() -> None:
     card = replace(ADE, {"classes": ("background", "ball", "cube", "cylinder", "cone", "cross")}, "test")
     splits = load_mask_splits(card, ListOptions(folder))
     assert (len(splits.train), len(splits.test)) == (40, 20)
-    maps = list(splits.facts.read_all([sample.id for sample in splits.test]))
+    maps = list(splits.facts.read_all(splits.facts.numbers(splits.test)))
     shares = np.bincount(np.concatenate([one.ravel() for one in maps]) + 1, minlength=7) / (20 * 96 * 96)
     assert shares[0] == pytest.approx(0.018, abs=0.01) and shares[1] == pytest.approx(0.875, abs=0.04)
