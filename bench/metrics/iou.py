@@ -1,4 +1,4 @@
-"""Segmentation: intersection over union of classes, from the pixels of every image by true and by predicted class.
+"""Segmentation -> mean intersection over union and pixel accuracy, from the pixels of images by class.
 
 Pixels are summed over the whole set first and divided once; the mean over images of each image's own values is another
 number. A class that is neither true nor predicted anywhere is left out of the mean, one that is only predicted counts
@@ -9,14 +9,19 @@ Shapes: n images, C classes, G groups of images.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import BenchError
+from bench.metrics.metric import Metric, PartScore
+from bench.metrics.resample import group_names, percentiles, redrawn
+from bench.metrics.score import Breakdown, Score
 
 VOID = -1
 """What a map of true classes has where no class is meant."""
@@ -58,6 +63,14 @@ class Confusions:
             true, predicted = np.nonzero(pixels)
             parts.append(np.stack([np.full(len(true), image), true, predicted, pixels[true, predicted]]))
         return cls(*(np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), dtype=np.int64)))
+
+    def take(self, rows: NDArray[np.int64]) -> Confusions:
+        """Those of some of the images [m], each once, in this order."""
+        places = {image: place for place, image in enumerate(rows.tolist())}
+        place = np.array([places.get(image, -1) for image in self.image.tolist()], dtype=np.int64)
+        order = np.flatnonzero(place >= 0)
+        order = order[np.argsort(place[order], kind="stable")]
+        return Confusions(place[order], self.true[order], self.predicted[order], self.pixels[order])
 
 
 @dataclass(frozen=True)
@@ -109,30 +122,157 @@ def pixel_accuracy(counts: PixelCounts) -> float:
 
 
 @dataclass(frozen=True)
-class IouSums:
-    """What the groups of images add to the mean intersection over union of a set: the mean of any draw of them."""
+class MapAnswers:
+    """What was predicted for the pixels of images. n images, C classes."""
 
-    groups: Sequence[str]
-    right: NDArray[np.int64]
-    """[G, C]."""
-    union: NDArray[np.int64]
+    form: ClassVar[str] = "maps"
+    samples: tuple[str, ...]
+    confusions: Confusions
+    num_classes: int
+    groups: NDArray[Any] | None = None
+    """[n], equal where two images were cut from one video: they are not independent. None where each has its own."""
 
-    @classmethod
-    def of(cls, counts: PixelCounts, groups: Sequence[str]) -> IouSums:
-        """Of images [n] that belong to `groups` [n], such as the video that each was cut from."""
-        names, member = np.unique(np.asarray(groups), return_inverse=True)
-        totals = []
-        for values in (counts.right, counts.union):
-            total = np.zeros((len(names), values.shape[1]), dtype=np.int64)
+    @cached_property
+    def counts(self) -> PixelCounts:
+        """Pixels of each image by class."""
+        return PixelCounts.of(self.confusions, len(self.samples), self.num_classes)
+
+    @property
+    def sample_digest(self) -> str:
+        """SHA-256 of all ids with the pixels of each true class."""
+        digest = hashlib.sha256("\n".join(self.samples).encode())
+        digest.update(np.ascontiguousarray(self.counts.true, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+    @property
+    def prediction_digest(self) -> str:
+        """SHA-256 of the confusions."""
+        one = self.confusions
+        columns = np.stack([one.image, one.true, one.predicted, one.pixels]).astype("<i8")
+        return hashlib.sha256(columns.tobytes()).hexdigest()
+
+    def of(self, samples: Sequence[str]) -> MapAnswers:
+        """Only these samples, in this order; all of them must be there."""
+        places = {sample: place for place, sample in enumerate(self.samples)}
+        rows = np.array([places[sample] for sample in samples], dtype=np.int64)
+        groups = None if self.groups is None else self.groups[rows]
+        return MapAnswers(tuple(samples), self.confusions.take(rows), self.num_classes, groups)
+
+
+@dataclass(frozen=True)
+class PixelSums:
+    """A share of pixels, made again with each group of images counted any number of times. A GroupSums."""
+
+    groups: tuple[str, ...]
+    right: NDArray[np.float64]
+    """Pixels that are right, of each group and class, [G, C]."""
+    of: NDArray[np.float64]
+    """Those that it is a share of, [G, C]."""
+    by_class: bool
+    """Whether it is the mean of the shares of all classes that a draw holds, or the share of all pixels."""
+
+    @staticmethod
+    def grouped(names: NDArray[Any], right: NDArray[np.int64], of: NDArray[np.int64], *, by_class: bool) -> PixelSums:
+        """Of images [n, C] and the name of the group of each [n]."""
+        groups, member = np.unique(names, return_inverse=True)
+        sums = [np.zeros((len(groups), values.shape[1])) for values in (right, of)]
+        for total, values in zip(sums, (right, of), strict=True):
             np.add.at(total, member, values)
-            totals.append(total)
-        return cls(names.tolist(), *totals)
+        return PixelSums(tuple(groups.tolist()), sums[0], sums[1], by_class)
 
     def at(self, multiplicity: NDArray[Any]) -> NDArray[np.float64]:
-        """Mean intersection over union [draws] of sets in which each group is drawn so many times [draws, G]; 0 for a
-        set without a pixel."""
-        right, union = (multiplicity @ values for values in (self.right, self.union))
-        there = union > 0
-        ious = np.divide(right, union, out=np.zeros(right.shape), where=there)
-        means: NDArray[np.float64] = ious.sum(axis=1) / np.maximum(1, there.sum(axis=1))
+        """The score, 0 to 100, of each draw [D]; NaN where it holds no pixel."""
+        right, of = multiplicity @ self.right, multiplicity @ self.of
+        if not self.by_class:
+            right, of = right.sum(axis=1, keepdims=True), of.sum(axis=1, keepdims=True)
+        drawn = of > 0
+        total = np.divide(right, of, out=np.zeros_like(right), where=drawn).sum(axis=1)
+        classes = drawn.sum(axis=1)
+        means: NDArray[np.float64] = np.divide(100 * total, classes, out=np.full(len(total), np.nan), where=classes > 0)
         return means
+
+
+class _OfPixels:
+    """What both metrics share."""
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    higher_is_better: ClassVar[bool] = True
+    _by_class: ClassVar[bool]
+
+    def score(self, answers: MapAnswers, failed: int) -> Score:
+        """In percent. The interval draws images, or the videos that they were cut from; there is none for a single
+        one. Raises BenchError where no pixel is counted."""
+        mean_iou(answers.counts)
+        value, draws, groups = redrawn(self.sums(answers))
+        several, kind = len(groups) > 1, "images" if answers.groups is None else "videos"
+        low, high = percentiles(draws[np.isfinite(draws)], len(groups), 0.95) if several else (0.0, 100.0)
+        return Score(
+            metric=self.name,
+            value=value,
+            low=min(low, value),
+            high=max(high, value),
+            correct=None,
+            n=len(answers.samples),
+            failed=failed,
+            interval=f"bootstrap over {len(groups)} {kind}, 95 %"
+            if several
+            else f"none: one of the {kind} tells nothing",
+        )
+
+    def sums(self, answers: MapAnswers) -> PixelSums:
+        """Pixels of each image or video and class."""
+        counts, names = answers.counts, group_names(answers.samples, answers.groups)
+        of = counts.union if self._by_class else counts.true
+        return PixelSums.grouped(names, counts.right, of, by_class=self._by_class)
+
+    def chance(self, answers: MapAnswers, counts: Mapping[str, NDArray[Any]]) -> MapAnswers:
+        """Everywhere the class that most training pixels are of, the first of several."""
+        true = answers.counts.true
+        image, label = np.nonzero(true)
+        said = np.full(len(image), int(counts["class"].argmax()))
+        confusions = Confusions(image, label, said, true[image, label])
+        return MapAnswers(answers.samples, confusions, answers.num_classes, answers.groups)
+
+
+class MeanIou(_OfPixels):
+    """Mean intersection over union. A Metric."""
+
+    name = "mIoU"
+    title = "mean intersection over union"
+    _by_class = True
+
+    def by_class(self, answers: MapAnswers) -> dict[int, PartScore]:
+        """The intersection over union of each class that is in a true or a predicted map."""
+        ious, true = class_ious(answers.counts), answers.counts.true.sum(axis=0)
+        return {
+            label: PartScore(100 * float(ious[label]), int(true[label]))
+            for label in np.flatnonzero(~np.isnan(ious)).tolist()
+        }
+
+    def breakdowns(self, answers: MapAnswers) -> list[Breakdown]:
+        """None: the confusions say it all."""
+        return []
+
+
+class PixelAccuracy(_OfPixels):
+    """Share of the pixels whose class is right. A Metric."""
+
+    name = "pixel-accuracy"
+    title = "pixel accuracy"
+    _by_class = False
+
+    def by_class(self, answers: MapAnswers) -> dict[int, PartScore]:
+        """The share of each class's own pixels."""
+        right, true = answers.counts.right.sum(axis=0), answers.counts.true.sum(axis=0)
+        return {
+            label: PartScore(100 * float(right[label] / true[label]), int(true[label]))
+            for label in np.flatnonzero(true).tolist()
+        }
+
+    def breakdowns(self, answers: MapAnswers) -> list[Breakdown]:
+        """None, as for MeanIou."""
+        return []
+
+
+METRICS: dict[str, Metric[MapAnswers]] = {"mIoU": MeanIou(), "pixel-accuracy": PixelAccuracy()}

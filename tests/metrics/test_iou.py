@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ from bench import BenchError
 from bench.cards.load import MaskAnnotations
 from bench.data.masks import class_map
 from bench.metrics.iou import (
+    METRICS,
     VOID,
     Confusions,
-    IouSums,
+    MapAnswers,
     PixelCounts,
     class_ious,
     confusion,
@@ -76,10 +78,54 @@ def test_maps_that_do_not_fit_are_refused(truth: list[int], predicted: list[int]
         confusion(truth, predicted, 3)
 
 
-def test_sums_of_groups_give_the_score_of_any_draw_of_them() -> None:
-    images = [([0, 0, 1], [0, 1, 1]), ([2, 2, 2], [2, 2, 0]), ([0, 1, VOID], [1, 1, 2])]
-    sums = IouSums.of(counts(*images), ["film a", "film b", "film a"])
-    assert sums.groups == ["film a", "film b"]
-    drawn = sums.at(np.array([[1, 1], [2, 0], [0, 1]]))
-    first_twice = mean_iou(counts(images[0], images[2], images[0], images[2]))
-    np.testing.assert_allclose(drawn, [mean_iou(counts(*images)), first_twice, mean_iou(counts(images[1]))])
+IMAGES = [([0, 0, 1], [0, 1, 1]), ([2, 2, 2], [2, 2, 0]), ([0, 1, VOID], [1, 1, 2]), ([1, 1], [1, 0])]
+
+
+def answers(*images: tuple[list[int], list[int]], groups: list[str] | None = None) -> MapAnswers:
+    """Of images `0`, `1` and so on."""
+    confusions = Confusions.of(confusion(*image, 3) for image in images)
+    names = None if groups is None else np.array(groups, dtype=object)
+    return MapAnswers(tuple(str(number) for number in range(len(images))), confusions, 3, names)
+
+
+@pytest.mark.parametrize(("name", "of_counts"), [("mIoU", mean_iou), ("pixel-accuracy", pixel_accuracy)])
+def test_sums_of_groups_give_the_score_of_any_draw_of_them(name: str, of_counts: Callable[..., float]) -> None:
+    sums = METRICS[name].sums(answers(*IMAGES[:3], groups=["film a", "film b", "film a"]))
+    assert sums.groups == ("0", "1")
+    drawn = sums.at(np.array([[1, 1], [2, 0], [0, 1], [0, 0]]))
+    draws = (IMAGES[:3], [IMAGES[0], IMAGES[2]] * 2, [IMAGES[1]])
+    np.testing.assert_allclose(drawn, [*(100 * of_counts(counts(*draw)) for draw in draws), np.nan])
+
+
+def test_scores_have_intervals_over_images_or_the_videos_that_they_are_from() -> None:
+    for groups, said in ((None, "4 images"), (["a", "a", "b", "c"], "3 videos")):
+        for name, metric in METRICS.items():
+            score = metric.score(answers(*IMAGES, groups=groups), failed=2)
+            assert (score.metric, score.n, score.failed, score.correct) == (name, 4, 2, None)
+            assert score.low < score.value < score.high and score.interval == f"bootstrap over {said}, 95 %"
+    alone = METRICS["mIoU"].score(answers(IMAGES[0]), failed=0)
+    assert (alone.low, alone.high, alone.interval) == (0, 100, "none: one of the images tells nothing")
+
+
+def test_classes_are_scored_one_by_one() -> None:
+    said = answers(([0, 0, 0, 1], [0, 0, 1, 2]))
+    expected = {"mIoU": {0: (66.7, 3), 1: (0, 1), 2: (0, 0)}, "pixel-accuracy": {0: (66.7, 3), 1: (0, 1)}}
+    for name, parts in expected.items():
+        assert {label: (round(part.value, 1), part.n) for label, part in METRICS[name].by_class(said).items()} == parts
+
+
+def test_chance_is_the_most_frequent_class_everywhere() -> None:
+    said = answers(([0, 0, 0, 1], [1, 1, 2, 0]))
+    blind = METRICS["mIoU"].chance(said, {"class": np.array([5, 9, 1])})
+    assert blind is not None and blind.sample_digest == said.sample_digest
+    assert METRICS["mIoU"].score(blind, 0).value == pytest.approx(100 * (0 + 1 / 4) / 2)
+
+
+def test_some_samples_in_another_order_are_the_same_answers() -> None:
+    whole = answers(*IMAGES, groups=["a", "b", "c", "d"])
+    some = whole.of(["3", "1"])
+    assert some.groups is not None and some.groups.tolist() == ["d", "b"]
+    again = answers(IMAGES[3], IMAGES[1])
+    assert some.prediction_digest == again.prediction_digest != whole.prediction_digest
+    assert (some.counts.true == again.counts.true).all() and some.sample_digest != again.sample_digest
+    assert whole.of(whole.samples).sample_digest == whole.sample_digest
