@@ -8,8 +8,6 @@ Shapes: n images, H x W pixels of an image.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +20,7 @@ import numpy.typing as npt
 from bench.cards.load import MaskAnnotations, TaskCard
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
+from bench.core.hashing import digest
 from bench.core.inputs import CACHED, open_input
 from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample
@@ -96,8 +95,8 @@ def checked(files: MaskFiles, cache: Path, progress: Callable[[int, int], None])
         if path not in ids:
             read_values(path)  # says why
     digests = tuple(ids.get(path, "") for path in files.masks)
-    known = json.dumps([digests, files.meaning.void, files.meaning.zero, files.num_classes])
-    place = cache / "masks" / f"{hashlib.sha256(known.encode()).hexdigest()[:32]}.npy"
+    known = [digests, files.meaning.void, files.meaning.zero, files.num_classes]
+    place = cache / "masks" / f"{digest(known)[:32]}.npy"
     facts = _remembered(place, (len(digests), files.num_classes + 2))
     if facts is None:
         facts = np.stack(list(_facts(files, progress)))

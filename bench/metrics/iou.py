@@ -9,7 +9,6 @@ Shapes: n images, C classes, G groups of images.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import BenchError
+from bench.core.hashing import digest
 from bench.metrics.metric import Metric, PartScore
 from bench.metrics.resample import group_names, percentiles, redrawn
 from bench.metrics.score import Breakdown, Score
@@ -140,16 +140,13 @@ class MapAnswers:
     @property
     def sample_digest(self) -> str:
         """SHA-256 of all ids with the pixels of each true class."""
-        digest = hashlib.sha256("\n".join(self.samples).encode())
-        digest.update(np.ascontiguousarray(self.counts.true, dtype="<i8").tobytes())
-        return digest.hexdigest()
+        return digest([list(self.samples), self.counts.true.tolist()])
 
     @property
     def prediction_digest(self) -> str:
         """SHA-256 of the confusions."""
         one = self.confusions
-        columns = np.stack([one.image, one.true, one.predicted, one.pixels]).astype("<i8")
-        return hashlib.sha256(columns.tobytes()).hexdigest()
+        return digest([column.tolist() for column in (one.image, one.true, one.predicted, one.pixels)])
 
     def of(self, samples: Sequence[str]) -> MapAnswers:
         """Only these samples, in this order; all of them must be there."""

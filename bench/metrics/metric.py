@@ -1,7 +1,7 @@
 """What every metric offers, so that each score has an interval, paired differences, ranks and a gate; metrics by name.
 
 A form of answers is one dataclass of what probes say (`classes`: one label a sample, `boxes`: actions in boxes,
-`ranked`: the best answers of several heads), with the metrics that are made from it and one module of
+`maps`: the class of every pixel, `ranked`: the best answers of several heads), with the metrics that are made from it and one module of
 `bench.records.tables`, which keeps it. A new metric is one object with these methods and its name in `FORMS`.
 
 Shapes: n samples, G groups (videos, or samples where each is its own), D draws.
@@ -127,6 +127,7 @@ class Form:
 FORMS: dict[str, Form] = {
     "classes": Form("accuracy", ("top1",)),
     "boxes": Form("box_scores", ("frame-mAP@0.5",)),
+    "maps": Form("iou", ("mIoU", "pixel-accuracy")),
     "ranked": Form("recall_scores", ("action-recall@5", "verb-recall@5", "noun-recall@5")),
 }
 """Every form of answers. It is read without an array library, so that listing scores stays quick."""

@@ -16,6 +16,7 @@ FILES: dict[str, tuple[str, ...]] = {
     "classes": ("predictions.parquet",),
     "boxes": ("detections.parquet", "ground_truth.parquet"),
     "ranked": ("top5.parquet",),
+    "maps": ("images.parquet", "pixels.parquet"),
 }
 """Names of the files of each form of answers."""
 CONTROLS, CONTROLS_FOLDER = "controls.parquet", "controls"
@@ -23,7 +24,7 @@ CONTROLS, CONTROLS_FOLDER = "controls.parquet", "controls"
 
 
 class AnswerTable(Protocol):
-    """A module of this package, called as the form: `classes`, `boxes`, `ranked`."""
+    """A module of this package, called as the form: `classes`, `boxes`, `maps`, `ranked`."""
 
     def write(self, folder: Path, answers: Any) -> None:
         """Write the tables of these answers into a folder."""
