@@ -1,8 +1,8 @@
 """What every metric offers, so that each score has an interval, paired differences, ranks and a gate; metrics by name.
 
-A form of answers is one dataclass of what probes say (`classes`: one label a sample, `boxes`: actions in boxes,
-`maps`: the class of every pixel, `ranked`: the best answers of several heads), with the metrics that are made from it and one module of
-`bench.records.tables`, which keeps it. A new metric is one object with these methods and its name in `FORMS`.
+A form of answers is one dataclass of what probes say (`classes`: one label a sample, `boxes`: actions in boxes, `maps`:
+the class of every pixel, `ranked`: the best answers of several heads), with the metrics that are made from it and one
+module of `bench.records.tables`, which keeps it. A new metric is one object with these methods and its name in `FORMS`.
 
 Shapes: n samples, G groups (videos, or samples where each is its own), D draws.
 """
