@@ -1,4 +1,4 @@
-"""What is kept of the tokens of a sample: those of its clips, or features of its boxes by RoIAlign (protocol.md 3.7).
+"""What is kept of a sample: tokens of its clips or patches, or features of its boxes by RoIAlign (protocol.md 3.7).
 
 Shapes: L layers, n clips of N tokens on a grid t x h x w, D channels; V * K clips of an item; P parts of an item, each
 M tokens of C channels; boxes read on c x c cells.
@@ -22,6 +22,8 @@ from bench.video.clip_views import VideoItem
 
 BOXES_VERSION = 1
 """Part of the key of box features: raised with every change here that changes them."""
+PATCHES_VERSION = 1
+"""The same of patches."""
 
 
 @dataclass(frozen=True)
@@ -198,3 +200,29 @@ def box_features(maps: Tensor, boxes: Tensor, reading: BoxReading) -> Tensor:
 def corners(boxes: Sequence[Corners]) -> Tensor:
     """Boxes as float32 [n, 4]."""
     return torch.from_numpy(np.array(boxes, dtype=np.float32).reshape(-1, 4))
+
+
+@dataclass(frozen=True)
+class PatchTokens:
+    """The tokens of a still image on their grid, row by row: one part. Class tokens and registers are left out, steps
+    of time, which all show the same image, are averaged, and layers are joined channel by channel."""
+
+    def request(self, item: VideoItem, sample: Sample | None = None) -> Request:
+        """As FeatureSpec."""
+        return Request(item, (item_key(item),))
+
+    def shape(self, facts: EncoderFacts, clip: tuple[int, int, int]) -> tuple[int, int]:
+        """As FeatureSpec."""
+        _, height, width = facts.grid(*clip)
+        return height * width, facts.embed_dim * max(1, len(facts.out_layers))
+
+    def read(self, encoder: Encoder, clips: Tensor, requests: Sequence[Request]) -> Tensor:
+        """As FeatureSpec: [n, h * w, L * D]."""
+        with torch.inference_mode():
+            layers = encoder(clips).chunk(max(1, len(encoder.facts.out_layers)), dim=1)
+            maps = token_maps(layers, encoder.grid(*clips.shape[2:]), encoder.facts.special_tokens)
+            return maps.mean(dim=1).flatten(2).transpose(1, 2)
+
+    def fields(self, facts: EncoderFacts) -> dict[str, Any]:
+        """As FeatureSpec."""
+        return {"patches_version": PATCHES_VERSION, **({"layers": facts.out_layers} if facts.out_layers else {})}

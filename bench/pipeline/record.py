@@ -24,6 +24,7 @@ from bench.pipeline.further import Further, further_of, train_account
 from bench.pipeline.stages import Measured, Prepared
 from bench.probing import heads as probing_heads
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.dense import DenseProbe
 from bench.probing.files import save_probe
 from bench.probing.linear import LinearProbe
 from bench.probing.streaming import StreamCounts
@@ -95,7 +96,7 @@ def _in_words(plan: RunPlan, record: Record) -> str:
 def keep_probe(path: Path, done: Outcome, record: Record) -> None:
     """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
     probe = done.fitted.probe
-    if isinstance(probe, AttentiveProbe | LinearProbe):
+    if isinstance(probe, AttentiveProbe | DenseProbe | LinearProbe):
         facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
         facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
         facts |= done.plan.kind.probe_facts(done.plan)
@@ -106,7 +107,7 @@ def make_record(done: Outcome) -> Record:
     """Everything about a run, as it goes to disk."""
     plan, encoder = done.plan, done.encoder
     now = datetime.now(timezone.utc)
-    on_test = plan.recipe.selected_on_test and not plan.given
+    on_test = plan.chosen_on_test
     scored = score_all(done.answers, len(done.test.failures))
     return Record(
         run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",

@@ -145,19 +145,19 @@ def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
 
 def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
     """What a setting is chosen on, where that is not a part of what is trained on."""
-    if job.test_targets is not None and inputs.test is not None:
+    if job.plan.chosen_on_test and job.test_targets is not None and inputs.test is not None:
         return TestSamples(inputs.test, job.test_targets)
     return inputs.held_out
 
 
-def _outputs(job: ProbeJob, fitted: FittedProbe, test: TokenSource | None) -> NDArray[np.float32]:
+def _outputs(job: ProbeJob, fitted: FittedProbe, test: TokenSource | None) -> NDArray[Any]:
     """What a probe says of the test examples, its outputs as the task orders them."""
     plan, given = job.plan, job.plan.given
     objective = job.objective or plan.kind.objective(plan, [])
     if test is None:
         return np.zeros((0, objective.num_outputs), dtype=np.float32)
-    outputs = objective.outputs(fitted.probe, test, device=plan.device)
-    return outputs if given is None else given.in_task_order(outputs)
+    outputs = objective.outputs(fitted.probe, test, job.test_targets, device=plan.device)
+    return outputs if given is None else plan.kind.in_task_order(given, outputs)
 
 
 def prepare_encoder(plan: RunPlan, reporter: Reporter | None = None) -> Encoder:
@@ -222,7 +222,7 @@ def fit_probe(
 def probe_facts(job: ProbeJob) -> dict[str, Any]:
     """What the trained probe depends on besides the code: its key in the cache."""
     plan, held = job.plan, job.held_out
-    on_test = job.test_targets
+    on_test = job.test_targets if plan.chosen_on_test else None
     return {
         "features": job.train_space,
         "examples": digest([job.train_items, job.trained.facts()]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +42,7 @@ class ProbeJob:
     """Of each readable training example: its items in the feature space."""
     test_items: list[list[str]]
     test_targets: NDArray[np.int64] | None
-    """Of the readable test examples, for recipes that choose on them; None for others."""
+    """Of the readable test examples, for whoever needs them before they are scored (TaskKind.test_targets)."""
     train_space: str
     """Key of the feature space of the training split."""
     test_space: str
@@ -131,13 +132,12 @@ class Prepared:
     def job(self) -> ProbeJob:
         """What is left to do."""
         held, plan = self.held_out, self.plan
-        on_test = plan.recipe.selected_on_test and not plan.given
         return ProbeJob(
             plan=plan,
             objective=self.objective,
             train_items=self.train.keys if self.train else [],
             test_items=self.test.keys,
-            test_targets=plan.kind.objective(plan, self.test.samples).targets if on_test else None,
+            test_targets=plan.kind.test_targets(plan, self.test.samples),
             train_space=self.train.space if self.train else "",
             test_space=self.test.space,
             held_out=HeldOutItems(held.rows, held.readable, held.features.keys, held.features.space) if held else None,
@@ -159,8 +159,8 @@ class Measured:
     fitted: FittedProbe
     known: bool
     """Whether the probe was trained before and read from the cache."""
-    outputs: NDArray[np.float32]
-    """[n, C], of the test examples in order."""
+    outputs: NDArray[Any]
+    """[n, C], of the test examples in order, or what else the objective says of them."""
     seconds: float
     controls: tuple[MeasuredControl, ...] = ()
     """In the order of the job's."""
@@ -173,7 +173,7 @@ class MeasuredControl:
 
     trained_alike: Measured | None
     """The probe that was trained on such clips; None where a probe is given."""
-    by_ordered: NDArray[np.float32]
+    by_ordered: NDArray[Any]
     """[n, C], of the run's own probe, for the test examples in order."""
 
 

@@ -20,6 +20,7 @@ from bench.core.errors import BenchError
 from bench.core.hashing import digest, text_digest
 from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
+from bench.probing.dense import DenseProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
 from bench.probing.heads import Head
 from bench.probing.linear import LinearProbe
@@ -42,7 +43,7 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
         except (BenchError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)  # damaged: trained again
     fitted = train()
-    if isinstance(fitted.probe, AttentiveProbe | LinearProbe):
+    if isinstance(fitted.probe, AttentiveProbe | DenseProbe | LinearProbe):
         path.parent.mkdir(parents=True, exist_ok=True)
         history = json.dumps(_history(fitted))
         save_probe(path, fitted.probe, {"fitted": history, "sha256": _checksum(fitted.probe, history)})

@@ -21,8 +21,9 @@ from torch import Tensor, nn
 from bench.metrics.iou import VOID
 from bench.probing.stack import Stack
 
-SCALE, SHIFT = "batchnorm_layer.weight", "batchnorm_layer.bias"
-MEAN, VARIANCE = "batchnorm_layer.running_mean", "batchnorm_layer.running_var"
+NORM = "batchnorm_layer"
+SCALE, SHIFT = f"{NORM}.weight", f"{NORM}.bias"
+MEAN, VARIANCE = f"{NORM}.running_mean", f"{NORM}.running_var"
 WEIGHT, BIAS = "conv.weight", "conv.bias"
 EPS, MOMENTUM = 1e-5, 0.1
 """Of the batch normalisation: torch's own."""
@@ -183,13 +184,3 @@ class DenseProbe(nn.Module):
         if SCALE in w:
             x = (x - w[MEAN]) / (w[VARIANCE] + EPS).sqrt() * w[SCALE] + w[SHIFT]
         return F.linear(x, w[WEIGHT][..., 0, 0], w[BIAS])
-
-    def in_order(self, classes: tuple[int, ...]) -> DenseProbe:
-        """The probe whose outputs are these of this one."""
-        chosen = torch.tensor(classes)
-        tensors = {
-            name: tensor[chosen] if name in (WEIGHT, BIAS) else tensor for name, tensor in self.named_parameters()
-        }
-        other = DenseProbe(tensors)
-        other.token_scale = self.token_scale
-        return other

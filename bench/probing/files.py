@@ -20,10 +20,11 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.inputs import WEIGHTS, check_input
 from bench.core.tensors import listing, plain_names, read_tensors
-from bench.probing import actions, attentive, blocks, huggingface, linear
+from bench.probing import actions, attentive, blocks, dense, huggingface, linear
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
+from bench.probing.dense import DenseProbe
 from bench.probing.linear import LinearProbe
 from bench.probing.loaded import LoadedProbe, head_outputs, head_width
 from bench.probing.shapes import check_shapes, matrix_shape
@@ -33,7 +34,7 @@ DEAD_PREFIX = f"{attentive.BLOCK}.xattn.proj."
 _LINEAR_NAMES = {linear.WEIGHT, linear.BIAS, "mean", "deviation"}
 
 
-def save_probe(path: str | Path, probe: AttentiveProbe | LinearProbe, metadata: Mapping[str, str]) -> None:
+def save_probe(path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProbe, metadata: Mapping[str, str]) -> None:
     """Write a probe as safetensors, atomically. `metadata` says where it comes from: recipe, task, encoder digest.
 
     Its key `classes`, JSON text, lists the names of the classes in order.
@@ -42,6 +43,7 @@ def save_probe(path: str | Path, probe: AttentiveProbe | LinearProbe, metadata: 
     facts = dict(metadata)
     if isinstance(probe, AttentiveProbe):
         facts["num_heads"] = str(probe.num_heads)
+    if isinstance(probe, AttentiveProbe | DenseProbe):
         facts |= {} if probe.token_scale == 1 else {"token_scale": str(probe.token_scale)}
     if isinstance(probe, BlockProbe):
         facts["norm_eps"] = str(probe.norm_eps)
@@ -153,13 +155,15 @@ def _build(
     metadata: Mapping[str, str],
     num_heads: tuple[int | None, int | None],
     where: str,
-) -> tuple[AttentiveProbe | LinearProbe, str]:
+) -> tuple[AttentiveProbe | DenseProbe | LinearProbe, str]:
     """One head, and what a reader of its scores must know of it; `num_heads` as `_heads`."""
     if set(tensors) == _LINEAR_NAMES:
         classes, width = matrix_shape(tensors, linear.WEIGHT, where)
         of_linear: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
         check_shapes(tensors, {**of_linear, "mean": (width,), "deviation": (width,)}, where)
         return LinearProbe(tensors), ""
+    if dense.WEIGHT in tensors:
+        return _dense(tensors, metadata, where), ""
     if layout != "V-JEPA 2":
         tensors = {name: tensor for name, tensor in tensors.items() if not name.startswith(DEAD_PREFIX)}
     of_actions = f"{blocks.CLASSIFIERS[0]}.weight" in tensors
@@ -179,6 +183,21 @@ def _build(
         probe = BlockProbe(tensors, heads, norm_eps=_norm_eps(metadata, where))
     probe.token_scale = read_scale(metadata, where)
     return probe, note
+
+
+def _dense(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> DenseProbe:
+    """A linear layer on every token: ours, or the head of another maker with the same names."""
+    weight = tensors[dense.WEIGHT]
+    if weight.ndim != 4:
+        raise BenchError(f"{dense.WEIGHT} has shape {list(weight.shape)}, not [classes, channels, 1, 1]", where=where)
+    own = {name: tensor for name, tensor in tensors.items() if name != f"{dense.NORM}.num_batches_tracked"}
+    shapes = dense.tensor_shapes(weight.shape[1], weight.shape[0], batch_norm=dense.SCALE in tensors)
+    check_shapes(own, shapes, where)
+    if dense.VARIANCE in own and bool((own[dense.VARIANCE] < 0).any()):
+        raise BenchError(f"{dense.VARIANCE} has values below 0", where=where, fix="save the probe again")
+    probe = DenseProbe(own)
+    probe.token_scale = read_scale(metadata, where)
+    return probe
 
 
 def read_scale(metadata: Mapping[str, str], where: str) -> float:

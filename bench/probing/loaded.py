@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from bench.core.tensors import weights_digest
+from bench.probing import dense
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import CLASSIFIERS
+from bench.probing.dense import DenseProbe
 from bench.probing.linear import LinearProbe
 
 
@@ -25,6 +27,8 @@ def head_width(head: nn.Module) -> int:
 
 def _classifiers(head: nn.Module) -> list[Tensor]:
     weights = dict(head.named_parameters())
+    if dense.WEIGHT in weights:
+        return [weights[dense.WEIGHT]]
     names = ["linear"] if "linear.weight" in weights else list(CLASSIFIERS)
     return [weights[f"{name}.weight"] for name in names]
 
@@ -38,7 +42,7 @@ class LoadedProbe(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[AttentiveProbe | LinearProbe],
+        heads: Sequence[AttentiveProbe | DenseProbe | LinearProbe],
         *,
         layout: str,
         class_names: tuple[str, ...] | None = None,

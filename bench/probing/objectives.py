@@ -74,8 +74,11 @@ class Objective(Protocol):
         """How good every setting is on `rows` of a source, whose examples have these targets."""
         ...
 
-    def outputs(self, probe: nn.Module, source: TokenSource, *, device: str) -> NDArray[np.float32]:
-        """What a probe says of every example of a source, the views averaged: float32 [n, C], 0 to 1."""
+    def outputs(
+        self, probe: nn.Module, source: TokenSource, targets: NDArray[np.int64] | None, *, device: str
+    ) -> NDArray[Any]:
+        """What a probe says of every example of a source, the views averaged: float32 [n, C], 0 to 1. An objective may
+        need the `targets` of these examples to say it in few numbers."""
         ...
 
     def made_up(self, count: int, num_classes: int) -> Objective:
@@ -123,7 +126,9 @@ class OneLabel:
         correct, loss = held_out_scores(logits, source, rows, targets, device=device, batch_size=at_once)
         return [count / len(rows) for count in correct], loss
 
-    def outputs(self, probe: nn.Module, source: TokenSource, *, device: str) -> NDArray[np.float32]:
+    def outputs(
+        self, probe: nn.Module, source: TokenSource, targets: NDArray[np.int64] | None, *, device: str
+    ) -> NDArray[np.float32]:
         """As Objective: softmax."""
         return predict(probe, source, device=device)
 
@@ -206,7 +211,9 @@ class ManyLabels:
         mean_losses = (torch.stack(losses).sum(dim=0) / len(rows)).tolist()
         return [label_map(targets[rows], one) for one in np.concatenate(parts, axis=1)], mean_losses
 
-    def outputs(self, probe: nn.Module, source: TokenSource, *, device: str) -> NDArray[np.float32]:
+    def outputs(
+        self, probe: nn.Module, source: TokenSource, targets: NDArray[np.int64] | None, *, device: str
+    ) -> NDArray[np.float32]:
         """As Objective: sigmoid."""
         return mean_sigmoid(probe, source, device=device, batch_size=_AT_ONCE)
 
@@ -298,7 +305,9 @@ class NextAction:
         ]
         return recalls, torch.cat(losses, dim=1).double().mean(dim=1).tolist()
 
-    def outputs(self, probe: nn.Module, source: TokenSource, *, device: str) -> NDArray[np.float32]:
+    def outputs(
+        self, probe: nn.Module, source: TokenSource, targets: NDArray[np.int64] | None, *, device: str
+    ) -> NDArray[np.float32]:
         """As Objective: sigmoid."""
         return mean_sigmoid(probe, source, device=device, batch_size=64)
 

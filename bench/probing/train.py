@@ -17,11 +17,12 @@ from torch import Tensor, nn
 
 from bench.cards.load import ProbeCard
 from bench.core.tensors import token_scale
-from bench.probing import attentive, blocks, knn, linear
+from bench.probing import attentive, blocks, dense, knn, linear
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.objectives import Objective
+from bench.probing.pixel_classes import PixelClasses
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, ScaledTokens, TestSamples, TokenSource
 from bench.probing.split import Rows
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
@@ -109,7 +110,7 @@ def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
     if isinstance(probe, linear.LinearProbe):
         probe.mean.div_(scale)
         probe.deviation.div_(scale)
-    elif isinstance(probe, attentive.AttentiveProbe | knn.KnnProbe):
+    elif isinstance(probe, attentive.AttentiveProbe | dense.DenseProbe | knn.KnnProbe):
         probe.token_scale = scale
     return probe
 
@@ -173,7 +174,7 @@ class _Final:
 class _Trained:
     """Settings that were trained together."""
 
-    sweep: attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep | knn.KnnSweep
+    sweep: attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | linear.LinearSweep | knn.KnnSweep
     result: TrainResult
     rows: Rows
 
@@ -276,8 +277,10 @@ class _Job:
 
     def _sweep(
         self, num_settings: int, rows: Rows
-    ) -> attentive.AttentiveSweep | blocks.BlockSweep | linear.LinearSweep:
+    ) -> attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | linear.LinearSweep:
         D, losses = self.source.embed_dim, self.objective.losses
+        if isinstance(self.objective, PixelClasses):
+            return self.objective.sweep(self._on_device(self.objective.initial(D, 1, seed=self.seed)), num_settings)
         if self.card.kind == "linear":
             initial = linear.initial_weights(D, self.objective.num_outputs, seed=self.seed)
             # Pooled tokens are standardised; others are read as they are, normed by the encoder.

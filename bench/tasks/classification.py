@@ -34,8 +34,8 @@ class Classification(TaskKind):
 
     def check_recipe(self, task: TaskCard, recipe: ProbeCard) -> None:
         """As TaskKind."""
-        if recipe.boxes is not None:
-            what = f"recipe {recipe.name} reads boxes, and task {task.name} has none"
+        if recipe.boxes or recipe.masks:
+            what = f"recipe {recipe.name} reads {'boxes' if recipe.boxes else 'masks'}, and task {task.name} has none"
             raise BenchError(what, where="--probe", fix="give one for clips, such as attentive")
 
     def settle(self, task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard:

@@ -86,6 +86,11 @@ class RunPlan:
         return encoder.as_planned(self.facts)
 
     @property
+    def chosen_on_test(self) -> bool:
+        """Whether a setting is chosen on the test split."""
+        return self.recipe.selected_on_test and self.given is None
+
+    @property
     def probe_name(self) -> str:
         """Name of the recipe, or of the given probe."""
         return self.given.name if self.given else self.recipe.name
@@ -213,6 +218,11 @@ class TaskKind:
         """What a probe is trained for, its examples those of these training samples, in the order of their features."""
         raise NotImplementedError
 
+    def test_targets(self, plan: RunPlan, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
+        """What is true of the examples of these test samples, for whoever looks at it before the answers are made:
+        recipes that choose on the test split."""
+        return self.objective(plan, samples).targets if plan.chosen_on_test else None
+
     def given_outputs(self, splits: Splits) -> tuple[int, ...]:
         """Outputs of the classifiers that a given probe must have before that of the classes."""
         return ()
@@ -237,7 +247,11 @@ class TaskKind:
         """What ends the name of the protocol."""
         return []
 
-    def answers(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[np.float32]) -> Answers:
+    def in_task_order(self, given: GivenProbe, outputs: NDArray[Any]) -> NDArray[Any]:
+        """Outputs of a given probe, of the classes as the task orders them."""
+        return given.in_task_order(outputs)
+
+    def answers(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[Any]) -> Answers:
         """Outputs [n, C] of a probe for the examples of these test samples, with what is true of them."""
         raise NotImplementedError
 
@@ -246,7 +260,7 @@ class TaskKind:
         at the level of chance (bench.metrics.metric)."""
         raise NotImplementedError
 
-    def keep(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[np.float32]) -> Kept:
+    def keep(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[Any]) -> Kept:
         """What else is kept of the outputs for these test samples, to be looked at."""
         return Kept()
 

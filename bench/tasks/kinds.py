@@ -7,12 +7,14 @@ from bench.tasks.anticipation import Anticipation
 from bench.tasks.boxes import Boxes
 from bench.tasks.classification import Classification
 from bench.tasks.kind import TaskKind
+from bench.tasks.segmentation import Segmentation
 
 KINDS: dict[str, TaskKind] = {
     "digits": Classification(),
     "lists": Classification(),
     "boxes": Boxes(),
     "actions": Anticipation(),
+    "masks": Segmentation(),
 }
 
 

@@ -120,7 +120,7 @@ def work_of(plan: RunPlan) -> Work:
     trainings = [training for job in jobs for training in _trainings(plan, job)]
     tested = len(examples_of(plan, plan.splits.test)) * plan.test_clips.num_views * plan.clips_apart
     samples = (*plan.splits.train, *plan.splits.test)
-    whole = not plan.given and (plan.recipe.kind != "attentive" or normalised(plan))
+    whole = not plan.given and (reads_means(plan) or normalised(plan))
     return Work(
         parts=_parts(plan, trainings, orders),
         trainings=tuple(trainings),
@@ -145,6 +145,11 @@ def _objectives(plan: RunPlan, orders: int) -> list[Objective]:
         for share in plan.options.labels
         for draw in range(DRAWS)
     ]
+
+
+def reads_means(plan: RunPlan) -> bool:
+    """Whether a probe reads the mean of a sample's tokens, taken beforehand."""
+    return plan.recipe.kind != "attentive" and not plan.kind.objective(plan, []).as_they_are
 
 
 def normalised(plan: RunPlan) -> bool:

@@ -21,7 +21,7 @@ from bench.cards.load import ProbeCard, Selection
 from bench.core.progress import Reporter
 from bench.features.store import FeatureSet, Store
 from bench.pipeline.estimate.constants import NOTHING, Constant, StepTime, constant
-from bench.pipeline.estimate.counts import Work, normalised
+from bench.pipeline.estimate.counts import Work, normalised, reads_means
 from bench.probing import attentive
 from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
 from bench.probing.train import FittedProbe, fit
@@ -48,7 +48,7 @@ class ProbeTimes:
 
 def measure_probe(plan: RunPlan, work: Work, folder: Path, reporter: Reporter) -> ProbeTimes:
     """Train the recipe for a few steps on features in `folder`."""
-    pooled = plan.recipe.kind != "attentive"
+    pooled = reads_means(plan)
     num_tokens = 1 if pooled else work.sample_tokens
     sizes = _batch_sizes(plan, work, num_tokens)
     steps: list[StepTime] = []
@@ -62,8 +62,12 @@ def measure_probe(plan: RunPlan, work: Work, folder: Path, reporter: Reporter) -
     reporter.stage("training probes", len(sizes), len(sizes))
     source = _features(folder, min(2 * sizes[-1], 64), num_tokens, work.kept_shape[1])
     whole = source if not pooled else _features(folder, 8, work.sample_tokens, work.kept_shape[1])
-    objective = plan.kind.objective(plan, [])
-    predicting = _timed(lambda: objective.outputs(fitted.probe, whole, device=plan.device), whole.num_samples)
+    objective = plan.kind.objective(plan, []).made_up(whole.num_samples, whole.num_samples)
+
+    def predict() -> None:
+        objective.outputs(fitted.probe, whole, objective.targets, device=plan.device)
+
+    predicting = _timed(predict, whole.num_samples)
     return ProbeTimes(
         steps=tuple(steps),
         start=constant(starts),
@@ -179,7 +183,7 @@ def _score_seconds(plan: RunPlan, source: TokenSource, predicting: Constant) -> 
     if plan.recipe.selection is None:
         return NOTHING
     if plan.recipe.kind != "attentive" or plan.recipe.num_blocks > 1:
-        return _times(predicting, plan.recipe.num_settings if plan.recipe.num_blocks > 1 else 1)
+        return _times(predicting, 1 if reads_means(plan) else plan.recipe.num_settings)
     rows = np.arange(source.num_samples)
     objective = plan.kind.objective(plan, []).made_up(len(rows), len(rows))
     first = objective.initial(source.embed_dim, 1, seed=plan.options.seed)
@@ -206,7 +210,7 @@ def _times(seconds: Constant, factor: int) -> Constant:
 
 def _pool_seconds(plan: RunPlan, source: TokenSource) -> Constant:
     """Of one sample that is read before a training."""
-    if plan.recipe.kind != "attentive":
+    if reads_means(plan):
         return _timed(lambda: PooledTokens(source), source.num_samples)
     if normalised(plan):
         return _timed(lambda: NormalisedTokens(source, eps=attentive.NORM_EPS), source.num_samples)
