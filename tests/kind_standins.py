@@ -58,7 +58,7 @@ SUBJECTS = [
         "image",
         "in1k",
         lambda folder: standin("in1k", folder, train=12, test=6),
-        refuses={name: "images" for name in ("controls", "controls and labels", "pace", "views", "segments")},
+        refuses=dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
     ),
     Subject(
         "boxes",

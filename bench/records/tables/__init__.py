@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -37,7 +36,11 @@ class AnswerTable(Protocol):
 def all_files(folder: Path) -> list[str]:
     """Paths in a run's folder of all tables that it may have, those of other frame orders as far as they are there."""
     names = [name for files in FILES.values() for name in files]
-    there = sorted(os.listdir(folder / CONTROLS_FOLDER)) if (folder / CONTROLS_FOLDER).is_dir() else []
+    there = (
+        sorted(path.name for path in (folder / CONTROLS_FOLDER).iterdir())
+        if (folder / CONTROLS_FOLDER).is_dir()
+        else []
+    )
     return [*names, CONTROLS, *(f"{CONTROLS_FOLDER}/{reading}/{name}" for reading in there for name in names)]
 
 
