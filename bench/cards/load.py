@@ -130,7 +130,7 @@ def _settable(card: Card, content: dict[str, Any]) -> dict[str, dict[str, Any]]:
     if isinstance(card, TaskCard):
         ending = content["clip"]["anticipation"] or {}
         return {**dict.fromkeys(ending, ending), **dict.fromkeys(ClipProtocol.model_fields, content["clip"])}
-    sections = [content[name] for name in ("optimisation", "selection", "boxes") if content.get(name)]
+    sections = [content[name] for name in ("optimisation", "selection", "boxes", "masks") if content.get(name)]
     homes = {key: section for section in sections for key in section}
     own = ("num_blocks", "num_heads", "train_views", "augmentation", "streaming", "neighbours")
     return {**homes, **dict.fromkeys(own, content)}

@@ -157,6 +157,7 @@ def task_lines(card: TaskCard) -> dict[str, str]:
             "digits": "brings its own data",
             "boxes": "rows of boxes",
             "actions": "actions in long videos",
+            "masks": "images with masks",
         }.get(card.data, card.format),
         "annotations": f"training: {train}\ntest: {test}" if train else "",
         "layout": card.layout.rstrip() or ("" if card.data == "digits" else f"DATA/{card.train}, DATA/{card.test}"),
