@@ -61,6 +61,17 @@ SUBJECTS = [
         refuses=dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
     ),
     Subject(
+        "masks",
+        "ade20k",
+        lambda folder: standin("ade20k", folder, train=12, test=6),
+        {"clip.resolution": 32, "probe.scored_at": 32, "probe.norm": "none"},
+        refuses={
+            **dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
+            **dict.fromkeys(("augmented", "train views"), "a mask is of its whole image"),
+            "several blocks": "only attentive probes have blocks",
+        },
+    ),
+    Subject(
         "boxes",
         "ava",
         lambda folder: ava_standin(folder, train=5, test=3),

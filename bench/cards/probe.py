@@ -180,8 +180,10 @@ class ProbeCard(CardPart):
             raise ValueError("neighbours: give them exactly for knn")
         if self.selection is None and self.num_settings > 1:
             raise ValueError("selection: needed where there is more than one setting")
-        if self.streaming and self.kind != "attentive":
-            raise ValueError("streaming: only attentive probes are trained on streamed clips")
+        if self.streaming and self.kind != "attentive" and not (self.boxes or self.masks):
+            raise ValueError("streaming: probes of pooled tokens need those of all samples at once")
+        if self.streaming and self.masks and self.masks.norm == "batch":
+            raise ValueError("streaming: a batch comes in parts, and batch normalisation needs it whole")
         if self.boxes and self.kind == "knn":
             raise ValueError(
                 "boxes: several actions may be true of one, and nearest neighbours vote for a single class"

@@ -24,7 +24,7 @@ from bench.probing.files import read_metadata
 from bench.probing.given import GivenProbe
 from bench.probing.objectives import Objective
 from bench.probing.pixel_classes import PixelClasses
-from bench.tasks.clips import clip_plan
+from bench.tasks.clips import clip_plan, needs_held_out_clips
 from bench.tasks.kind import RunPlan, TaskKind, ViewSet, layer_words, layers_read
 from bench.tasks.options import RunOptions
 from bench.video.clip_views import ClipPlan
@@ -75,7 +75,7 @@ class Segmentation(TaskKind):
         clips = clip_plan(task.clip, facts, options, "image")
         clips = replace(clips, squash=True, short_side=clips.size)
         facts.grid(*clips.clip_shape)
-        return ViewSet(clips, None, clips)
+        return ViewSet(clips, clips if needs_held_out_clips(recipe) else None, clips)
 
     def spec(self, task: TaskCard, recipe: ProbeCard, facts: EncoderFacts, splits: Splits) -> PatchTokens:
         """As TaskKind."""
