@@ -17,6 +17,7 @@ from bench.records.curve import CurvePoint, write_curve
 from bench.records.schema import Cost, Head, Record
 from bench.records.tables.controls import write_readings
 from bench.records.write import write_record
+from bench.report.plots.curve import curve_pictures
 
 TASKS = {"made-motion": "motion", "made-appearance": "appearance"}
 COST = Cost(
@@ -169,5 +170,5 @@ def made_results(results: Path, models: int = 3, seeds: int = 2) -> Path:
         for task, axis in TASKS.items()
         for step in (0, 10, 20)
     ]  # fmt: skip
-    write_curve(results / "curves" / "made-1a2b3c-attentive", points, title="made")
+    write_curve(results / "curves" / "made-1a2b3c-attentive", points, curve_pictures, title="made")
     return results

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from bench.core.errors import BenchError
 from bench.core.hashing import text_digest
-from bench.records.curve import SVG_NAME, CurvePoint, write_curve
+from bench.records.curve import SVG_NAME, CurvePoint, Draw, write_curve
 from bench.records.naming import given_spec, natural
 from bench.records.schema import Record
 
@@ -32,7 +32,7 @@ def matching_files(pattern: str) -> list[str]:
     return files
 
 
-def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Path) -> list[str]:
+def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Path, draw: Draw) -> list[str]:
     """Write the score curve of each folder of checkpoints that a pattern named; say where it is, or why there is none.
 
     The checkpoints of a folder are taken for one pretraining run. Curves go to
@@ -59,7 +59,7 @@ def write_curves(patterns: Sequence[str], records: Sequence[Record], results: Pa
         place = text_digest(str(folder))[:6]  # folders of one name in different places
         target = results.expanduser() / "curves" / re.sub(r"[^\w.-]", "-", f"{folder.name}-{place}-{probe}")
         chance = {run.task: 100 / run.num_classes for run in runs if run.scores[0].metric == "top1"}
-        write_curve(target, points, title=f"{folder.name}, {probe} probe", chance=chance)
+        write_curve(target, points, draw, title=f"{folder.name}, {probe} probe", chance=chance)
         lines.append(f"score curve of {folder.name}: {target / SVG_NAME} (and .png, .csv)")
     return lines
 

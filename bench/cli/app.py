@@ -78,8 +78,9 @@ def run(
         for part in further_tables(records):
             show(part)
     from bench.analysis.checkpoint_curve import write_curves
+    from bench.report.plots.curve import curve_pictures
 
-    for line in write_curves(arguments["model"] or [], records, results):
+    for line in write_curves(arguments["model"] or [], records, results, curve_pictures):
         tell(line)
 
 

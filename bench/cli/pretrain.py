@@ -94,6 +94,7 @@ def score_checkpoint(plan: PretrainPlan, curve: ScoreCurve, step: int, epoch: in
     """Measure latest.pth.tar on every probe task and add the points of `step` to the curve's files."""
     from bench.pipeline.run import run
     from bench.records.curve import CurvePoint
+    from bench.report.plots.curve import curve_pictures
 
     points = []
     for evaluation in _probe_plans(plan):
@@ -112,4 +113,4 @@ def score_checkpoint(plan: PretrainPlan, curve: ScoreCurve, step: int, epoch: in
                 high=score.high,
             )
         )
-    curve.append(points)
+    curve.append(points, curve_pictures)

@@ -79,26 +79,7 @@ def describe_given(
     released probe reads other layers.
     """
     probe = read_probe(path, num_heads=num_heads, encoder_heads=encoder_heads)
-    if probe.embed_dim != embed_dim:
-        raise BenchError(
-            f"the probe reads tokens of {probe.embed_dim} channels, and the encoder gives {embed_dim}",
-            where=str(path),
-            fix="give the encoder that the probe was trained on with --model",
-        )
-    if probe.outputs[:-1] != before:
-        ours, theirs = len(before) + 1, "x".join(map(str, probe.outputs))
-        raise BenchError(
-            f"the probe has classifiers of {theirs} outputs, and task {task} asks for {ours}: "
-            f"{'x'.join(map(str, (*before, len(class_names))))}",
-            where=str(path),
-            fix="give a probe of this task",
-        )
-    if probe.num_classes != len(class_names):
-        raise BenchError(
-            f"the probe tells {probe.num_classes} classes apart, and task {task} has {len(class_names)}",
-            where=str(path),
-            fix="give a probe of this task, or state all classes of the task in a card",
-        )
+    _check_shape(probe, embed_dim, (*before, len(class_names)), task, path)
     released = find_released(path, probe)
     if released:
         refuse_other_layers(released, layers, path)
@@ -119,6 +100,28 @@ def describe_given(
         encoder=probe.metadata.get("encoder"),
         input_name=probe.metadata.get("input"),
     )
+
+
+def _check_shape(probe: LoadedProbe, embed_dim: int, outputs: tuple[int, ...], task: str, path: Path) -> None:
+    if probe.embed_dim != embed_dim:
+        raise BenchError(
+            f"the probe reads tokens of {probe.embed_dim} channels, and the encoder gives {embed_dim}",
+            where=str(path),
+            fix="give the encoder that the probe was trained on with --model",
+        )
+    if probe.outputs[:-1] != outputs[:-1]:
+        theirs, ours = ("x".join(map(str, sizes)) for sizes in (probe.outputs, outputs))
+        raise BenchError(
+            f"the probe has classifiers of {theirs} outputs, and task {task} asks for {ours}",
+            where=str(path),
+            fix="give a probe of this task",
+        )
+    if probe.num_classes != outputs[-1]:
+        raise BenchError(
+            f"the probe tells {probe.num_classes} classes apart, and task {task} has {outputs[-1]}",
+            where=str(path),
+            fix="give a probe of this task, or state all classes of the task in a card",
+        )
 
 
 def class_order(

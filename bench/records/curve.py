@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +46,10 @@ class CurvePoint(BaseModel):
         return self
 
 
+Draw = Callable[[Sequence[CurvePoint], str, Mapping[str, float]], tuple[bytes, bytes]]
+"""Points, title and chance by task -> the curve as SVG and as PNG (bench.report.plots.curve)."""
+
+
 class ScoreCurve:
     """The curve of a running pretraining: its files hold all points so far."""
 
@@ -68,29 +72,31 @@ class ScoreCurve:
             )
         self.points = [p for p in known if p.step is not None and resume_step is not None and p.step <= resume_step]
 
-    def append(self, points: Iterable[CurvePoint]) -> None:
+    def append(self, points: Iterable[CurvePoint], draw: Draw) -> None:
         """Add the points of a checkpoint and write the files anew."""
         self.points.extend(points)
-        write_curve(self.folder, self.points, title=self.title, chance=self.chance)
+        write_curve(self.folder, self.points, draw, title=self.title, chance=self.chance)
 
 
 def write_curve(
-    folder: Path, points: Sequence[CurvePoint], *, title: str, chance: Mapping[str, float] | None = None
+    folder: Path,
+    points: Sequence[CurvePoint],
+    draw: Draw,
+    *,
+    title: str,
+    chance: Mapping[str, float] | None = None,
 ) -> None:
     """Write `curve.csv`, `curve.svg` and `curve.png` into `folder`: the same points give the same bytes.
 
     `chance` is the score of guessing, 0 to 100, by task. Raises ValueError where there is no point, or points can
     share no axis: some without samples, others without epoch.
     """
-    from bench.report.plots.curve import curve_plot
-
-    plot = curve_plot(points, title=title, chance=chance or {})
-    figures = plot.svg().encode(), plot.png()
+    pictures = draw(points, title, chance or {})
     with atomic_write(folder / CSV_NAME) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         table = csv.DictWriter(file, list(CurvePoint.model_fields), lineterminator="\n")
         table.writeheader()
         table.writerows(point.model_dump() for point in points)
-    for name, content in zip((SVG_NAME, PNG_NAME), figures, strict=True):
+    for name, content in zip((SVG_NAME, PNG_NAME), pictures, strict=True):
         with atomic_write(folder / name) as temporary:
             temporary.write_bytes(content)
 

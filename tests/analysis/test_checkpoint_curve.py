@@ -18,6 +18,7 @@ from bench.encoders.untrained import random_encoder
 from bench.metrics.score import Score
 from bench.records.curve import read_curve
 from bench.records.schema import Record
+from bench.report.plots.curve import curve_pictures
 
 NANO = vjepa.SIZES["vit_nano"]
 QUICK = ("--probe", "knn", "--set", "probe.neighbours=[1]", "--workers", "1", "--name", "brightness")
@@ -104,7 +105,7 @@ def test_a_pattern_without_files_is_refused_before_anything_runs(bench_command: 
 
 def test_official_files_are_placed_by_epoch(tmp_path: Path) -> None:
     files = [save_facts(tmp_path / f"e{epoch}.pt", epoch=epoch) for epoch in (300, 100)]
-    write_curves([f"{tmp_path}/*.pt"], [record(file) for file in files], tmp_path / "results")
+    write_curves([f"{tmp_path}/*.pt"], [record(file) for file in files], tmp_path / "results", curve_pictures)
     (target,) = (tmp_path / "results" / "curves").iterdir()
     assert [(p.epoch, p.samples) for p in read_curve(target / "curve.csv")] == [(100, None), (300, None)]
     assert "epochs of pretraining" in (target / "curve.svg").read_text()
@@ -117,7 +118,7 @@ def test_every_folder_is_a_run_of_its_own(tmp_path: Path, pattern: str) -> None:
         (tmp_path / run).mkdir()
         for epoch in (1, 2) if run != "single" else (1,):
             records.append(record(save_facts(tmp_path / run / f"e{epoch}.pt", epoch=epoch), encoder=f"{run}{epoch}"))
-    lines = write_curves([f"{tmp_path}/{pattern}"], records, tmp_path)
+    lines = write_curves([f"{tmp_path}/{pattern}"], records, tmp_path, curve_pictures)
     assert [line.split(":")[0] for line in lines] == ["score curve of a", "score curve of b"]
     assert len(list((tmp_path / "curves").iterdir())) == 2
 
@@ -128,7 +129,7 @@ def test_two_folders_of_one_name_have_two_curves(tmp_path: Path) -> None:
         (tmp_path / parent / "run").mkdir(parents=True)
         files = [save_facts(tmp_path / parent / "run" / f"e{epoch}.pt", epoch=epoch) for epoch in (1, 2)]
         records += [record(file, encoder=str(file)) for file in files]
-    write_curves([f"{tmp_path}/*/run/e*.pt"], records, tmp_path)
+    write_curves([f"{tmp_path}/*/run/e*.pt"], records, tmp_path, curve_pictures)
     assert len(list((tmp_path / "curves").iterdir())) == 2
 
 
@@ -136,7 +137,7 @@ def test_the_last_epoch_under_two_names_is_one_point(tmp_path: Path) -> None:
     first = save_facts(tmp_path / "epoch1.pt", epoch=1)
     twins = [save_facts(tmp_path / name, epoch=2) for name in ("epoch2.pt", "latest.pt")]
     records = [record(first), *(record(file, encoder="same") for file in twins)]
-    write_curves([f"{tmp_path}/*.pt"], records, tmp_path)
+    write_curves([f"{tmp_path}/*.pt"], records, tmp_path, curve_pictures)
     assert [p.epoch for p in read_curve(next(tmp_path.rglob("curve.csv")))] == [1, 2]
 
 
@@ -153,11 +154,11 @@ def test_files_that_are_no_series_get_a_reason_and_no_curve(
     tmp_path: Path, facts: list[dict[str, object]], words: str
 ) -> None:
     files = [save_facts(tmp_path / f"{number}.pt", **content) for number, content in enumerate(facts)]
-    lines = write_curves([f"{tmp_path}/*.pt"], [record(file) for file in files], tmp_path)
+    lines = write_curves([f"{tmp_path}/*.pt"], [record(file) for file in files], tmp_path, curve_pictures)
     assert len(lines) == 1 and lines[0].startswith("no curve of") and words in lines[0]
     assert not list(tmp_path.rglob("curve.*"))
 
 
 def test_checkpoints_named_one_by_one_are_compared_and_not_joined(tmp_path: Path) -> None:
     files = [save_facts(tmp_path / f"e{epoch}.pt", epoch=epoch) for epoch in (1, 2)]
-    assert write_curves([f"{files[0]},{files[1]}"], [record(file) for file in files], tmp_path) == []
+    assert write_curves([f"{files[0]},{files[1]}"], [record(file) for file in files], tmp_path, curve_pictures) == []

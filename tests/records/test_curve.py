@@ -16,6 +16,7 @@ from support import ROOT
 
 from bench import BenchError
 from bench.records.curve import CurvePoint, ScoreCurve, read_curve, write_curve
+from bench.report.plots.curve import curve_pictures
 
 
 def point(step: int, task: str = "digits-motion", score: float = 50.0, **fields: Any) -> CurvePoint:
@@ -37,33 +38,33 @@ def texts(svg: Path) -> str:
 def test_the_csv_gives_the_points_back(tmp_path: Path) -> None:
     points = [point(0, score=1 / 3 + 3), point(1, "a,b", epoch=7), NOWHERE.model_copy(update={"epoch": 1})]
     with pytest.raises(ValueError, match="all know their samples, or all their epoch"):
-        write_curve(tmp_path, points, title="mixed")
+        write_curve(tmp_path, points, curve_pictures, title="mixed")
     assert not list(tmp_path.iterdir())
-    write_curve(tmp_path, points[1:], title="two")
+    write_curve(tmp_path, points[1:], curve_pictures, title="two")
     assert read_curve(tmp_path / "curve.csv") == points[1:]
     assert (tmp_path / "curve.csv").read_text().splitlines()[0] == "samples,epoch,step,task,axis,score,low,high"
 
 
 def test_the_drawing_names_tasks_axes_chance_and_title(tmp_path: Path) -> None:
     points = [point(step, task) for step in (0, 10) for task in ("push", "pull")]
-    write_curve(tmp_path, points, title="demo, attentive probe", chance={"push": 12.5, "pull": 12.5})
+    write_curve(tmp_path, points, curve_pictures, title="demo, attentive probe", chance={"push": 12.5, "pull": 12.5})
     said = texts(tmp_path / "curve.svg")
     words = ["push (motion)", "pull (motion)", "chance", "demo, attentive probe", "samples seen", "95 % interval"]
     assert [word for word in words if word not in said] == []
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
-    write_curve(tmp_path, points, title="demo", chance={"push": 12.5, "pull": 10.0})
+    write_curve(tmp_path, points, curve_pictures, title="demo", chance={"push": 12.5, "pull": 10.0})
     assert "chance, push" in texts(tmp_path / "curve.svg") and "chance, pull" in texts(tmp_path / "curve.svg")
 
 
 def test_epochs_are_the_axis_where_samples_are_unknown(tmp_path: Path) -> None:
-    write_curve(tmp_path, [point(100, epoch=100), point(300, epoch=300)], title="vitl16")
+    write_curve(tmp_path, [point(100, epoch=100), point(300, epoch=300)], curve_pictures, title="vitl16")
     said = texts(tmp_path / "curve.svg")
     assert "epochs of pretraining" in said and "samples" not in said
 
 
 @pytest.mark.parametrize("name", ["$x_1$", r"$\frac{$", "_hidden", "<b>&--></b>", "动作", "x" * 90])
 def test_names_are_text_and_nothing_else(tmp_path: Path, name: str) -> None:
-    write_curve(tmp_path, [point(1, name), point(2, name)], title=name)
+    write_curve(tmp_path, [point(1, name), point(2, name)], curve_pictures, title=name)
     assert read_curve(tmp_path / "curve.csv")[0].task == name
     said = texts(tmp_path / "curve.svg").split("\n")
     in_comments = html.escape(name[:26], quote=False).replace("--", "- -")
@@ -75,10 +76,10 @@ def test_the_same_points_give_the_same_bytes_whatever_the_users_settings(
 ) -> None:
     import matplotlib
 
-    write_curve(tmp_path / "a", [point(1), point(2)], title="demo")
+    write_curve(tmp_path / "a", [point(1), point(2)], curve_pictures, title="demo")
     monkeypatch.setitem(matplotlib.rcParams, "lines.linewidth", 9.0)
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1")
-    write_curve(tmp_path / "b", [point(1), point(2)], title="demo")
+    write_curve(tmp_path / "b", [point(1), point(2)], curve_pictures, title="demo")
     for name in ("curve.csv", "curve.svg", "curve.png"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
     assert matplotlib.rcParams["lines.linewidth"] == 9.0
@@ -87,18 +88,18 @@ def test_the_same_points_give_the_same_bytes_whatever_the_users_settings(
 def test_a_resumed_run_leaves_the_curve_of_an_uninterrupted_one(tmp_path: Path) -> None:
     whole = ScoreCurve(tmp_path / "whole", resume_step=None, title="demo")
     for step in (10, 20, 30):
-        whole.append([point(step), point(step, "digits-appearance")])
+        whole.append([point(step), point(step, "digits-appearance")], curve_pictures)
     first = ScoreCurve(tmp_path / "parts", resume_step=None, title="demo")
     for step in (10, 20, 25):
-        first.append([point(step), point(step, "digits-appearance")])
+        first.append([point(step), point(step, "digits-appearance")], curve_pictures)
     second = ScoreCurve(tmp_path / "parts", resume_step=20, title="demo")
-    second.append([point(30), point(30, "digits-appearance")])
+    second.append([point(30), point(30, "digits-appearance")], curve_pictures)
     for name in ("curve.csv", "curve.svg"):
         assert (tmp_path / "parts" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
 def test_the_curve_of_another_run_is_never_overwritten(tmp_path: Path) -> None:
-    ScoreCurve(tmp_path, resume_step=None, title="demo").append([point(1)])
+    ScoreCurve(tmp_path, resume_step=None, title="demo").append([point(1)], curve_pictures)
     with pytest.raises(BenchError, match=r"curve\.csv: holds the curve of another run \(1 points\)"):
         ScoreCurve(tmp_path, resume_step=None, title="demo")
     assert ScoreCurve(tmp_path, resume_step=-1, title="demo").points == []

@@ -30,6 +30,12 @@ def draw(evidence: Sequence[Evidence]) -> list[Plot]:
     return plots
 
 
+def curve_pictures(points: Sequence[CurvePoint], title: str, chance: Mapping[str, float]) -> tuple[bytes, bytes]:
+    """The curve as SVG and as PNG, as `bench.records.curve` keeps it."""
+    plot = curve_plot(points, title=title, chance=chance)
+    return plot.svg().encode(), plot.png()
+
+
 def curve_plot(points: Sequence[CurvePoint], *, title: str, chance: Mapping[str, float]) -> Plot:
     """The curve of some points; `chance` is the score of guessing, 0 to 100, by task.
 

@@ -10,6 +10,7 @@ from made_results import made_run
 from bench.analysis.runs import read_evidence
 from bench.records.curve import CurvePoint, write_curve
 from bench.report.plots import Plot, draw
+from bench.report.plots.curve import curve_pictures
 
 GROUPS = {"a-look": "appearance", "b-next": "anticipation", "c-other": None, "d-move": "motion"}
 ORDER = ["d-move", "a-look", "b-next", "c-other"]
@@ -25,7 +26,7 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         CurvePoint(samples=1, task=task, axis=axis, score=50.0, low=45.0, high=55.0)  # type: ignore[arg-type]
         for task, axis in GROUPS.items()
     ]
-    write_curve(tmp_path / "results" / "curves" / "m-attentive", points, title="m")
+    write_curve(tmp_path / "results" / "curves" / "m-attentive", points, curve_pictures, title="m")
     return tmp_path / "results"
 
 
