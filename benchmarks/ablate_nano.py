@@ -31,6 +31,7 @@ from bench.data.digits import MOTIONS, NUM_DIGITS, NUM_FRAMES, ImagePool, image_
 from bench.encoders import Encoder, load_encoder
 from bench.pretrain.step import normalised
 from bench.pretrain.train import pretrain
+from bench.probing.objectives import OneLabel
 from bench.probing.split import Rows
 from bench.probing.train import fit, predict
 
@@ -113,7 +114,7 @@ def score(encoder: Encoder, train: LabelledClips, test: LabelledClips) -> dict[s
     seen, unseen = Tokens(encoder, train.clips), Tokens(encoder, test.clips)
     scores = {}
     for name, classes in (("motions", len(MOTIONS)), ("digits", NUM_DIGITS)):
-        fitted = fit(recipe, seen, getattr(train, name), classes, encoder.num_heads, seed=0, device="cpu")
+        fitted = fit(recipe, seen, OneLabel(getattr(train, name), classes), encoder.num_heads, seed=0, device="cpu")
         right = predict(fitted.probe, unseen, device="cpu").argmax(axis=1) == getattr(test, name)
         scores[name] = round(100 * float(right.mean()), 1)
     return scores

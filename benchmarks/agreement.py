@@ -22,13 +22,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench.pipeline.options import make_options
 
 from bench.core.progress import Live, Reporter
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import measure, prepare
 from bench.probing.split import Rows
 from bench.probing.streaming import Chunk, StreamCounts, TokenStream, samples_at_once
+from bench.tasks.options import make_options
 
 LABELS = ("motion", "appearance")
 STREAMED = "streamed"

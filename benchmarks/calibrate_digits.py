@@ -34,6 +34,7 @@ from bench.cards.load import ProbeCard, load_probe_card, override
 from bench.data import digits
 from bench.data.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsConfig
 from bench.encoders import Encoder
+from bench.probing.objectives import OneLabel
 from bench.probing.split import Rows
 from bench.probing.train import fit, predict
 from bench.video.decode import read_frames
@@ -150,7 +151,7 @@ def probe_scores(name: str, train: Labelled, test: Labelled, recipe: ProbeCard, 
         row = []
         for task, classes in (("motion", len(MOTIONS)), ("digit", NUM_DIGITS)):
             labels = getattr(train, task).numpy()
-            fitted = fit(recipe, train_tokens, labels, classes, encoder.num_heads, seed=seed, device="cpu")
+            fitted = fit(recipe, train_tokens, OneLabel(labels, classes), encoder.num_heads, seed=seed, device="cpu")
             chosen = predict(fitted.probe, test_tokens, device="cpu", batch_size=200).argmax(1)
             row.append(100 * float((np.asarray(chosen) == getattr(test, task).numpy()).mean()))
         scores.append(row)

@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench.pipeline.options import make_options
 from numpy.typing import NDArray
 
 from bench.cards.load import ProbeCard
@@ -43,6 +42,7 @@ from bench.probing.loop import train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.source import NormalisedTokens, PooledTokens
 from bench.probing.split import Rows, stratified_split
+from bench.tasks.options import make_options
 
 LABELS = ("motion", "appearance")
 BATCH = 64

@@ -21,7 +21,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from bench.pipeline.options import make_options
 from numpy.typing import NDArray
 
 from bench.core.progress import Silent
@@ -32,6 +31,7 @@ from bench.probing.heads import choose
 from bench.probing.loop import train_sweep
 from bench.probing.scoring import held_out_scores, log_probabilities
 from bench.probing.split import Rows, stratified_split
+from bench.tasks.options import make_options
 
 WAYS = ("normal start", "held out", "all clips", "on test")
 BATCH = 64

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from bench.pipeline.options import make_options
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
@@ -32,6 +31,7 @@ from bench.metrics.intervals import bootstrap_interval
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import extract_features, measure, prepare, prepare_encoder
 from bench.probing.train import predict
+from bench.tasks.options import make_options
 from benchmarks.ratios import Ratio, ratio_of
 from benchmarks.read_features import timed
 

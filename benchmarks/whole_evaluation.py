@@ -36,7 +36,6 @@ from typing import Any
 from unittest.mock import patch
 
 import torch
-from bench.pipeline.options import make_options
 from rich.console import Console
 from rich.table import Table
 
@@ -45,6 +44,7 @@ from bench.cli.options import parse_settings
 from bench.data.digits import ensure_digits
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import evaluate
+from bench.tasks.options import make_options
 from bench.video.decoded import forget_clips
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads, official_loop
 from benchmarks.ratios import Ratio, ratio_of

@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from bench.pipeline.options import make_options
 from rich.console import Console
 from rich.table import Table
 
@@ -29,6 +28,7 @@ from bench.pipeline.estimate.clips import read_video_facts
 from bench.pipeline.estimate.counts import Work, work_of
 from bench.pipeline.estimate.plans import subject_of
 from bench.pipeline.features import sample_items
+from bench.tasks.options import make_options
 from bench.video.loader import load_clips
 
 TASK, MODEL, VIDEO, GPUS = "k400", "vjepa2-vitg-256", "340x256@30,10", 64

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench.pipeline.options import make_options
 from support import GOLDEN
 
 import bench
@@ -18,6 +17,7 @@ from bench.encoders.families import Stated
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.probing import load_probe
 from bench.probing.loop import Plan
+from bench.tasks.options import make_options
 from benchmarks import official_loop, whole_evaluation
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads
 from benchmarks.ratios import ratio_of

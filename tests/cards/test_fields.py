@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import yaml
-from bench.pipeline.options import make_options
 
 from bench.cards.load import load_probe_card, load_task, override
 from bench.core.errors import BenchError
@@ -17,6 +16,7 @@ from bench.pipeline.plan import make_plan
 from bench.pretrain.plan import encoder_config
 from bench.pretrain.presets import load_preset
 from bench.pretrain.presets import override as change
+from bench.tasks.options import make_options
 
 ABSURD = (10**9 + 1, 10**18, 10**400, -1, 0, True, math.nan, math.inf, "many")
 CARD = {"name": "mine", "title": "t", "axis": "motion", "axis_source": "s"}

@@ -11,8 +11,6 @@ import numpy as np
 import pytest
 import standins
 import torch
-from bench.pipeline.options import make_options
-from bench.pipeline.stream import ClipStream
 from support import Run
 
 import bench
@@ -26,11 +24,13 @@ from bench.encoders.loading import layers_as_named, reading
 from bench.encoders.untrained import vjepa_facts
 from bench.features.extract import feature_fields, item_key
 from bench.features.store import space_key
+from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.features import sample_items
 from bench.pipeline.fit_pool import open_features
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.records.schema import Record
+from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan
 from bench.video.contents import content_ids
 from bench.video.loader import load_clips

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from bench.pipeline.options import make_options
 
 from bench import BenchError
 from bench.core.files import cache_path
 from bench.core.remote import remote_url, told_in_one_line
+from bench.tasks.options import make_options
 
 
 @pytest.mark.parametrize(

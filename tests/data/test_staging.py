@@ -12,7 +12,6 @@ from typing import Any
 
 import fsspec
 import pytest
-from bench.pipeline.missing_files import size_of
 from fsspec.implementations.memory import MemoryFileSystem
 from standins import LAYOUTS, standin
 
@@ -22,6 +21,7 @@ from bench.core.progress import Silent
 from bench.data.dataset import ListOptions, load_splits
 from bench.data.formats import Sample
 from bench.data.links import is_safe, link_tree, staged_file, tree_of
+from bench.data.missing_files import size_of
 from bench.data.staging import bring_files, local_lists
 from bench.video.contents import content_ids
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from ava_standin import ava_standin
-from bench.pipeline.options import make_options
 
 from bench.core.progress import Silent
 from bench.encoders import load_encoder
@@ -18,6 +17,7 @@ from bench.features.extract import extract, feature_fields, item_key
 from bench.features.store import Store
 from bench.pipeline import run
 from bench.pipeline.plan import RunPlan, make_plan
+from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan, VideoItem
 
 PLAN = ClipPlan(

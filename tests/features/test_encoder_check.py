@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from bench.pipeline.encoder_check import examine_encoder
 from support import Run, assert_refused
 from torch import Tensor, nn
 
 from bench.encoders import Encoder, EncoderFacts, InputSpec, load_encoder
+from bench.features.encoder_check import examine_encoder
 
 CHECKS = ["model", "eval mode", "gradients off", "shape", "grid", "determinism", "batch", "unchanged", "known input"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +16,8 @@ from support import write_video
 from bench import BenchError
 from bench.encoders import Encoder, load_encoder
 from bench.features import extract as module
-from bench.features.extract import extract, feature_fields, item_key
+from bench.features.extract import ExtractOptions, extract, space_fields
+from bench.features.spec import ClipTokens, item_key
 from bench.features.store import Store, space_key
 from bench.video import views
 from bench.video.clip_views import ClipPlan, VideoItem
@@ -26,6 +29,7 @@ PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0,
     short_side=16, decoder="auto",
 )  # fmt: skip
+SPEC = ClipTokens()
 
 
 @pytest.fixture(scope="module")
@@ -37,10 +41,19 @@ def videos(tmp_path_factory: pytest.TempPathFactory) -> list[VideoItem]:
     return [VideoItem(id=ids[str(p)], path=str(p)) for p in paths]
 
 
-def run(cache: Path, items: list[VideoItem], plan: ClipPlan = PLAN, encoder: Encoder | None = None, **options: object):  # type: ignore[no-untyped-def]
+def run(  # type: ignore[no-untyped-def]
+    cache: Path,
+    items: list[VideoItem],
+    plan: ClipPlan = PLAN,
+    encoder: Encoder | None = None,
+    changed: Callable[[Iterable[str]], Collection[str]] = lambda paths: (),
+    **options: Any,
+):
     encoder = encoder or load_encoder("random")
-    store = Store(cache, feature_fields(encoder, plan))
-    return store, extract(encoder, items, plan, store, **{"num_workers": 0, **options})  # type: ignore[arg-type]
+    store = Store(cache, space_fields(encoder, plan, SPEC))
+    how = ExtractOptions(**{"num_workers": 0, **options})
+    requests = [SPEC.request(item) for item in items]
+    return store, extract(encoder, requests, plan, SPEC, store, how, changed=changed)
 
 
 def test_tokens_are_those_of_a_plain_loop(tmp_path: Path, videos: list[VideoItem]) -> None:
@@ -62,10 +75,10 @@ def test_clips_are_normalised_as_the_plan_says(tmp_path: Path, videos: list[Vide
     clip = views.test_views(read_frames(videos[0].path, range(8)), 16, 1, mean=mean, std=std, short_side=16)
     found = torch.from_numpy(store.item(item_key(videos[0]))[0].copy()).float()
     assert torch.allclose(found, own(clip)[0], atol=4e-3)
-    fields = feature_fields(encoder, PLAN)
-    assert (fields["mean"], fields["std"]) == (mean, std) and fields != feature_fields(own, PLAN)
+    fields = space_fields(encoder, PLAN, SPEC)
+    assert (fields["mean"], fields["std"]) == (mean, std) and fields != space_fields(own, PLAN, SPEC)
     same = own.facts.normalising(own.input_spec.mean, None)
-    assert feature_fields(own.as_planned(same), PLAN) == feature_fields(own, PLAN)
+    assert space_fields(own.as_planned(same), PLAN, SPEC) == space_fields(own, PLAN, SPEC)
 
 
 def test_segments_are_joined_in_order_and_views_kept_apart(tmp_path: Path, videos: list[VideoItem]) -> None:
@@ -204,17 +217,17 @@ def change(**fields: object) -> ClipPlan:
 )  # fmt: skip
 def test_what_changes_the_tokens_changes_the_space(plan: ClipPlan) -> None:
     encoder = load_encoder("random")
-    assert feature_fields(encoder, plan) != feature_fields(encoder, PLAN)
+    assert space_fields(encoder, plan, SPEC) != space_fields(encoder, PLAN, SPEC)
 
 
 def test_what_does_not_change_the_tokens_does_not_change_the_space() -> None:
     encoder = load_encoder("random")
-    assert feature_fields(encoder, change(seed=5)) == feature_fields(encoder, PLAN), "the centre draws nothing"
-    assert feature_fields(encoder, change(decoder="pyav")) == feature_fields(encoder, PLAN)
+    assert space_fields(encoder, change(seed=5), SPEC) == space_fields(encoder, PLAN, SPEC), "the centre draws nothing"
+    assert space_fields(encoder, change(decoder="pyav"), SPEC) == space_fields(encoder, PLAN, SPEC)
 
 
 def test_encoder_and_precision_are_in_the_space() -> None:
-    fields = [feature_fields(load_encoder(m).to("cpu", p), PLAN) for m, p in
+    fields = [space_fields(load_encoder(m).to("cpu", p), PLAN, SPEC) for m, p in
               (("random", "fp32"), ("random", "bf16"), ("pixels", "fp32"))]  # fmt: skip
     assert len({str(f) for f in fields}) == 3
 
@@ -233,15 +246,15 @@ def test_content_ids_follow_the_bytes_not_the_name(tmp_path: Path) -> None:
 
 def test_preprocessing_is_a_part_of_the_key_where_it_is_not_the_official_one() -> None:
     encoder = load_encoder("random")
-    official = feature_fields(encoder, PLAN)
+    official = space_fields(encoder, PLAN, SPEC)
     assert not {"interpolation", "squash", "fps", "duration_s"} & official.keys(), "keys of cached features"
     others = [replace(PLAN, interpolation="bicubic"), replace(PLAN, squash=True), replace(PLAN, short_side=18)]
-    spaces = {space_key(feature_fields(encoder, plan)) for plan in [PLAN, *others]}
+    spaces = {space_key(space_fields(encoder, plan, SPEC)) for plan in [PLAN, *others]}
     assert len(spaces) == 4
 
 
 def test_a_step_by_time_is_a_part_of_the_key_in_place_of_the_step_by_frames() -> None:
     encoder = load_encoder("random")
     plans = [PLAN, replace(PLAN, fps=4.0), replace(PLAN, fps=8.0), replace(PLAN, duration_s=4.0)]
-    assert len({space_key(feature_fields(encoder, plan)) for plan in plans}) == 4
-    assert feature_fields(encoder, replace(PLAN, fps=4.0, frame_step=9)) == feature_fields(encoder, plans[1])
+    assert len({space_key(space_fields(encoder, plan, SPEC)) for plan in plans}) == 4
+    assert space_fields(encoder, replace(PLAN, fps=4.0, frame_step=9), SPEC) == space_fields(encoder, plans[1], SPEC)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from bench.features.regions import box_features, box_shape, chosen_layers, corners, token_maps
 from support import GOLDEN
 
 from bench.cards.load import BoxReading, load_probe_card
 from bench.encoders import describe_encoder, load_encoder
+from bench.features.spec import BoxTokens, box_features, chosen_layers, corners, token_maps
 
 ALL = BoxReading(cells=2, over_time="all", over_cells="all")
 
@@ -77,7 +77,8 @@ def test_the_recipes_cache_kilobytes_a_box() -> None:
     for name in ("ava-paper", "ava-attentive"):
         reading = load_probe_card(name).boxes
         assert reading is not None
-        shapes[name] = box_shape(facts, reading, 16, 224)
+        spec = BoxTokens(reading, chosen_layers(facts, reading.layers), {})
+        shapes[name] = spec.shape(facts, (16, 224, 224))
     assert shapes == {"ava-paper": (1, 4096), "ava-attentive": (72, 1024)}
     assert [2 * tokens * channels for tokens, channels in shapes.values()] == [8192, 147456]
 

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench.pipeline.options import make_options
-from bench.pipeline.stream import ClipStream
 from safetensors.torch import load_file
 
 import bench
@@ -22,16 +20,19 @@ from bench.cards.load import flat, load_probe_card, override
 from bench.core.progress import Silent
 from bench.data.formats.lists import read_rows
 from bench.encoders import load_encoder
-from bench.features.extract import extract, feature_fields, item_key
+from bench.features.extract import ExtractOptions, extract, space_fields
+from bench.features.spec import ClipTokens, item_key, sample_items
 from bench.features.store import FeatureSet, Store
+from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.features import sample_items
 from bench.pipeline.fit_pool import open_inputs
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import extract_features, prepare
 from bench.probing import fit
+from bench.probing.objectives import OneLabel
 from bench.probing.split import Rows
 from bench.records.schema import Record
+from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.contents import content_ids
 from bench.video.train_views import TrainViews
@@ -41,6 +42,7 @@ STILL = ClipPlan(
     short_side=16, decoder="auto",
 )  # fmt: skip
 AUGMENTED = TrainViews(frames_per_clip=4, frame_step=1, num_segments=2, size=16, policy="official-video", seed=0)
+SPEC = ClipTokens()
 SHORT = {"probe.epochs": 2, "probe.batch_size": 8, "probe.lr": 1e-3}
 
 
@@ -51,7 +53,9 @@ def items_of(data: Path) -> list[VideoItem]:
 
 
 def stream_of(items: list[VideoItem], plan: ClipPlan | TrainViews, **options: Any) -> ClipStream:
-    return ClipStream(load_encoder("random"), items, plan, **{"num_workers": 0, **options})
+    check = options.pop("check", None)
+    how = ExtractOptions(**{"num_workers": 0, **options})
+    return ClipStream(load_encoder("random"), [SPEC.request(item) for item in items], plan, SPEC, how, check)
 
 
 def tokens_of(stream: ClipStream, wanted: list[tuple[int, Rows]]) -> torch.Tensor:
@@ -62,9 +66,16 @@ def test_epochs_are_the_draws_that_a_cache_would_hold(bright_and_dark: Path, tmp
     items, encoder = items_of(bright_and_dark)[:4], load_encoder("random")
     first, second = (tokens_of(stream_of(items, AUGMENTED), [(epoch, np.arange(4))]) for epoch in (0, 1))
     assert first.shape == (4, 2 * 32, 64) and not torch.allclose(first, second, atol=1e-2)
-    store = Store(tmp_path, feature_fields(encoder, AUGMENTED))
+    store = Store(tmp_path, space_fields(encoder, AUGMENTED, SPEC))
     draws = [replace(item, draw=draw) for draw in (0, 1) for item in items]
-    done = extract(encoder, draws, AUGMENTED, store, num_workers=0, batch_size=3)
+    done = extract(
+        encoder,
+        [SPEC.request(item) for item in draws],
+        AUGMENTED,
+        SPEC,
+        store,
+        ExtractOptions(num_workers=0, batch_size=3),
+    )
     cached = torch.stack([torch.from_numpy(store.item(item_key(item))[0].copy()) for item in draws])
     torch.testing.assert_close(cached.float(), torch.cat([first, second]), rtol=0, atol=4e-3)
     assert done.encoded_clips == 8 * 2
@@ -78,7 +89,7 @@ def test_workers_give_the_same_bits_and_batches_the_same_probe(bright_and_dark: 
     labels = np.arange(len(items)) % 2
     recipe = override(load_probe_card("vjepa1-paper"), "probe", {"epochs": 2, "batch_size": 8})
     fitted = [
-        fit(recipe, stream_of(items, AUGMENTED, **options), labels, 2, 1, seed=0).probe.state_dict()
+        fit(recipe, stream_of(items, AUGMENTED, **options), OneLabel(labels, 2), 1, seed=0).probe.state_dict()
         for options in ({}, {"num_workers": 2}, {"batch_size": 1}, {"batch_size": 6})
     ]
     for number, weights in enumerate(fitted):

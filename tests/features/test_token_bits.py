@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 from ava_standin import ava_standin
-from bench.pipeline.options import make_options
 from kitchens import kitchen
 from pipeline.test_torchrun import arguments, assert_same, run
 from standins import standin
@@ -19,11 +18,12 @@ import bench
 from bench import BenchError
 from bench.analysis.leaderboard import build
 from bench.core.progress import Silent
-from bench.features.extract import feature_fields
+from bench.features.extract import space_fields
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare_encoder
 from bench.records.schema import Record
+from bench.tasks.options import make_options
 
 SHORT = {"probe.min_steps": 20, "probe.lr": [1e-2], "probe.weight_decay": 0.01, "probe.held_out": 0.5}
 
@@ -84,9 +84,9 @@ def test_they_take_half_the_disk_as_forecast(both: dict[int, Record], home: Path
 def test_the_spaces_of_16_bits_have_the_key_they_had(home: Path) -> None:
     plan = make_plan(make_options(options_of(home / "data", home)))
     encoder = prepare_encoder(plan)
-    fields = feature_fields(encoder, plan.test_clips)
-    assert fields["dtype"] == "fp16" and fields == feature_fields(encoder, plan.test_clips, 16)
-    assert feature_fields(encoder, plan.test_clips, 8) == {**fields, "dtype": "int8"}
+    fields = space_fields(encoder, plan.test_clips, plan.spec)
+    assert fields["dtype"] == "fp16" and fields == space_fields(encoder, plan.test_clips, plan.spec, 16)
+    assert space_fields(encoder, plan.test_clips, plan.spec, 8) == {**fields, "dtype": "int8"}
 
 
 def test_a_second_run_reads_them_and_a_damaged_shard_is_encoded_again(both: dict[int, Record], home: Path) -> None:

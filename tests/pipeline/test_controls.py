@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from bench.pipeline.controls import read_orders
-from bench.pipeline.options import make_options
 from support import Run, write_video
 from tampering import Spoil, in_record, in_table, said_of, without
 
@@ -29,7 +27,9 @@ from bench.pipeline.fit_pool import open_features, open_inputs
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import keep as keep_run
 from bench.pipeline.run import measure, prepare
+from bench.pipeline.variants import read_orders
 from bench.records.schema import Record, read_record
+from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan
 from bench.video.train_views import TrainViews
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from bench.pipeline.options import make_options
 from support import Run, assert_refused
 
 import bench
@@ -31,6 +30,7 @@ from bench.pipeline.estimate.counts import Part, Training, Work, work_of
 from bench.pipeline.estimate.hours import Estimate, estimate, step_seconds
 from bench.pipeline.estimate.plans import subject_of
 from bench.pipeline.plan import RunPlan
+from bench.tasks.options import make_options
 from bench.video.decode import open_video
 
 BRIEF = {"probe.min_steps": 20, "probe.epochs": 1, "probe.lr": [0.01, 0.001], "probe.weight_decay": [0.01]}

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench.pipeline.fewer_labels import SomeTokens, draw_rows, label_parts, read_shares
-from bench.pipeline.options import make_options
 from probing.sources import ArraySource
 
 import bench
@@ -17,7 +15,9 @@ from bench import BenchError
 from bench.core.progress import Silent
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import prepare
+from bench.pipeline.variants import SomeTokens, draw_rows, label_parts, read_shares
 from bench.records.schema import Record
+from bench.tasks.options import make_options
 
 SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.min_steps": 40}
 

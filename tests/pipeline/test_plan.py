@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.pipeline.options import make_options
 from PIL import Image
 
 from bench import BenchError
 from bench.cards.load import flat, load_probe_card, override, own_recipe_mark
 from bench.pipeline.plan import RunPlan, make_plan
+from bench.tasks.options import make_options
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.pipeline.options import make_options
 from data.trees import pictures, write_frames
 from support import write_video
 
@@ -16,6 +15,7 @@ from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.ready import check_all_ready, check_ready
 from bench.pipeline.run import evaluate
+from bench.tasks.options import make_options
 
 
 def plan(folder: Path, train: str, val: str = "v 0\nw 1\n", **options: Any) -> RunPlan:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from bench.pipeline.options import make_options
 from standins import standin
 from worlds import run_world
 
@@ -20,6 +19,7 @@ from bench.features import remote as features
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.plan import make_plan
 from bench.records.schema import Record, read_record
+from bench.tasks.options import make_options
 
 QUICK = {"probe.min_steps": 10, "probe.lr": 0.01, "probe.weight_decay": 0.01}
 QUICK_ARGUMENTS = ["--set=probe.min_steps=10", "--set=probe.lr=0.01", "--set=probe.weight_decay=0.01"]

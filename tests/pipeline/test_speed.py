@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from bench.pipeline.options import make_options
 
 from bench.core.distributed import World
 from bench.core.errors import BenchError
@@ -26,6 +25,7 @@ from bench.pipeline import speed as speed
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import evaluate, prepare_encoder
 from bench.pipeline.speed import Choice, fastest, usable_precisions
+from bench.tasks.options import make_options
 
 
 class Told(Silent):

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from bench.pipeline.options import make_options
 from support import ROOT
 
 from bench import BenchError
@@ -24,6 +23,7 @@ from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import run
 from bench.pipeline.suite import run_all
 from bench.records.schema import Record, read_record
+from bench.tasks.options import make_options
 
 SHORT = {"probe.min_steps": 20, "probe.epochs": 1, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 

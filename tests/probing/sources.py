@@ -50,6 +50,9 @@ class ArrayStream:
         self.seen: list[int] = []
         self.num_chunks = 0
 
+    def take(self, rows: np.ndarray) -> ArrayStream:
+        return ArrayStream(self.tokens[:, torch.from_numpy(rows)], size=self.size)
+
     def chunks(self, wanted: Iterable[tuple[int, np.ndarray]]) -> Generator[Chunk, None, None]:
         for epoch, rows in wanted:
             for start in range(0, len(rows), self.size):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from torch import Tensor, nn
 from bench import BenchError
 from bench.cards.load import Optimisation, ProbeCard, Selection
 from bench.probing import actions, fit
-from bench.probing.actions import ActionClasses, ActionSweep, Foreseeing, action_losses, action_scores, focal_loss
+from bench.probing.actions import ActionClasses, action_losses, focal_loss
 from bench.probing.attentive import NORM_EPS
+from bench.probing.blocks import BlockSweep, block_logits
+from bench.probing.objectives import FocalLoss, NextAction
 
 CLASSES = ActionClasses(num_verbs=3, num_nouns=4, pairs=((0, 1), (0, 3), (1, 0), (2, 1), (2, 2)))
 
@@ -63,7 +66,7 @@ def test_queries_attend_over_tokens_and_not_over_each_other(num_blocks: int) -> 
     weights = random_weights(num_blocks)
     plain.load_state_dict(weights)  # the official names, all of them
     tokens = torch.randn(5, 7, 12, generator=torch.Generator().manual_seed(1))
-    ours = actions.action_logits(weights, tokens, 2, norm_eps=NORM_EPS)
+    ours = block_logits(weights, tokens, 2, norm_eps=NORM_EPS)
     assert torch.allclose(ours, plain(tokens), atol=1e-5)
 
 
@@ -96,7 +99,7 @@ def test_an_action_tells_its_verb_and_its_noun() -> None:
 def test_gradients_are_those_of_the_plain_probe() -> None:
     weights, targets = random_weights(2), torch.tensor([4, 0, 2])
     tokens = torch.randn(3, 7, 12, generator=torch.Generator().manual_seed(2))
-    sweep = ActionSweep(weights, 2, 2, CLASSES)
+    sweep = BlockSweep(weights, 2, 2, FocalLoss(CLASSES))
     losses = sweep.backward(tokens, targets)
     plain = PlainProbe(12, 2, 2)
     plain.load_state_dict(weights)
@@ -110,7 +113,7 @@ def test_gradients_are_those_of_the_plain_probe() -> None:
             assert torch.allclose(gradient[setting], parameter.grad, atol=1e-6), name
 
 
-def kitchen(num_samples: int, *, seed: int = 0) -> tuple[ArraySource, np.ndarray, list[str]]:
+def kitchen(num_samples: int, *, seed: int = 0) -> tuple[ArraySource, NextAction]:
     """Tokens in which one direction tells the verb and another the noun, ten samples a video."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.arange(num_samples) % 5
@@ -118,7 +121,8 @@ def kitchen(num_samples: int, *, seed: int = 0) -> tuple[ArraySource, np.ndarray
     tokens = torch.randn(1, num_samples, 4, 12, generator=generator)
     tokens[0, :, 1] += 6 * torch.eye(12)[pairs[:, 0]]
     tokens[0, :, 2] += 6 * torch.eye(12)[5 + pairs[:, 1]]
-    return ArraySource(tokens), labels.numpy(), [f"P{i // 10:02d}" for i in range(num_samples)]
+    videos = tuple(f"P{i // 10:02d}" for i in range(num_samples))
+    return ArraySource(tokens), NextAction(labels.numpy(), videos, CLASSES)
 
 
 def card(**changes: object) -> ProbeCard:
@@ -128,15 +132,15 @@ def card(**changes: object) -> ProbeCard:
 
 
 def test_one_setting_is_chosen_on_held_out_videos() -> None:
-    source, labels, videos = kitchen(300)
-    objective = Foreseeing(CLASSES, videos)
-    fitted = fit(card(), source, labels, 12, 2, seed=0, objective=objective)
+    source, objective = kitchen(300)
+    fitted = fit(card(), source, objective, 2, seed=0)
     assert fitted.chosen == 0 and fitted.num_held_out == 80
     assert [head.accuracy is not None for head in fitted.heads] == [True, True]
     rest, held_out = objective.hold_out(0.25, seed=0)
+    videos = objective.videos
     assert not {videos[row] for row in rest} & {videos[row] for row in held_out}
     assert sorted([*rest, *held_out]) == list(range(300))
-    scores = action_scores(fitted.probe, kitchen(50, seed=1)[0], device="cpu")
+    scores = objective.outputs(fitted.probe, kitchen(50, seed=1)[0], device="cpu")
     assert scores.shape == (50, 12) and (scores > 0).all() and (scores < 1).all()
     verbs, nouns = np.array(CLASSES.pairs)[np.arange(50) % 5].T
     for part, truth in ((scores[:, :3], verbs), (scores[:, 3:7], nouns), (scores[:, 7:], np.arange(50) % 5)):
@@ -145,20 +149,20 @@ def test_one_setting_is_chosen_on_held_out_videos() -> None:
 
 def test_the_choice_is_recall_over_actions() -> None:
     """One of a frequent action missed weighs less than the only one of a rare action."""
-    objective = Foreseeing(ActionClasses(1, 7, tuple((0, noun) for noun in range(7))), ["a"])
     labels = np.array([0, 0, 0, 6])
+    objective = NextAction(labels, ("a",) * 4, ActionClasses(1, 7, tuple((0, noun) for noun in range(7))))
     low_first = torch.arange(7.0).repeat(4, 1)  # the two first actions are not among the best five
     high_first = -low_first
     heads = torch.zeros(4, 8)
     logits = torch.stack([torch.cat([heads, low_first], dim=1), torch.cat([heads, high_first], dim=1)])
     source = ArraySource(torch.arange(4.0).view(1, 4, 1, 1))
-    recalls, _ = objective.scores(
-        lambda tokens: logits[:, tokens.flatten().long()], source, np.arange(4), labels, device="cpu", batch_size=3
+    recalls, _ = objective.qualities(
+        lambda tokens: logits[:, tokens.flatten().long()], source, np.arange(4), labels, device="cpu", at_once=3
     )
     assert recalls == [0.5, 0.5]
 
 
 def test_one_video_leaves_none_to_choose_on() -> None:
-    source, labels, _ = kitchen(10)
+    source, objective = kitchen(10)
     with pytest.raises(BenchError, match="one video"):
-        fit(card(), source, labels, 12, 2, seed=0, objective=Foreseeing(CLASSES, ["P01"] * 10))
+        fit(card(), source, replace(objective, videos=("P01",) * 10), 2, seed=0)

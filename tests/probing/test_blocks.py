@@ -19,6 +19,7 @@ from bench.probing import blocks, fit, load_probe, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.attentive import initial_weights as one_block_weights
 from bench.probing.blocks import BlockProbe, BlockSweep, block_logits, initial_weights, tensor_shapes
+from bench.probing.objectives import OneLabel
 from bench.probing.optim import SweepOptimiser, learning_rate
 
 
@@ -149,7 +150,9 @@ def test_groups_that_fit_the_memory_give_the_same_probe(refit: bool, monkeypatch
     for size in (1, 2, 3):
         monkeypatch.setattr(blocks, "settings_at_once", lambda num_weights, device, size=size: size)
         seen: list[str] = []
-        fitted.append(fit(swept, train, labels, 3, 2, seed=0, progress=lambda phase, *_, seen=seen: seen.append(phase)))
+        fitted.append(
+            fit(swept, train, OneLabel(labels, 3), 2, seed=0, progress=lambda phase, *_, seen=seen: seen.append(phase))
+        )
         phases.append(list(dict.fromkeys(seen)))
     assert fitted[0].heads == fitted[1].heads == fitted[2].heads
     assert [head.diverged for head in fitted[0].heads] == [False, False, True]
@@ -162,7 +165,7 @@ def test_groups_that_fit_the_memory_give_the_same_probe(refit: bool, monkeypatch
 def test_a_toy_problem_is_learned() -> None:
     train, labels = learnable(90)
     test, test_labels = learnable(60, seed=1)
-    fitted = fit(card([1e-2], epochs=15), train, labels, 3, 2, seed=0)
+    fitted = fit(card([1e-2], epochs=15), train, OneLabel(labels, 3), 2, seed=0)
     assert isinstance(fitted.probe, BlockProbe)
     assert (predict(fitted.probe, test).argmax(1) == test_labels).mean() > 0.8
 

@@ -12,6 +12,7 @@ import torch
 from bench.cards.load import load_probe_card, override
 from bench.probing import cache as memory
 from bench.probing.cache import memory_key, remember
+from bench.probing.objectives import OneLabel
 from bench.probing.train import FittedProbe, fit
 
 FACTS = {"features": "a", "items": "b", "recipe": {"lr": 1}, "seed": 0}
@@ -30,7 +31,7 @@ class Source:
 def train(kind: str = "attentive") -> FittedProbe:
     settings: dict[str, Any] = {"neighbours": [1]} if kind == "knn" else {"min_steps": 3, "epochs": 1}
     card = override(load_probe_card(kind), "probe", settings)
-    return fit(card, Source(), np.arange(20) % 2, 2, 2, seed=0)
+    return fit(card, Source(), OneLabel(np.arange(20) % 2, 2), 2, seed=0)
 
 
 @pytest.mark.parametrize("kind", ["attentive", "linear"])
@@ -70,7 +71,7 @@ def test_whatever_training_depends_on_is_in_the_key(change: dict[str, Any]) -> N
     assert memory_key({**FACTS, **change}) != memory_key(FACTS)
 
 
-def test_the_training_code_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_the_training_is_in_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
     before = memory_key(FACTS)
-    monkeypatch.setattr(memory, "_code_digest", lambda: "changed")
+    monkeypatch.setattr(memory, "TRAINING_VERSION", memory.TRAINING_VERSION + 1)
     assert memory_key(FACTS) != before

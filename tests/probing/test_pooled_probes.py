@@ -13,6 +13,7 @@ from bench.cards.load import ProbeCard, load_probe_card
 from bench.core.errors import BenchError
 from bench.probing import fit, predict
 from bench.probing.linear import standardisation
+from bench.probing.objectives import OneLabel
 from bench.probing.source import PooledTokens
 
 
@@ -38,7 +39,7 @@ def test_pooling_is_the_mean_over_tokens_in_float32() -> None:
 def test_linear_learns_what_logistic_regression_learns() -> None:
     train, labels = learnable(240)
     test, test_labels = learnable(120, seed=1)
-    fitted = fit(linear_card(), train, labels, 3, 1, seed=0)
+    fitted = fit(linear_card(), train, OneLabel(labels, 3), 1, seed=0)
     ours = (predict(fitted.probe, test).argmax(1) == test_labels).mean()
     reference = LogisticRegression(max_iter=500).fit(train.tokens[0].mean(1).numpy(), labels)
     theirs = reference.score(test.tokens[0].mean(1).numpy(), test_labels)
@@ -49,7 +50,7 @@ def test_linear_learns_what_logistic_regression_learns() -> None:
 def test_linear_does_not_depend_on_the_scale_of_the_features() -> None:
     train, labels = learnable(60)
     scaled = ArraySource(train.tokens * 64.0 + 5.0)
-    heads = [fit(linear_card(epochs=3), source, labels, 3, 1, seed=0).heads for source in (train, scaled)]
+    heads = [fit(linear_card(epochs=3), source, OneLabel(labels, 3), 1, seed=0).heads for source in (train, scaled)]
     for one, other in zip(*heads, strict=True):
         assert one.loss == pytest.approx(other.loss, rel=1e-3)
 
@@ -66,13 +67,13 @@ def test_standardisation_uses_the_given_rows_only() -> None:
 def test_a_constant_feature_is_harmless() -> None:
     train, labels = learnable(60)
     train.tokens[..., 11] = 3.0
-    assert not fit(linear_card(epochs=2), train, labels, 3, 1, seed=0).heads[0].diverged
+    assert not fit(linear_card(epochs=2), train, OneLabel(labels, 3), 1, seed=0).heads[0].diverged
 
 
 def test_knn_votes_are_scikit_learns() -> None:
     train, labels = learnable(60)
     test, _ = learnable(30, seed=1)
-    fitted = fit(knn_card(1, 5, 10), train, labels, 4, 1, seed=0)
+    fitted = fit(knn_card(1, 5, 10), train, OneLabel(labels, 4), 1, seed=0)
     k = fitted.heads[fitted.chosen].neighbours
     reference = KNeighborsClassifier(n_neighbors=k, metric="cosine").fit(train.tokens[0].mean(1).numpy(), labels)
     expected = np.pad(reference.predict_proba(test.tokens[0].mean(1).numpy()), ((0, 0), (0, 1)))
@@ -84,13 +85,13 @@ def test_knn_votes_are_scikit_learns() -> None:
 def test_knn_with_more_neighbours_than_samples() -> None:
     train, labels = learnable(30)
     with pytest.raises(BenchError, match="k = 25 neighbours, but only 24 training samples"):
-        fit(knn_card(1, 25), train, labels, 3, 1, seed=0)
+        fit(knn_card(1, 25), train, OneLabel(labels, 3), 1, seed=0)
 
 
 @pytest.mark.parametrize("name", ["knn", "linear"])
 def test_shipped_recipes_fit(name: str) -> None:
     train, labels = learnable(90)
     test, test_labels = learnable(60, seed=1)
-    probabilities = predict(fit(load_probe_card(name), train, labels, 3, 1, seed=0).probe, test)
+    probabilities = predict(fit(load_probe_card(name), train, OneLabel(labels, 3), 1, seed=0).probe, test)
     np.testing.assert_allclose(probabilities.sum(1), 1.0, atol=1e-5)
     assert (probabilities.argmax(1) == test_labels).mean() > 0.7

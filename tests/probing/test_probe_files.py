@@ -12,11 +12,13 @@ from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.probing import fit, load_probe, save_probe
+from bench.probing.actions import initial_weights as action_weights
 from bench.probing.attentive import BLOCK, AttentiveProbe, initial_weights
-from bench.probing.blocks import BlockProbe
+from bench.probing.blocks import BlockProbe, block_logits
 from bench.probing.blocks import initial_weights as block_weights
 from bench.probing.files import read_metadata
 from bench.probing.linear import LinearProbe
+from bench.probing.objectives import OneLabel
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "vjepa1_probe.pth.tar"
 
@@ -99,10 +101,24 @@ def test_a_fitted_probe_can_be_saved(tmp_path: Path) -> None:
     from probing.test_train import card
 
     train, labels = learnable(30)
-    probe = fit(card(lr=[1e-2], epochs=1), train, labels, 3, 2, seed=0).probe
+    probe = fit(card(lr=[1e-2], epochs=1), train, OneLabel(labels, 3), 2, seed=0).probe
     save_probe(tmp_path / "probe.safetensors", probe, {})
     tokens = train.tokens[0]
     assert torch.equal(load_probe(tmp_path / "probe.safetensors")(tokens), probe(tokens))
+
+
+@pytest.mark.parametrize("num_blocks", [1, 4])
+def test_probes_of_verb_noun_and_action_have_three_classifiers(tmp_path: Path, num_blocks: int) -> None:
+    tensors = action_weights(12, (3, 4, 5), num_blocks, seed=0)
+    tokens = torch.randn(2, 5, 12)
+    ours = tmp_path / "probe.safetensors"
+    save_probe(ours, BlockProbe(tensors, num_heads=2), {})
+    theirs = tmp_path / "ek100.pt"
+    torch.save({"classifiers": [{f"module.{name}": tensor for name, tensor in tensors.items()}] * 2}, theirs)
+    expected = block_logits(tensors, tokens, 2, norm_eps=1e-5)
+    for loaded in (load_probe(ours), load_probe(theirs, num_heads=2)):
+        assert torch.equal(loaded(tokens), expected) and expected.shape == (2, 3 + 4 + 5)
+        assert (loaded.outputs, loaded.num_classes, loaded.embed_dim) == ((3, 4, 5), 5, 12)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +130,7 @@ def test_a_fitted_probe_can_be_saved(tmp_path: Path) -> None:
         (lambda t: t.update({"linear.bias": torch.zeros(9)}), r"'linear.bias' has shape \[9\] instead of \[5\]"),
         (lambda t: t.update({"linear.weight": torch.zeros(9)}), r"'linear.weight' has shape \[9\]"),
         (lambda t: t.update({"pooler.blocks.0.norm1.weight": torch.zeros(12)}), "V-JEPA 1 probe of several blocks"),
-        (lambda t: t.update({"verb_classifier.weight": torch.zeros(3, 12)}), "EPIC-KITCHENS-100"),
+        (lambda t: t.update({"verb_classifier.weight": torch.zeros(3, 12)}), "'noun_classifier.weight' is missing"),
     ],
 )
 def test_tensors_that_do_not_fit(tmp_path: Path, change: object, message: str) -> None:

@@ -16,6 +16,7 @@ from bench.probing import fit, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, save_probe
 from bench.probing.linear import LinearProbe
+from bench.probing.objectives import OneLabel
 
 TRAINED = {"optimisation": {"epochs": 12, "batch_size": 16, "lr": [1e-3, 1e-2], "weight_decay": [0.01]}}
 CARDS: dict[str, dict[str, Any]] = {
@@ -30,7 +31,7 @@ SCALES = [1e-8, 1e-6, 1e-4, 1e-3, 1e-2, 0.1, 10.0, 1e2, 1e3, 1e4]
 def answers(name: str, scale: float, seen: ArraySource, labels: np.ndarray, asked: ArraySource) -> tuple[Any, Any]:
     values = {"name": "t", "title": "t", "version": 1, "selection": {"held_out": 0.2}, **CARDS[name]}
     card = ProbeCard.model_validate(values)
-    fitted = fit(card, ArraySource(seen.tokens * scale), labels, 3, 2, seed=0)
+    fitted = fit(card, ArraySource(seen.tokens * scale), OneLabel(labels, 3), 2, seed=0)
     return fitted, predict(fitted.probe, ArraySource(asked.tokens * scale))
 
 

@@ -10,6 +10,7 @@ from probing.sources import ArraySource, learnable
 from bench.cards.load import load_probe_card, override
 from bench.probing import kernels, train
 from bench.probing.attentive import NORM_EPS
+from bench.probing.objectives import OneLabel
 from bench.probing.source import NormalisedTokens, SingleClips
 
 
@@ -33,7 +34,7 @@ def test_a_training_is_the_same_bit_by_bit(monkeypatch: pytest.MonkeyPatch, chun
     for kept_bytes in (1 << 28, 0):
         monkeypatch.setattr(train, "_KEPT_BYTES", kept_bytes)
         source.seen.clear()
-        fitted.append(train.fit(card, source, labels, 3, 2, seed=0))
+        fitted.append(train.fit(card, source, OneLabel(labels, 3), 2, seed=0))
         reads.append(len(source.seen))
     kept, read = fitted
     assert reads[0] == 1 + 2 < reads[1], "a few tokens tell the scale, then each view is read once"

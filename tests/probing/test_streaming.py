@@ -15,6 +15,7 @@ from bench.cards.load import ProbeCard
 from bench.core.errors import BenchError
 from bench.probing import FittedProbe, blocks, fit
 from bench.probing.checkpoints import Checkpoint, Checkpoints
+from bench.probing.objectives import OneLabel
 from bench.probing.source import HeldOut
 from bench.probing.split import stratified_split
 from bench.probing.streaming import num_streamed
@@ -43,7 +44,7 @@ def weights(fitted: FittedProbe) -> Tensor:
 
 
 def train(recipe: ProbeCard, data: ArraySource | ArrayStream, labels: np.ndarray, **options: Any) -> FittedProbe:
-    return fit(recipe, data, labels, 3, 2, seed=0, **options)
+    return fit(recipe, data, OneLabel(labels, 3), 2, seed=0, **options)
 
 
 @pytest.mark.parametrize(("num_blocks", "views"), [(1, 1), (1, 4), (2, 4)])

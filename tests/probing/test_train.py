@@ -12,6 +12,7 @@ from bench.core.errors import BenchError
 from bench.probing import FittedProbe, fit, predict
 from bench.probing.heads import choose
 from bench.probing.loop import batches, make_plan
+from bench.probing.objectives import OneLabel
 from bench.probing.source import TestSamples
 
 
@@ -44,7 +45,7 @@ def test_a_toy_problem_is_learned() -> None:
     train, labels = learnable(90)
     test, test_labels = learnable(60, seed=1)
     calls: list[tuple[str, int, int]] = []
-    fitted = fit(card(), train, labels, 3, 2, seed=0, progress=lambda *call: calls.append(call))
+    fitted = fit(card(), train, OneLabel(labels, 3), 2, seed=0, progress=lambda *call: calls.append(call))
     assert accuracy(fitted, test, test_labels) > 0.9
     assert (fitted.num_held_out, fitted.batch_size, fitted.epochs, fitted.steps) == (18, 16, 15, 90)
     assert calls[0] == ("sweep", 1, 75)
@@ -56,8 +57,8 @@ def test_a_toy_problem_is_learned() -> None:
 
 def test_same_seed_same_result_to_the_bit() -> None:
     train, labels = learnable(40)
-    first, second = (fit(card(epochs=3), train, labels, 3, 2, seed=5) for _ in range(2))
-    other = fit(card(epochs=3), train, labels, 3, 2, seed=6)
+    first, second = (fit(card(epochs=3), train, OneLabel(labels, 3), 2, seed=5) for _ in range(2))
+    other = fit(card(epochs=3), train, OneLabel(labels, 3), 2, seed=6)
     assert first.heads == second.heads
     assert np.array_equal(predict(first.probe, train), predict(second.probe, train))
     assert not np.array_equal(predict(first.probe, train), predict(other.probe, train))
@@ -65,7 +66,7 @@ def test_same_seed_same_result_to_the_bit() -> None:
 
 def test_a_single_setting_trains_on_everything() -> None:
     train, labels = learnable(30)
-    fitted = fit(card(lr=[1e-2]), train, labels, 3, 2, seed=0)
+    fitted = fit(card(lr=[1e-2]), train, OneLabel(labels, 3), 2, seed=0)
     assert fitted.num_held_out == 0
     assert {row for _, *rows in train.seen for row in rows} == set(range(30))
     (head,) = fitted.heads
@@ -74,7 +75,7 @@ def test_a_single_setting_trains_on_everything() -> None:
 
 def test_held_out_samples_are_not_trained_on_before_the_choice() -> None:
     train, labels = learnable(60)
-    fitted = fit(card(selection={"held_out": 0.2, "refit": False}, epochs=2), train, labels, 3, 2, seed=0)
+    fitted = fit(card(selection={"held_out": 0.2, "refit": False}, epochs=2), train, OneLabel(labels, 3), 2, seed=0)
     steps = fitted.steps
     seen = train.seen[1:]  # the first read tells the scale of the tokens
     trained = {row for _, *rows in seen[:steps] for row in rows}
@@ -86,9 +87,9 @@ def test_held_out_samples_are_not_trained_on_before_the_choice() -> None:
 def test_refit_changes_nothing_but_the_samples() -> None:
     """The refit of a sweep is the probe that its chosen setting alone gives on all samples."""
     train, labels = learnable(60)
-    swept = fit(card(epochs=4), train, labels, 3, 2, seed=0)
+    swept = fit(card(epochs=4), train, OneLabel(labels, 3), 2, seed=0)
     chosen = swept.heads[swept.chosen]
-    alone = fit(card(epochs=4, lr=[chosen.lr]), train, labels, 3, 2, seed=0)
+    alone = fit(card(epochs=4, lr=[chosen.lr]), train, OneLabel(labels, 3), 2, seed=0)
     assert np.array_equal(predict(swept.probe, train), predict(alone.probe, train))
 
 
@@ -97,26 +98,26 @@ def test_a_choice_on_the_test_split_trains_every_setting_on_all_samples() -> Non
     train, labels = learnable(60)
     test, test_labels = learnable(40, seed=1)
     recipe = card(epochs=4, selection={"chosen_on": "test"})
-    fitted = fit(recipe, train, labels, 3, 2, seed=0, chosen_on=TestSamples(test, test_labels))
+    fitted = fit(recipe, train, OneLabel(labels, 3), 2, seed=0, chosen_on=TestSamples(test, test_labels))
     assert {row for _, *rows in train.seen for row in rows} == set(range(60))
     assert fitted.num_held_out == 0 and fitted.steps == 4 * 4
     found = {head.index: head.accuracy for head in fitted.heads}
     assert fitted.heads[fitted.chosen].accuracy == max(found.values()) == accuracy(fitted, test, test_labels)
     for head in fitted.heads:
-        alone = fit(card(epochs=4, lr=[head.lr]), train, labels, 3, 2, seed=0)
+        alone = fit(card(epochs=4, lr=[head.lr]), train, OneLabel(labels, 3), 2, seed=0)
         assert accuracy(alone, test, test_labels) == pytest.approx(head.accuracy)
 
 
 def test_a_choice_on_the_test_split_needs_it() -> None:
     train, labels = learnable(30)
     with pytest.raises(ValueError, match="nothing to choose a setting on"):
-        fit(card(selection={"chosen_on": "test"}), train, labels, 3, 2, seed=0)
+        fit(card(selection={"chosen_on": "test"}), train, OneLabel(labels, 3), 2, seed=0)
 
 
 def test_a_diverged_setting_disturbs_no_other() -> None:
     train, labels = learnable(60)
-    healthy = fit(card(clip_norm=None, lr=[3e-3, 1e-2]), train, labels, 3, 2, seed=0)
-    fitted = fit(card(clip_norm=None, lr=[3e-3, 1e-2, 1e30]), train, labels, 3, 2, seed=0)
+    healthy = fit(card(clip_norm=None, lr=[3e-3, 1e-2]), train, OneLabel(labels, 3), 2, seed=0)
+    fitted = fit(card(clip_norm=None, lr=[3e-3, 1e-2, 1e30]), train, OneLabel(labels, 3), 2, seed=0)
     assert [head.diverged for head in fitted.heads] == [False, False, True]
     assert (fitted.heads[2].accuracy, fitted.heads[2].loss, fitted.heads[2].train_loss) == (None,) * 3
     for ours, theirs in zip(fitted.heads, healthy.heads, strict=False):
@@ -127,10 +128,10 @@ def test_a_diverged_setting_disturbs_no_other() -> None:
 def test_all_settings_diverged_is_an_error() -> None:
     train, labels = learnable(30)
     with pytest.raises(BenchError, match="diverged"):
-        fit(card(lr=[1e30, 1e31]), train, labels, 3, 2, seed=0)
+        fit(card(lr=[1e30, 1e31]), train, OneLabel(labels, 3), 2, seed=0)
     train.tokens[0, 0] = float("nan")
     with pytest.raises(BenchError, match="features are finite"):
-        fit(card(lr=[1e-3]), train, labels, 3, 2, seed=0)
+        fit(card(lr=[1e-3]), train, OneLabel(labels, 3), 2, seed=0)
 
 
 def test_choice_is_accuracy_then_loss_then_order() -> None:
@@ -162,7 +163,7 @@ def test_every_epoch_sees_every_sample_once_in_a_new_order_and_the_views_in_turn
 
 def test_prediction_averages_the_softmax_of_the_views() -> None:
     train, labels = learnable(30)
-    fitted = fit(card(lr=[1e-2], epochs=2), train, labels, 3, 2, seed=0)
+    fitted = fit(card(lr=[1e-2], epochs=2), train, OneLabel(labels, 3), 2, seed=0)
     test, _ = learnable(7, views=3, seed=2)
     probabilities = predict(fitted.probe, test, batch_size=2)
     expected = torch.stack([fitted.probe(view).softmax(-1) for view in test.tokens]).mean(0)
@@ -173,11 +174,11 @@ def test_prediction_averages_the_softmax_of_the_views() -> None:
 def test_threads_are_restored() -> None:
     train, labels = learnable(30)
     before = torch.get_num_threads()
-    fit(card(lr=[1e-2], epochs=1), train, labels, 3, 2, seed=0)
+    fit(card(lr=[1e-2], epochs=1), train, OneLabel(labels, 3), 2, seed=0)
     assert torch.get_num_threads() == before
 
 
 def test_heads_that_do_not_divide_the_width() -> None:
     train, labels = learnable(30)
     with pytest.raises(BenchError, match="heads"):
-        fit(card(), train, labels, 3, 5, seed=0)
+        fit(card(), train, OneLabel(labels, 3), 5, seed=0)

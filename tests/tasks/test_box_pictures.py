@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ava_standin import ava_standin, box_of
-from bench.pipeline.options import make_options
 from bench.tasks.boxes.plan import BoxPlan
 from bench.tasks.boxes.scoring import Detections
 from PIL import Image
@@ -21,6 +20,7 @@ from bench.data.formats.ava import Corners, KeyFrame
 from bench.data.key_frames import BoxSample
 from bench.pipeline.plan import make_plan
 from bench.tasks.box_pictures import DrawnFrames, draw_key_frames
+from bench.tasks.options import make_options
 
 ACTIONS = {1: "sit", 2: "stand", 3: "walk"}
 LEFT, MIDDLE, RIGHT = (0.0, 0.0, 0.3, 1.0), (0.35, 0.0, 0.65, 1.0), (0.7, 0.0, 1.0, 1.0)

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from bench.pipeline.options import make_options
 from PIL import Image
 from support import SHARED_DATA
 from torchvision import transforms
@@ -17,6 +16,7 @@ import bench
 from bench.encoders import load_encoder
 from bench.pipeline.plan import make_plan
 from bench.records.schema import Record
+from bench.tasks.options import make_options
 from bench.video.clip_views import VideoItem
 from bench.video.loader import load_clips
 from bench.video.views import normalise

@@ -12,7 +12,7 @@ from support import write_video
 from bench.core.errors import BenchError
 from bench.video import decode
 from bench.video.clip_views import VideoItem
-from bench.video.frame_views import KeyFramePlan, unpacked
+from bench.video.frame_views import KeyFramePlan
 from bench.video.info import VideoInfo
 from bench.video.loader import load_clips
 
@@ -94,7 +94,7 @@ def test_whole_frames_of_different_shapes_come_through_the_loader(tmp_path: Path
         VideoItem(name, str(write_video(tmp_path / f"{name}.mp4", frames, fps=15)), start_s=1.0)
         for name, frames in (("wide", wide), ("high", high))
     ]
-    first, second = (unpacked(c.pixels, 8) for c in load_clips(items, PLAN, num_workers=1) if c.pixels is not None)
+    first, second = (PLAN.unpack(c.pixels)[0] for c in load_clips(items, PLAN, num_workers=1) if c.pixels is not None)
     assert first.shape == (8, 16, 32, 3) and second.shape == (8, 32, 16, 3)
     for clip in (first, second.transpose(1, 2)):
         assert clip[:, :, :14].max() < 40 and clip[:, :, 18:].min() > 215

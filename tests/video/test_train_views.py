@@ -24,7 +24,7 @@ from bench.video.augment import draw_erasing
 from bench.video.clip_views import VideoItem, random_state
 from bench.video.decode import open_video, read_frames
 from bench.video.loader import load_clips
-from bench.video.train_views import ImageView, TrainViews, VideoView, finish
+from bench.video.train_views import ImageView, TrainViews, VideoView
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD, normalise
 
 PLAN = TrainViews(4, frame_step=2, num_segments=3, size=24, policy="official-video", seed=0)
@@ -50,7 +50,14 @@ def views(plan: TrainViews, item: VideoItem) -> tuple[NDArray[np.uint8], list[li
 
 
 def finished(pixels: Tensor, items: list[VideoItem], plan: TrainViews) -> Tensor:
-    return finish(pixels, items, plan, IMAGENET_MEAN, IMAGENET_STD)
+    """Items' pixels as one batch; in smaller ones they are the same."""
+    clips = pixels.flatten(0, 2)
+    parts = [
+        torch.cat(list(plan.finish(clips, items, IMAGENET_MEAN, IMAGENET_STD, size, torch.device("cpu"))))
+        for size in (len(clips), 2)
+    ]
+    assert torch.equal(*parts)
+    return parts[0]
 
 
 def erased_items(plan: TrainViews, count: int) -> list[VideoItem]:
@@ -269,7 +276,7 @@ def test_clips_do_not_depend_on_their_batch_and_come_segment_by_segment() -> Non
 
 
 def test_pixels_of_another_shape_are_refused() -> None:
-    with pytest.raises(ValueError, match="are not 2 of"):
+    with pytest.raises(ValueError, match="are not 2 times"):
         finished(some_pixels(PLAN, 1), [ITEM, ITEM], PLAN)
 
 

@@ -1,16 +1,19 @@
-"""Probes of boxes: a loss for every class, a choice on held-out videos."""
+"""What probes are trained for: a loss, a choice on samples or whole videos that are held out, answers from 0 to 1."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from bench.tasks.boxes.fitting import action_losses, action_probabilities, fit_boxes
 
-from bench.cards.load import load_probe_card, override
-from bench.core.errors import BenchError
+from bench.cards.load import ProbeCard, load_probe_card, override
 from bench.metrics.detection import label_map
+from bench.probing import fit
+from bench.probing.objectives import BinaryCrossEntropy, ManyLabels
+from bench.probing.scoring import mean_sigmoid
 
 
 class Boxes:
@@ -25,7 +28,7 @@ class Boxes:
         tokens = stream.standard_normal((count, num_tokens, 8)).astype(np.float32)
         tokens[:, :, :2] += 3 * self.labels[:, None]
         self.tokens = torch.from_numpy(tokens)
-        self.videos = [f"v{place * 10 // count}" for place in range(count)]
+        self.objective = ManyLabels(self.labels, tuple(f"v{place * 10 // count}" for place in range(count)))
 
     def read(self, rows: np.ndarray, view: int) -> torch.Tensor:
         return self.tokens[torch.from_numpy(rows)]
@@ -36,8 +39,9 @@ def test_actions_that_are_true_together_are_learned(probe: str) -> None:
     changes = {"lr": [1e-2, 1e-3], "weight_decay": [0.01]} if probe == "ava-attentive" else {"lr": [1e-2], "epochs": 60}
     recipe = override(load_probe_card(probe), "probe", {"batch_size": 32, "epochs": 15, "min_steps": 1, **changes})
     train, test = Boxes(120), Boxes(60, seed=1)
-    fitted = fit_boxes(recipe, train, train.labels, train.videos, 2, seed=0, device="cpu", progress=lambda *state: None)
-    probabilities = action_probabilities(fitted.probe, test, device="cpu", batch_size=25)
+    fitted = fit(recipe, train, train.objective, 2, seed=0)
+    probabilities = mean_sigmoid(fitted.probe, test, device="cpu", batch_size=25)
+    assert np.allclose(probabilities, train.objective.outputs(fitted.probe, test, device="cpu"), atol=1e-6)
     assert probabilities.shape == (60, 2)
     assert ((probabilities > 0.5) == test.labels).mean() > 0.9
     assert (probabilities[(test.labels == 1).all(axis=1)] > 0.5).mean() > 0.85
@@ -64,12 +68,27 @@ def test_the_paper_recipe_is_the_papers() -> None:
 def test_the_loss_is_torchs_for_every_setting() -> None:
     logits, targets = torch.randn(3, 5, 4), torch.randint(0, 2, (5, 4))
     expected = [F.binary_cross_entropy_with_logits(one, targets.float()).item() for one in logits]
-    assert action_losses(logits, targets).tolist() == pytest.approx(expected)
+    assert BinaryCrossEntropy().means(logits, targets).tolist() == pytest.approx(expected)
 
 
-def test_a_recipe_for_boxes_cannot_ask_for_what_they_do_not_have() -> None:
-    with pytest.raises(BenchError, match="boxes: only for linear and one-block"):
-        override(load_probe_card("ava-attentive"), "probe", {"streaming": True})
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"kind": "knn", "optimisation": None, "neighbours": [1]}, "nearest neighbours vote for a single class"),
+        ({"augmentation": "official"}, "cuts boxes away"),
+        ({"selection": {"chosen_on": "test"}}, "probes of boxes are chosen on held-out videos"),
+    ],
+)
+def test_a_recipe_for_boxes_cannot_ask_for_what_they_do_not_have(changes: dict[str, Any], message: str) -> None:
+    recipe = load_probe_card("ava-attentive").model_dump()
+    with pytest.raises(ValueError, match=message):
+        ProbeCard.model_validate({**recipe, **changes})
+
+
+@pytest.mark.parametrize("changes", [{"streaming": True}, {"num_blocks": 4}])
+def test_a_recipe_for_boxes_may_stream_and_have_blocks(changes: dict[str, Any]) -> None:
+    recipe = override(load_probe_card("ava-attentive"), "probe", changes)
+    assert recipe.boxes is not None and {name: getattr(recipe, name) for name in changes} == changes
 
 
 def test_ranked_labels_have_the_precision_of_their_classes() -> None:

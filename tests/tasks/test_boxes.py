@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 import torch
 from ava_standin import ava_standin
-from bench.pipeline.options import make_options
 from support import SHARED_DATA, Run, assert_refused
 from tampering import Spoil, in_record, in_rows, in_table, said_of, without
 
@@ -29,6 +28,7 @@ from bench.records.schema import Record, read_record
 from bench.report.page.page import to_page
 from bench.report.page.parts import gather
 from bench.tasks.boxes import extract
+from bench.tasks.options import make_options
 
 SHORT = {
     "clip.resolution": 32,
