@@ -90,4 +90,16 @@ SUBJECTS = [
         {"clip.frames": 4},
         refuses={"segments": "one segment"},
     ),
+    Subject(
+        "masks",
+        "ade20k",
+        lambda folder: standin("ade20k", folder, train=12, test=6),
+        {"clip.resolution": 32},
+        refuses={
+            **dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
+            **dict.fromkeys(("streaming", "streaming and labels", "train views"), "same tokens in every epoch"),
+            "augmented": "a mask is of its whole image",
+            "several blocks": "only attentive probes have blocks",
+        },
+    ),
 ]

@@ -170,6 +170,8 @@ class ProbeCard(CardPart):
 
     @model_validator(mode="after")
     def _fields_fit_the_kind(self) -> ProbeCard:
+        if self.masks:
+            self._check_masks()
         if (self.optimisation is None) != (self.kind == "knn"):
             raise ValueError("optimisation: give it for attentive and linear, not for knn")
         if self.num_blocks > 1 and self.kind != "attentive":
@@ -192,11 +194,18 @@ class ProbeCard(CardPart):
             raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:
             raise ValueError("selection.chosen_on: probes of boxes are chosen on held-out videos")
-        if self.masks and (self.kind != "linear" or self.boxes or self.augmentation != "none" or self.train_views > 1):
-            raise ValueError("masks: only for linear probes, on plain images in one view: a mask is of its whole image")
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
+
+    def _check_masks(self) -> None:
+        """Raise ValueError for what a probe of every token of a still image cannot be."""
+        if self.kind != "linear" or self.boxes:
+            raise ValueError("masks: the probe of every token is a linear one")
+        if self.augmentation != "none":
+            raise ValueError("augmentation: the official one crops images at random, and a mask is of its whole image")
+        if self.streaming or self.train_views > 1:
+            raise ValueError("streaming, train_views: a whole image has the same tokens in every epoch and view")
 
     @model_serializer(mode="wrap")
     def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
