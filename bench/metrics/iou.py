@@ -128,14 +128,15 @@ class MapAnswers:
     form: ClassVar[str] = "maps"
     samples: tuple[str, ...]
     confusions: Confusions
-    num_classes: int
+    class_names: tuple[str, ...]
+    """In label order, each once."""
     groups: NDArray[Any] | None = None
     """[n], equal where two images were cut from one video: they are not independent. None where each has its own."""
 
     @cached_property
     def counts(self) -> PixelCounts:
         """Pixels of each image by class."""
-        return PixelCounts.of(self.confusions, len(self.samples), self.num_classes)
+        return PixelCounts.of(self.confusions, len(self.samples), len(self.class_names))
 
     @property
     def sample_digest(self) -> str:
@@ -153,7 +154,7 @@ class MapAnswers:
         places = {sample: place for place, sample in enumerate(self.samples)}
         rows = np.array([places[sample] for sample in samples], dtype=np.int64)
         groups = None if self.groups is None else self.groups[rows]
-        return MapAnswers(tuple(samples), self.confusions.take(rows), self.num_classes, groups)
+        return MapAnswers(tuple(samples), self.confusions.take(rows), self.class_names, groups)
 
 
 @dataclass(frozen=True)
@@ -229,7 +230,7 @@ class _OfPixels:
         image, label = np.nonzero(true)
         said = np.full(len(image), int(counts["class"].argmax()))
         confusions = Confusions(image, label, said, true[image, label])
-        return MapAnswers(answers.samples, confusions, answers.num_classes, answers.groups)
+        return MapAnswers(answers.samples, confusions, answers.class_names, answers.groups)
 
 
 class MeanIou(_OfPixels):
@@ -248,8 +249,11 @@ class MeanIou(_OfPixels):
         }
 
     def breakdowns(self, answers: MapAnswers) -> list[Breakdown]:
-        """None: the confusions say it all."""
-        return []
+        """That of every class; none of a class in no map."""
+        parts = self.by_class(answers)
+        names = enumerate(answers.class_names)
+        values = {name: parts[label].value if label in parts else None for label, name in names}
+        return [Breakdown(metric="IoU", by="class", values=values)]
 
 
 class PixelAccuracy(_OfPixels):
@@ -268,7 +272,7 @@ class PixelAccuracy(_OfPixels):
         }
 
     def breakdowns(self, answers: MapAnswers) -> list[Breakdown]:
-        """None, as for MeanIou."""
+        """None: it is hardly more than that of the largest classes."""
         return []
 
 

@@ -131,7 +131,7 @@ class Segmentation(TaskKind):
         rows = outputs if len(samples) else np.zeros((0, 4), dtype=np.int64)
         order = np.lexsort((rows[:, 2], rows[:, 1], rows[:, 0]))
         confusions = Confusions(*(np.ascontiguousarray(column) for column in rows[order].T))
-        return MapAnswers(tuple(sample.id for sample in samples), confusions, len(plan.splits.class_names))
+        return MapAnswers(tuple(sample.id for sample in samples), confusions, plan.splits.class_names)
 
     def counts(self, objective: Objective) -> Mapping[str, NDArray[np.int64]]:
         """As TaskKind: pixels of each class."""

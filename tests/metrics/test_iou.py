@@ -85,7 +85,7 @@ def answers(*images: tuple[list[int], list[int]], groups: list[str] | None = Non
     """Of images `0`, `1` and so on."""
     confusions = Confusions.of(confusion(*image, 3) for image in images)
     names = None if groups is None else np.array(groups, dtype=object)
-    return MapAnswers(tuple(str(number) for number in range(len(images))), confusions, 3, names)
+    return MapAnswers(tuple(str(number) for number in range(len(images))), confusions, ("wall", "sky", "tree"), names)
 
 
 @pytest.mark.parametrize(("name", "of_counts"), [("mIoU", mean_iou), ("pixel-accuracy", pixel_accuracy)])
@@ -109,6 +109,8 @@ def test_scores_have_intervals_over_images_or_the_videos_that_they_are_from() ->
 
 def test_classes_are_scored_one_by_one() -> None:
     said = answers(([0, 0, 0, 1], [0, 0, 1, 2]))
+    (broken,) = METRICS["mIoU"].breakdowns(answers(([0, 0, 0, 0], [0, 0, 1, 0])))
+    assert (broken.metric, broken.by, broken.values) == ("IoU", "class", {"wall": 75, "sky": 0, "tree": None})
     expected = {"mIoU": {0: (66.7, 3), 1: (0, 1), 2: (0, 0)}, "pixel-accuracy": {0: (66.7, 3), 1: (0, 1)}}
     for name, parts in expected.items():
         assert {label: (round(part.value, 1), part.n) for label, part in METRICS[name].by_class(said).items()} == parts

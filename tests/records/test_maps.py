@@ -16,7 +16,9 @@ from bench import BenchError
 from bench.metrics.iou import VOID, Confusions, MapAnswers, confusion
 from bench.records.tables import maps
 
-RECORD: Any = SimpleNamespace(num_classes=3, failures=[SimpleNamespace(split="test", sample="lost")])
+RECORD: Any = SimpleNamespace(
+    num_classes=3, class_names=["a", "b", "c"], failures=[SimpleNamespace(split="test", sample="lost")]
+)
 
 
 def answers(groups: list[str] | None = None) -> MapAnswers:
@@ -24,7 +26,7 @@ def answers(groups: list[str] | None = None) -> MapAnswers:
     images = [([0, 0, 1], [0, 1, 1]), ([VOID, VOID, VOID], [2, 2, 0]), ([2, 1, 0], [2, 1, 1])]
     confusions = Confusions.of(confusion(*image, 3) for image in images)
     names = None if groups is None else np.array(groups, dtype=object)
-    return MapAnswers(("a", "b", "c"), confusions, 3, names)
+    return MapAnswers(("a", "b", "c"), confusions, ("a", "b", "c"), names)
 
 
 @pytest.mark.parametrize("groups", [None, ["x", "y", "x"]])

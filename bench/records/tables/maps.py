@@ -53,7 +53,7 @@ def read(folder: Path, record: Record) -> MapAnswers:
     refuse_twice(names, path)
     refuse_failed(record, names, path)
     groups = whole_numbers(table, path, "video") if "video" in table.column_names else None
-    return MapAnswers(tuple(names), _confusions(folder / PIXELS, len(names), record), record.num_classes, groups)
+    return MapAnswers(tuple(names), _confusions(folder / PIXELS, len(names), record), tuple(record.class_names), groups)
 
 
 def _confusions(path: Path, num_images: int, record: Record) -> Confusions:
