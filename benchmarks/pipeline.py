@@ -33,8 +33,7 @@ from bench.features.extract import clips_at_once, encode, extract, feature_field
 from bench.features.half_precision import HalfPrecision
 from bench.features.store import Store
 from bench.video.clip_views import ClipPlan, VideoItem
-from bench.video.decoded import forget_clips
-from bench.video.loader import LoadedClips, load_clips
+from bench.video.loader import LoadedClips, forget_clips, load_clips
 from benchmarks.prepare import write_web_video
 from benchmarks.ratios import Ratio, ratio_of
 

@@ -45,7 +45,7 @@ from bench.data.digits import ensure_digits
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import evaluate
 from bench.tasks.options import make_options
-from bench.video.decoded import forget_clips
+from bench.video.loader import forget_clips
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads, official_loop
 from benchmarks.ratios import Ratio, ratio_of
 

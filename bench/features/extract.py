@@ -26,8 +26,7 @@ from bench.features.spec import FeatureSpec, Request
 from bench.features.store import Array, Store, items_per_shard
 from bench.video.clip_views import Views
 from bench.video.contents import CHANGED
-from bench.video.decoded import remembered_clips
-from bench.video.loader import LoadedClips
+from bench.video.loader import LoadedClips, remembered_clips
 
 Progress = Callable[[int, int], None]
 

@@ -27,8 +27,7 @@ from bench.core.files import atomic_write, check_output, refuse_special
 from bench.core.progress import Reporter, Silent
 from bench.core.threads import small_steps
 from bench.pretrain.checkpoint import Progress, load_training, save_state
-from bench.pretrain.collapse import Health, collapse_reason, feature_health
-from bench.pretrain.logs import TrainLog
+from bench.pretrain.logs import Health, TrainLog, collapse_reason, feature_health
 from bench.pretrain.plan import LATEST, PRESET, PretrainPlan, make_options, make_plan
 from bench.pretrain.presets import load_preset
 from bench.pretrain.state import compile_blocks, new_state, recompute_activations

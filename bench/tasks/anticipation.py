@@ -21,7 +21,7 @@ from bench.data.actions import ActionSplits, load_actions
 from bench.data.dataset import ListOptions, Splits
 from bench.data.formats import Sample
 from bench.encoders import Choice, Encoder, EncoderFacts
-from bench.encoders.with_predictor import describe_with_predictor, load_with_predictor, steps_ahead
+from bench.encoders.predictor import describe_with_predictor, load_with_predictor, steps_ahead
 from bench.metrics.recall_scores import RankedAnswers, ranked_answers
 from bench.probing.actions import HEADS, ActionClasses
 from bench.probing.objectives import NextAction, Objective

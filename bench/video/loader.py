@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Sized
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sized
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -15,7 +16,7 @@ import torch
 
 from bench.core.errors import BenchError, lack_of
 from bench.core.workers import Lost, Pool, Tell, shared_memory
-from bench.video.clip_views import Plan, VideoItem
+from bench.video.clip_views import Plan, VideoItem, Views
 from bench.video.decode import open_video
 
 _BYTES_IN_FLIGHT = 1 << 28
@@ -157,3 +158,34 @@ def _work(plan: Plan, slots: list[Any], task: _Task, tell: Tell) -> Outcome:
 
 def _pixels(plan: Plan, slot: Any) -> npt.NDArray[np.uint8]:
     return np.frombuffer(slot, dtype=np.uint8).reshape(plan.shape)
+
+
+_MOST_BYTES = 64 << 20
+"""Memory for all remembered clips together; larger sets are decoded for each encoder."""
+
+_decoded: dict[tuple[Views, str], LoadedClips] = {}
+
+
+def remembered_clips(
+    items: Mapping[str, VideoItem], plan: Views, *, num_workers: int, timeout_s: float
+) -> Iterator[LoadedClips]:
+    """As `load_clips`, for items by a key that names their content; what was decoded before is not decoded again."""
+    known = {key: _decoded[plan, key] for key in items if (plan, key) in _decoded}
+    rest = [item for key, item in items.items() if key not in known]
+    room = _MOST_BYTES - sum(clips.pixels.numel() for clips in _decoded.values() if clips.pixels is not None)
+    keep = len(rest) * _num_bytes(plan) <= room
+    fresh = load_clips(rest, plan, num_workers=num_workers, timeout_s=timeout_s) if rest else iter(())
+    for key in items:
+        clips = known.get(key) or next(fresh)
+        if keep and clips.pixels is not None:
+            _decoded[plan, key] = clips
+        yield clips
+
+
+def forget_clips() -> None:
+    """Give the memory back."""
+    _decoded.clear()
+
+
+def _num_bytes(plan: Views) -> int:
+    return math.prod(plan.shape)

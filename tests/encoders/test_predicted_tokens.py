@@ -18,8 +18,7 @@ import bench
 from bench import BenchError
 from bench.encoders import Choice, load_encoder
 from bench.encoders.families import Stated
-from bench.encoders.predictor import Predictor
-from bench.encoders.with_predictor import describe_with_predictor, load_with_predictor, steps_ahead
+from bench.encoders.predictor import Predictor, describe_with_predictor, load_with_predictor, steps_ahead
 
 TWO_HEADS = partial(Choice, stated=Stated(num_heads=2))
 CLIPS = torch.randn(2, 3, 8, 64, 64, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
 """One self-contained HTML file about everything that some results folders hold: `bench report`.
 
-`parts` reads; `overview`, `runs`, `tables` and `pictures` say it in words, tables and plots; `page` writes it down.
+`parts` reads and makes tables; `runs` and `pictures` say it in words and plots; `page` writes it down.
 """

@@ -17,10 +17,9 @@ from bench.analysis.published import Section
 from bench.analysis.sheet import lay_out
 from bench.core.escape import plain
 from bench.report.html import STYLE, board_part, published_part
-from bench.report.page.parts import Material, column_names
+from bench.report.page.parts import Material, breakdowns, class_tables, column_names, failed_samples, findings
 from bench.report.page.pictures import galleries, key_frames
 from bench.report.page.runs import runs_of_rows
-from bench.report.page.tables import breakdowns, class_tables, failed_samples, findings
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -36,7 +36,7 @@ def draw(kind: str, evidence: Sequence[Evidence]) -> list[Plot]:
     """The plots of one kind, none where the runs hold nothing of it. Raises BenchError for a kind that is not known."""
     if kind not in KINDS:
         raise BenchError(f"no plot is called '{kind}'", fix=nearest(kind, KINDS))
-    from bench.report.plots import bars, classes, curve, reliability, scatter, sweep, variants
+    from bench.report.plots import bars, classes, curve, scatter, variants
     from bench.report.plots.plot import clean, style
 
     drawers = {
@@ -46,10 +46,10 @@ def draw(kind: str, evidence: Sequence[Evidence]) -> list[Plot]:
         "labels": variants.draw_labels,
         "cost": scatter.draw_cost,
         "curve": curve.draw,
-        "sweep": sweep.draw,
+        "sweep": variants.draw_sweep,
         "confusion": classes.draw_confusion,
         "classes": classes.draw_classes,
-        "reliability": reliability.draw,
+        "reliability": classes.draw_reliability,
     }
     with style():
         plots = drawers[kind](evidence)

@@ -138,7 +138,7 @@ def test_frame_orders_motion_shares_and_fewer_labels_are_told(page: Page) -> Non
 def test_classes_have_their_accuracy(tmp_path: Path) -> None:
     write_runs(tmp_path, {"perfect": 1.0, "hopeless": 0.0}, seeds=2)
     material = gather([tmp_path], Choice(tasks=["digits-motion"]))
-    from bench.report.page.tables import class_tables
+    from bench.report.page.parts import class_tables
 
     (grid,) = class_tables(material)
     assert grid.caption == "digits-motion, attentive: accuracy in % by class"

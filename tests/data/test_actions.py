@@ -13,9 +13,10 @@ from support import SHARED_DATA, Run
 
 from bench import BenchError
 from bench.cards.load import load_task, override, with_clip
+from bench.data import actions
 from bench.data.actions import ActionSplits, load_actions
 from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import ek100, read
+from bench.data.formats import read
 
 OFFICIAL = SHARED_DATA / "annotations" / "epic100"
 has_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the shared annotation fixtures are not here")
@@ -125,7 +126,7 @@ def test_a_file_without_labels_is_no_training_list(kitchen: Callable[..., ListOp
 
 @has_official
 def test_the_official_validation_list(tmp_path: Path) -> None:
-    segments = ek100.read_segments(OFFICIAL / "EPIC_100_validation.csv", CARD)
+    segments = actions.read_segments(OFFICIAL / "EPIC_100_validation.csv", CARD)
     assert len(segments) == CARD.test_size == 9668
     assert len({(one.verb, one.noun) for one in segments}) == 1352
     first = segments[0]
@@ -136,11 +137,11 @@ def test_the_official_validation_list(tmp_path: Path) -> None:
 
 @has_official
 def test_names_are_those_of_the_official_files() -> None:
-    nouns = ek100.class_names(OFFICIAL, ("EPIC_100_noun_classes.csv",), 300)
+    nouns = actions.class_names(OFFICIAL, ("EPIC_100_noun_classes.csv",), 300)
     assert nouns[:2] == ("tap", "spoon") and len(nouns) == 300
-    assert ek100.class_names(OFFICIAL, ("EPIC_100_verb_classes.csv",), 97)[:2] == ("take", "put")
+    assert actions.class_names(OFFICIAL, ("EPIC_100_verb_classes.csv",), 97)[:2] == ("take", "put")
     with pytest.raises(BenchError, match="not 300 different names"):  # quoted, and of another task
-        ek100.class_names(OFFICIAL, ("EPIC_100_noun_classes_v2.csv",), 300)
+        actions.class_names(OFFICIAL, ("EPIC_100_noun_classes_v2.csv",), 300)
 
 
 @has_official
@@ -151,7 +152,7 @@ def test_frame_numbers_run_ahead_of_the_videos(tmp_path: Path) -> None:
     path = OFFICIAL / "EPIC_100_validation.csv"
     late = [
         by_frame.start_s - by_time.start_s
-        for by_frame, by_time in zip(ek100.read_segments(path, said), ek100.read_segments(path, CARD), strict=True)
+        for by_frame, by_time in zip(actions.read_segments(path, said), actions.read_segments(path, CARD), strict=True)
         if by_time.video not in ("P09_07", "P09_08", "P17_02", "P18_02", "P18_09")  # filmed at other rates
     ]
     assert len(late) == 9528 and sum(seconds > 1 for seconds in late) == 884

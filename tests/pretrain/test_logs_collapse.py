@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.pretrain.collapse import Health, collapse_reason, effective_rank, feature_health
+from bench.pretrain.logs import Health, collapse_reason, effective_rank, feature_health
 
 
 def draw(*shape: int) -> Tensor:

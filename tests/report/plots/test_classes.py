@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from bench.metrics.accuracy import ClassAnswers
-from bench.report.plots.reliability import calibration
+from bench.report.plots.classes import calibration
 
 
 def answers(confidence: np.ndarray, hits: np.ndarray, videos: np.ndarray | None = None) -> ClassAnswers:

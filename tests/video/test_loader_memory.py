@@ -11,10 +11,9 @@ import pytest
 import torch
 from support import write_video
 
-from bench.video import decoded as memory
+from bench.video import loader as memory
 from bench.video.clip_views import ClipPlan, VideoItem
-from bench.video.decoded import forget_clips, remembered_clips
-from bench.video.loader import load_clips
+from bench.video.loader import forget_clips, load_clips, remembered_clips
 
 PLAN = ClipPlan(
     frames_per_clip=4,
