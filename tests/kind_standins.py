@@ -67,7 +67,8 @@ SUBJECTS = [
         {"clip.resolution": 32, "probe.scored_at": 32, "probe.norm": "none"},
         refuses={
             **dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
-            **dict.fromkeys(("augmented", "train views"), "a mask is of its whole image"),
+            "augmented": "a mask is of its whole image",
+            "train views": "same tokens in every view",
             "several blocks": "only attentive probes have blocks",
         },
     ),
@@ -89,17 +90,5 @@ SUBJECTS = [
         lambda folder: kitchen(folder, train=4, test=2),
         {"clip.frames": 4},
         refuses={"segments": "one segment"},
-    ),
-    Subject(
-        "masks",
-        "ade20k",
-        lambda folder: standin("ade20k", folder, train=12, test=6),
-        {"clip.resolution": 32},
-        refuses={
-            **dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
-            **dict.fromkeys(("streaming", "streaming and labels", "train views"), "same tokens in every epoch"),
-            "augmented": "a mask is of its whole image",
-            "several blocks": "only attentive probes have blocks",
-        },
     ),
 ]

@@ -204,8 +204,8 @@ class ProbeCard(CardPart):
             raise ValueError("masks: the probe of every token is a linear one")
         if self.augmentation != "none":
             raise ValueError("augmentation: the official one crops images at random, and a mask is of its whole image")
-        if self.streaming or self.train_views > 1:
-            raise ValueError("streaming, train_views: a whole image has the same tokens in every epoch and view")
+        if self.train_views > 1:
+            raise ValueError("train_views: a whole image has the same tokens in every view")
 
     @model_serializer(mode="wrap")
     def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:

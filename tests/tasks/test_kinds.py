@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 from kind_standins import SUBJECTS, Settings, Subject
-from support import Run
+from support import ROOT, Run
 from worlds import run_world
 
 from bench.analysis.compare import compare
@@ -222,3 +222,14 @@ def test_a_task_is_gated_and_reported(
         done = bench_command(*command)
         assert done.returncode == 0, (command, done.stderr)
     assert record.model in page.read_text() and subject.task in page.read_text()
+
+
+def test_the_table_of_the_docs_is_what_holds() -> None:
+    lines = [line for line in (ROOT / "docs" / "kinds.md").read_text().splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    start = next(number for number, row in enumerate(rows) if row[0] == "asked for")
+    kinds, told = rows[start][2:], {row[0]: row[2:] for row in rows[start + 1 :]}
+    assert kinds == [subject.kind for subject in SUBJECTS] and told.keys() == OPTIONS.keys()
+    for number, subject in enumerate(SUBJECTS):
+        refused = {name for name, cells in told.items() if cells[number].startswith("no: ")}
+        assert refused == subject.refuses.keys(), subject.kind
