@@ -24,10 +24,11 @@ import numpy as np
 import torch
 
 from bench.core.progress import Live, Reporter
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import measure, prepare
 from bench.probing.split import Rows
 from bench.probing.streaming import Chunk, StreamCounts, TokenStream, samples_at_once
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 
 LABELS = ("motion", "appearance")
@@ -78,6 +79,10 @@ class KeptStream:
             yield chunk
         np.save(self._known, known)
 
+    def take(self, rows: Rows) -> TokenStream:
+        """Of the stream that is kept; these are not."""
+        return self._stream.take(rows)
+
     @property
     def _size(self) -> int:
         return samples_at_once(self.num_tokens, self.embed_dim)
@@ -123,7 +128,7 @@ def score(plan: RunPlan, kept: Path, reporter: Reporter) -> dict[str, Any]:
     labels = np.array([sample.label for sample in prepared.test.samples])
     streamed = measured.fitted.streamed
     return {
-        "accuracy": round(100 * float((measured.probabilities.argmax(1) == labels).mean()), 2),
+        "accuracy": round(100 * float((measured.outputs.argmax(1) == labels).mean()), 2),
         "n": len(labels),
         "steps": measured.fitted.steps,
         "failed": len(streamed.failures) if streamed else 0,

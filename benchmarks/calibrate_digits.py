@@ -35,8 +35,9 @@ from bench.data import digits
 from bench.data.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsConfig
 from bench.encoders import Encoder
 from bench.probing.objectives import OneLabel
+from bench.probing.scoring import predict
 from bench.probing.split import Rows
-from bench.probing.train import fit, predict
+from bench.probing.train import fit
 from bench.video.decode import read_frames
 
 CALIBRATION = replace(DEFAULT, seed=1000)

@@ -28,15 +28,15 @@ from bench.core.threads import small_steps
 from bench.data.formats import Sample
 from bench.encoders import Encoder
 from bench.features.extract import clips_at_once
-from bench.pipeline.plan import RunPlan
 from bench.pipeline.run import prepare_encoder
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import Plan, batches, make_plan, setting_losses
 from bench.probing.optim import SweepOptimiser, learning_rate, weight_decay
 from bench.probing.split import Rows
+from bench.tasks.kind import RunPlan
 from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.loader import load_clips
-from bench.video.train_views import TrainViews, finish
+from bench.video.train_views import TrainViews
 from bench.video.views import normalise
 from tests.probing.reference import ReferenceProbe
 
@@ -256,7 +256,8 @@ def _encode(
     or as much of it as a call is good for."""
     spec = encoder.input_spec
     if isinstance(clips, TrainViews):
-        normalised = finish(pixels, items, clips, spec.mean, spec.std)
+        flat = pixels.flatten(0, 2)
+        normalised = torch.cat(list(clips.finish(flat, items, spec.mean, spec.std, len(flat), encoder.device)))
     else:
         normalised = normalise(pixels, spec.mean, spec.std).flatten(0, 2)
     num_tokens = encoder.facts.num_tokens(clips.frames_per_clip, clips.size, clips.size)

@@ -29,8 +29,9 @@ from rich.table import Table
 
 from bench.encoders import Encoder, load_encoder
 from bench.features.batch import ClipsAtOnce
-from bench.features.extract import clips_at_once, encode, extract, feature_fields
+from bench.features.extract import ExtractOptions, clips_at_once, encode, extract, space_fields
 from bench.features.half_precision import HalfPrecision
+from bench.features.spec import ClipTokens
 from bench.features.store import Store
 from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.loader import LoadedClips, forget_clips, load_clips
@@ -38,6 +39,7 @@ from benchmarks.prepare import write_web_video
 from benchmarks.ratios import Ratio, ratio_of
 
 CUDA = torch.cuda.is_available()
+SPEC = ClipTokens()
 
 
 @dataclass(frozen=True)
@@ -130,10 +132,12 @@ def encode_all(encoder: Encoder, items: Sequence[VideoItem], clips: Sequence[Loa
     """The encoder alone, on batches as large as those of an extraction."""
     num_tokens = encoder.facts.num_tokens(plan.frames_per_clip, plan.size, plan.size)
     at_once, half = ClipsAtOnce(clips_at_once(encoder, num_tokens)), HalfPrecision(encoder, 16)
-    pixels = [clip.pixels for clip in clips if clip.pixels is not None]
+    pixels = [plan.unpack(clip.pixels) for clip in clips if clip.pixels is not None]
+    requests = [SPEC.request(item) for item in items]
     for start in range(0, len(items), at_once.size):
         some = slice(start, start + at_once.size)
-        encode(encoder, pixels[some], items[some], plan, at_once, half).cpu()
+        for features in encode(encoder, pixels[some], requests[some], plan, SPEC, at_once, half):
+            features.cpu()
 
 
 def both(encoder: Encoder, items: Sequence[VideoItem], clips: Sequence[LoadedClips], plan: ClipPlan) -> None:
@@ -149,8 +153,10 @@ def extract_all(encoder: Encoder, items: Sequence[VideoItem], plan: ClipPlan, ca
     """Both, and the features on disk."""
     forget_clips()
     shutil.rmtree(cache, ignore_errors=True)
-    store = Store(cache, feature_fields(encoder, plan))
-    done = extract(encoder, items, plan, store, num_workers=workers())
+    store = Store(cache, space_fields(encoder, plan, SPEC))
+    done = extract(
+        encoder, [SPEC.request(item) for item in items], plan, SPEC, store, ExtractOptions(num_workers=workers())
+    )
     assert done.encoded_clips == len(items) and not done.failures
 
 

@@ -28,9 +28,10 @@ from rich.table import Table
 from bench.core.progress import Silent
 from bench.features.store import FeatureSet, Store, items_per_shard
 from bench.metrics.intervals import bootstrap_interval
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, measure, prepare, prepare_encoder
-from bench.probing.train import predict
+from bench.probing.scoring import predict
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from benchmarks.ratios import Ratio, ratio_of
 from benchmarks.read_features import timed
@@ -131,9 +132,9 @@ def outcomes(arguments: argparse.Namespace, model: str, seed: int) -> dict[str, 
     fp16, ours = (prepare(plan_of(arguments, model, seed, bits), Silent()) for bits in BITS)
     trained = measure(fp16.job, fp16.inputs, Silent())
     probabilities = {
-        "fp16": trained.probabilities,
+        "fp16": trained.outputs,
         "same probe": predict(trained.fitted.probe, ours.inputs.test),
-        "trained anew": measure(ours.job, ours.inputs, Silent()).probabilities,
+        "trained anew": measure(ours.job, ours.inputs, Silent()).outputs,
     }
     labels = np.array([sample.label for sample in fp16.test.samples])
     return {

@@ -42,8 +42,9 @@ from rich.table import Table
 from bench.cards.load import Setting, load_task
 from bench.cli.options import parse_settings
 from bench.data.digits import ensure_digits
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import evaluate
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.loader import forget_clips
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads, official_loop

@@ -24,10 +24,10 @@ from bench.encoders import vjepa
 from bench.encoders.catalog import model_cards
 from bench.encoders.contract import transformer_flops
 from bench.encoders.families import card_config
+from bench.features.spec import sample_items
 from bench.pipeline.estimate.clips import read_video_facts
 from bench.pipeline.estimate.counts import Work, work_of
 from bench.pipeline.estimate.plans import subject_of
-from bench.pipeline.features import sample_items
 from bench.tasks.options import make_options
 from bench.video.loader import load_clips
 
@@ -73,7 +73,7 @@ def planned(views: int) -> tuple[Work, Measured | None]:
             items = [sample_items(plan.splits.train[0], {}, 1)[0]] * 4
             clips = plan.train_clips
             decode_s = _core_seconds(lambda: list(load_clips(items, clips, num_workers=0))) / len(items)
-            return work, Measured(*_block(work.clip_tokens, clips.frames_per_clip, clips.size), decode_s)
+            return work, Measured(*_block(work.clip_tokens, *clips.clip_shape[:2]), decode_s)
 
 
 def _block(num_tokens: int, frames: int, size: int) -> tuple[float, float]:
@@ -128,7 +128,7 @@ def counts(one: Work, four: Work) -> list[Row]:
         ("encoder passes, official route", f"{official:,}", f"counted: {EPOCHS} epochs"),
         ("encoder passes, 1 cached view", f"{one.clips:,}: 1/{official / one.clips:.1f}", "counted"),
         ("encoder passes, 4 cached views", f"{four.clips:,}: 1/{official / four.clips:.1f}", "counted"),
-        ("tokens and bytes of a clip", f"{one.clip_tokens:,}, {human_bytes(one.clip_bytes)}", "counted"),
+        ("tokens and bytes of a clip", f"{one.clip_tokens:,}, {human_bytes(one.kept_bytes)}", "counted"),
         ("features, 1 cached view", human_bytes(one.feature_bytes), "counted"),
         ("features, 4 cached views", human_bytes(four.feature_bytes), "counted"),
         ("read by the probe in all epochs, 1 view", human_bytes(read), "counted; one process, not divided"),

@@ -22,14 +22,15 @@ from bench.data.formats import read
 from bench.encoders import Encoder, load_encoder, vjepa
 from bench.encoders.loading import layers_as_named, reading
 from bench.encoders.untrained import vjepa_facts
-from bench.features.extract import feature_fields, item_key
+from bench.features.extract import ExtractOptions, space_fields
+from bench.features.spec import ClipTokens, item_key, sample_items
 from bench.features.store import space_key
 from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.features import sample_items
 from bench.pipeline.fit_pool import open_features
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.records.schema import Record
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan
 from bench.video.contents import content_ids
@@ -38,6 +39,7 @@ from bench.video.train_views import TrainViews
 from bench.video.views import normalise
 
 FOUR = (17, 19, 21, 23)
+SPEC = ClipTokens()
 NANO = replace(vjepa.SIZES["vit_nano"], embed_dim=24, num_heads=2, mlp_dim=48)
 PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=2, views=1, size=16, sampling="center", seed=0,
@@ -161,9 +163,9 @@ def test_a_reading_shares_the_weights_and_counts_its_tokens() -> None:
 
 def test_features_have_a_key_of_their_own_where_more_is_read_than_the_last_layer() -> None:
     encoder = tiny(5)
-    keys = [space_key(feature_fields(encoder.reading(layers), PLAN)) for layers in ((), (4,), (3, 4), (3,), (2, 4))]
-    assert keys[0] == keys[1] == space_key(feature_fields(encoder, PLAN)) and len(set(keys)) == 4
-    assert "layers" not in feature_fields(encoder.reading((4,)), PLAN)
+    keys = [space_key(space_fields(encoder.reading(layers), PLAN, SPEC)) for layers in ((), (4,), (3, 4), (3,), (2, 4))]
+    assert keys[0] == keys[1] == space_key(space_fields(encoder, PLAN, SPEC)) and len(set(keys)) == 4
+    assert "layers" not in space_fields(encoder.reading((4,)), PLAN, SPEC)
 
 
 def test_layers_by_depth_are_those_of_the_encoder() -> None:
@@ -243,7 +245,8 @@ def test_streamed_tokens_are_those_that_a_cache_would_hold(bright_and_dark: Path
     if policy:
         plan = TrainViews(frames_per_clip=8, frame_step=1, num_segments=2, size=16, policy=policy, seed=0)
     encoder = tiny(5)
-    stream = ClipStream(encoder.reading((1, 4)), items, plan, num_workers=0)
+    asked, how = [SPEC.request(item) for item in items], ExtractOptions(num_workers=0)
+    stream = ClipStream(encoder.reading((1, 4)), asked, plan, SPEC, how)
     (tokens,) = (chunk.tokens for chunk in stream.chunks([(0, np.arange(3))]))
     assert stream.num_tokens == tokens.shape[1] == 2 * 2 * 64
     if isinstance(plan, ClipPlan):
@@ -251,7 +254,7 @@ def test_streamed_tokens_are_those_that_a_cache_would_hold(bright_and_dark: Path
             assert loaded.pixels is not None
             torch.testing.assert_close(ours, reference(encoder, loaded.pixels, (1, 4))[0], rtol=0, atol=1e-5)
     else:
-        last = ClipStream(encoder, items, plan, num_workers=0)
+        last = ClipStream(encoder, asked, plan, SPEC, how)
         (alone,) = (chunk.tokens for chunk in last.chunks([(0, np.arange(3))]))
         clips, layers = tokens.view(3, 2, 2, 64, 24), alone.view(3, 2, 64, 24)
         torch.testing.assert_close(clips[:, :, 1], layers, rtol=0, atol=1e-6)

@@ -13,10 +13,12 @@ from ava_standin import ava_standin
 from bench.core.progress import Silent
 from bench.encoders import load_encoder
 from bench.features.batch import ClipsAtOnce
-from bench.features.extract import extract, feature_fields, item_key
+from bench.features.extract import ExtractOptions, extract, space_fields
+from bench.features.spec import ClipTokens, item_key
 from bench.features.store import Store
 from bench.pipeline import run
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan, VideoItem
 
@@ -24,6 +26,7 @@ PLAN = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0, short_side=16,
     decoder="auto",
 )  # fmt: skip
+SPEC = ClipTokens()
 
 
 class Scarce:
@@ -54,12 +57,13 @@ def items(clips: Path) -> list[VideoItem]:
 
 def test_batches_are_halved_until_they_fit_and_stay_small(clips: Path, tmp_path: Path) -> None:
     encoder: Any = Scarce()
-    store = Store(tmp_path, feature_fields(encoder, PLAN))
-    done = extract(encoder, items(clips), PLAN, store, num_workers=0, batch_size=12)
+    asked = [SPEC.request(item) for item in items(clips)]
+    store = Store(tmp_path, space_fields(encoder, PLAN, SPEC))
+    done = extract(encoder, asked, PLAN, SPEC, store, ExtractOptions(num_workers=0, batch_size=12))
     assert encoder.sizes == [12, 6] + [3] * 8
     assert (done.encoded_clips, done.halved_to) == (24, 3) and "out of memory" in done.notes[0]
-    one_by_one = Store(tmp_path / "one", feature_fields(encoder, PLAN))
-    extract(encoder, items(clips), PLAN, one_by_one, num_workers=0, batch_size=1)
+    one_by_one = Store(tmp_path / "one", space_fields(encoder, PLAN, SPEC))
+    extract(encoder, asked, PLAN, SPEC, one_by_one, ExtractOptions(num_workers=0, batch_size=1))
     for item in items(clips):
         assert np.allclose(store.item(item_key(item)), one_by_one.item(item_key(item)), atol=2e-3)
 

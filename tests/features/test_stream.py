@@ -26,12 +26,13 @@ from bench.features.store import FeatureSet, Store
 from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.fit_pool import open_inputs
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare
 from bench.probing import fit
 from bench.probing.objectives import OneLabel
 from bench.probing.split import Rows
 from bench.records.schema import Record
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.contents import content_ids

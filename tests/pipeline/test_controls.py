@@ -17,7 +17,8 @@ from bench import BenchError
 from bench.core.progress import Silent
 from bench.data.digits import MOTIONS, DigitsConfig, ensure_digits, read_digits
 from bench.encoders import load_encoder
-from bench.features.extract import feature_fields
+from bench.features.extract import space_fields
+from bench.features.spec import ClipTokens
 from bench.features.store import space_key
 from bench.metrics.accuracy import score_of
 from bench.metrics.intervals import paired
@@ -27,9 +28,8 @@ from bench.pipeline.fit_pool import open_features, open_inputs
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import keep as keep_run
 from bench.pipeline.run import measure, prepare
-from bench.pipeline.variants import read_orders
 from bench.records.schema import Record, read_record
-from bench.tasks.options import make_options
+from bench.tasks.options import make_options, read_orders
 from bench.video.clip_views import ClipPlan
 from bench.video.train_views import TrainViews
 
@@ -182,7 +182,7 @@ def test_another_process_measures_the_same(fading: Path, tmp_path: Path) -> None
     here = measure(prepared.job, prepared.inputs, Silent())
     there = measure(prepared.job, open_inputs(prepared.job), Silent())
     assert (here.controls[0].by_ordered == there.controls[0].by_ordered).all()
-    assert (here.controls[0].trained_alike.probabilities == there.controls[0].trained_alike.probabilities).all()
+    assert (here.controls[0].trained_alike.outputs == there.controls[0].trained_alike.outputs).all()
     assert there.known and all(part.measured.known for part in there.fewer_labels)
 
 
@@ -212,7 +212,7 @@ def test_keys_of_features_are_what_they_were_and_each_order_has_its_own() -> Non
     )  # fmt: skip
     views = TrainViews(8, frame_step=1, num_segments=1, size=16, policy="official-video", seed=0)
     for plan, key in ((clips, "11948a314a7f9a6791562ba8"), (views, "22cf8f04109b3cb6596e53b2")):
-        keys = [space_key(feature_fields(encoder, replace(plan, frame_order=order))) for order in ALL]
+        keys = [space_key(space_fields(encoder, replace(plan, frame_order=order), ClipTokens())) for order in ALL]
         assert keys[0] == key and len(set(keys)) == 4
 
 

@@ -29,7 +29,8 @@ from bench.pipeline.estimate.constants import (
 from bench.pipeline.estimate.counts import Part, Training, Work, work_of
 from bench.pipeline.estimate.hours import Estimate, estimate, step_seconds
 from bench.pipeline.estimate.plans import subject_of
-from bench.pipeline.plan import RunPlan
+from bench.pipeline.features import requests
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.decode import open_video
 
@@ -264,8 +265,9 @@ def test_clips_that_take_seconds_are_encoded_until_the_time_is_up(
     with subject_of(make_options(options_of(bright_and_dark, tmp_path)), None, Silent()) as subject:
         plan = subject.plan
         pixels = torch.zeros(plan.train_clips.shape, dtype=torch.uint8)
-        item = measuring.sample_items(plan.splits.train[0], {}, 1)[0]
-        found = measuring.encode_seconds(subject.load(), [(item, pixels)], plan.train_clips, None, Silent())
+        asked = requests(plan, plan.splits.train[0], {}, 1)[0]
+        decoded = [(asked, plan.train_clips.unpack(pixels))]
+        found = measuring.encode_seconds(subject.load(), decoded, plan.train_clips, plan.spec, None, Silent())
     assert found.count == 2
 
 
@@ -307,8 +309,6 @@ def write(path: Path, text: str) -> Path:
     [
         ({"task": "k400"}, "its card does not say what its videos are like .* --video"),
         ({"task": "in1k"}, "give the data with --data"),
-        ({"task": "ava"}, "tasks of boxes have no estimate .* --dry-run"),
-        ({"task": "ek100"}, "tasks of actions have no estimate"),
         ({"task": "ssv2", "probe": "knn"}, "trains nothing.* --probe linear"),
         ({"task": "ssv2", "precision": "fastest"}, "measures one.* name a precision"),
     ],

@@ -15,9 +15,11 @@ from bench import BenchError
 from bench.core.progress import Silent
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import prepare
-from bench.pipeline.variants import SomeTokens, draw_rows, label_parts, read_shares
+from bench.pipeline.variants import draw_rows, label_parts
+from bench.probing.objectives import OneLabel
+from bench.probing.source import SomeTokens
 from bench.records.schema import Record
-from bench.tasks.options import make_options
+from bench.tasks.options import make_options, read_shares
 
 SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.min_steps": 40}
 
@@ -50,10 +52,11 @@ def test_the_score_is_that_of_a_run_with_all_labels_alone(bright_and_dark: Path,
 
 def test_parts_keep_the_classes_and_differ_between_draws_shares_and_seeds() -> None:
     labels = np.repeat([0, 1, 2], [100, 40, 1])
-    rows = draw_rows(labels, 0.1, 0, seed=0)
+    objective = OneLabel(labels, 3)
+    rows = draw_rows(objective, 0.1, 0, seed=0)
     assert np.bincount(labels[rows]).tolist() == [10, 4, 1] and (np.diff(rows) > 0).all()
-    assert (rows == draw_rows(labels, 0.1, 0, seed=0)).all()
-    drawn = {tuple(draw_rows(labels, 0.1, draw, seed)) for draw in range(3) for seed in range(2)}
+    assert (rows == draw_rows(objective, 0.1, 0, seed=0)).all()
+    drawn = {tuple(draw_rows(objective, 0.1, draw, seed)) for draw in range(3) for seed in range(2)}
     assert len(drawn) == 6
 
 
@@ -83,6 +86,15 @@ def test_settings_are_chosen_on_held_out_clips_of_the_part_alone(bright_and_dark
         )
 
 
+def test_parts_of_a_stream_are_streamed(bright_and_dark: Path, tmp_path: Path) -> None:
+    settings = {"probe.epochs": 2, "probe.batch_size": 8}
+    record = evaluate(bright_and_dark, tmp_path, probe="vjepa1-paper", settings=settings, labels="50%")
+    assert [(part.draw, part.num_train, part.score.n) for part in record.fewer_labels] == [
+        (draw, 12, 12) for draw in range(3)
+    ]
+    assert record.resolved["training"]["streamed_clips"] == 2 * 24, "of all labels"
+
+
 @pytest.mark.parametrize("given", ["5%, 50%", ["50%", "5%"], [0.05, 0.5, 0.5], "0.05,0.5"])
 def test_shares_are_read_in_any_form(given: Any) -> None:
     assert read_shares(given) == (0.5, 0.05) and read_shares(None) == ()
@@ -97,7 +109,6 @@ def test_other_shares_are_refused(given: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"probe": "vjepa1-paper", "settings": {}}, "recipe vjepa1-paper encodes its training clips anew"),
         ({"labels": "5%"}, "--labels 5%: 24 training samples are too few"),
         ({"probe": "knn", "settings": {}}, "--labels 50%: it leaves 10 training samples for k = 50 neighbours"),
     ],

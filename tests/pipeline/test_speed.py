@@ -20,11 +20,12 @@ from bench.encoders.attention import SHORT, attend, slices
 from bench.encoders.contract import Encoder
 from bench.encoders.untrained import vjepa_facts
 from bench.encoders.vjepa import SIZES, VisionTransformer
-from bench.features.extract import feature_fields
+from bench.features.extract import space_fields
 from bench.pipeline import speed as speed
-from bench.pipeline.plan import RunPlan, make_plan
+from bench.pipeline.plan import make_plan
 from bench.pipeline.run import evaluate, prepare_encoder
 from bench.pipeline.speed import Choice, fastest, usable_precisions
+from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 
 
@@ -125,7 +126,7 @@ def test_another_encoder_size_or_question_is_measured_by_itself(
 def test_compiled_features_have_a_space_of_their_own(planned: Callable[..., RunPlan]) -> None:
     plan = planned()
     encoder = load_encoder("random")
-    usual, compiled = (feature_fields(one, plan.test_clips) for one in (encoder, encoder.compiled(1)))
+    usual, compiled = (space_fields(one, plan.test_clips, plan.spec) for one in (encoder, encoder.compiled(1)))
     assert compiled == {**usual, "compiled": True}
 
 

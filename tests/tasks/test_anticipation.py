@@ -15,7 +15,7 @@ from tampering import Spoil, in_record, in_rows, in_table, said_of
 
 import bench
 from bench import BenchError
-from bench.probing.actions import load_action_probe
+from bench.probing import load_probe
 from bench.records.schema import Record, read_record
 
 SHORT = {"probe.lr": [1e-2, 1e-6], "probe.weight_decay": 0.01, "probe.min_steps": 1, "clip.frames": 8}
@@ -79,7 +79,7 @@ def test_the_best_answers_are_kept_and_give_the_scores(results: Path, before_sta
         hits = [label in top for label, top in zip(rows[f"{head}_label"], rows[f"{head}_top5"], strict=True)]
         assert 100 * pd.Series(hits).groupby(rows[f"{head}_label"]).mean().mean() == pytest.approx(score.value)
         assert all((np.diff(scores) <= 0).all() for scores in rows[f"{head}_scores"])
-    probe = load_action_probe(folder / "probe.safetensors")
+    probe = load_probe(folder / "probe.safetensors").heads[0]
     assert probe.get_parameter("pooler.query_tokens").shape == (1, 3, 64)
 
 
@@ -117,7 +117,7 @@ def test_a_second_run_reads_features_and_probe_from_the_cache(data: Path, result
 def test_heads_and_blocks_are_those_that_were_asked_for(data: Path, results: Path) -> None:
     settings = {**ONE_EPOCH, "probe.num_heads": 2, "probe.num_blocks": 2}
     record = evaluate(data, results, settings=settings)
-    probe = load_action_probe(results / "results" / record.run_id / "probe.safetensors")
+    probe = load_probe(results / "results" / record.run_id / "probe.safetensors").heads[0]
     assert probe.num_heads == 2 and "pooler.blocks.0.attn.qkv.weight" in probe.state_dict()
     assert " num_blocks=2 num_heads=2 " in record.protocol
 
@@ -169,16 +169,12 @@ def test_several_training_views_draw_times(data: Path, results: Path, before_sta
     ("options", "what"),
     [
         ({"probe": "linear"}, "linear probe.*--probe attentive or ek100-paper"),
-        ({"controls": "shuffled"}, "--controls is for tasks of one label"),
-        ({"labels": "0.5"}, "--labels is for tasks of one label"),
         ({"probe": "ava-attentive"}, "reads boxes"),
-        ({"probe": "vjepa2"}, "augments or streams"),
-        ({"probe": "vjepa2-paper"}, "chooses its setting on the test split"),
         ({"clip": "official"}, r"model random.*no predicted tokens.*clip\.tokens=encoder"),
         ({"settings": {"clip.sampling": "random"}}, "clips before an action"),
         ({"settings": {"clip.segments": 2}}, "clips before an action"),
         ({"settings": {"clip.anchor": "after"}}, r"clip\.anticipation\.anchor"),
-        ({"probe_weights": Path("probe.pt")}, "--probe-weights"),
+        ({"probe_weights": Path("probe.pt")}, "no such probe file"),
         ({"settings": {"probe.num_heads": 7}}, "64 channels cannot have 7 heads"),
     ],
 )

@@ -19,6 +19,7 @@ from tampering import Spoil, in_record, in_rows, in_table, said_of, without
 import bench
 from bench.analysis.select import Choice
 from bench.core.errors import BenchError
+from bench.features import spec
 from bench.metrics.accuracy import frame_map
 from bench.pipeline.estimate.rough import forecast
 from bench.pipeline.plan import make_plan
@@ -27,7 +28,6 @@ from bench.records.key_frames import read_key_frames
 from bench.records.schema import Record, read_record
 from bench.report.page.page import to_page
 from bench.report.page.parts import gather
-from bench.tasks.boxes import extract
 from bench.tasks.options import make_options
 
 SHORT = {
@@ -83,7 +83,7 @@ def test_what_each_of_two_digits_does_is_read_from_its_box(record: Record) -> No
 def test_a_probe_of_whole_clips_cannot_tell_the_boxes_apart(
     films: Path, record: Record, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract, "corners", lambda boxes: torch.tensor([[0.0, 0.0, 1.0, 1.0]] * len(boxes)))
+    monkeypatch.setattr(spec, "corners", lambda boxes: torch.tensor([[0.0, 0.0, 1.0, 1.0]] * len(boxes)))
     whole = evaluate(films, cache=films / "cache-whole")
     assert whole.scores[0].value < 55 < record.scores[0].value
 
@@ -238,13 +238,14 @@ def test_key_frames_that_cannot_be_read_are_counted(films: Path, tmp_path: Path)
     ("options", "word"),
     [
         ({"probe": "linear"}, "reads whole clips, not boxes"),
-        ({"controls": "shuffled"}, "--controls is for tasks of whole clips"),
-        ({"labels": "10%"}, "--labels is for tasks of whole clips"),
-        ({"settings": {"clip.layers": 1}}, "clip.layers .* means nothing"),
         ({"settings": {"clip.views": 3}}, "clip.views 3 means nothing"),
         ({"settings": {"probe.num_heads": 5}}, "64 channels cannot have 5 heads"),
         ({"settings": {"probe.num_heads": 4}, "probe": "ava-paper"}, "num_heads: only attentive"),
-        ({"settings": {"probe.num_blocks": 2}}, "one-block attentive probes"),
+        ({"settings": {"probe.num_blocks": 2}, "probe": "ava-paper"}, "num_blocks: only attentive"),
+        ({"settings": {"probe.streaming": True}, "probe": "ava-paper"}, "streaming: only attentive"),
+        ({"settings": {"probe.augmentation": "official"}}, "crops frames at random, and cuts boxes away"),
+        ({"settings": {"probe.train_views": 2}}, "draws 2 clips, and that of a key frame lies around its second"),
+        ({"settings": {"probe.chosen_on": "test"}}, "probes of boxes are chosen on held-out videos"),
         ({"settings": {"clip.starts_s": 903}}, "lies before second 903"),
         ({"settings": {**SHORT, "clip.resolution": 18}}, "do not divide into patches"),
         ({"data": None}, "task ava needs your data"),
