@@ -102,8 +102,8 @@ def _boxes(folder: Path, looked_at: str) -> Callable[[], None]:
         splits = read_box_splits(task, ListOptions(folder), reading, 900)
         assert len(splits.actions) >= 2 and all(1 <= action <= ACTIONS for action in splits.actions)
         for part in (splits.train, splits.test):
-            assert_possible([one.sample for one in part], folder)
-            assert all(map(_possible, part))
+            assert_possible(part, folder)
+            assert all(_possible(splits.frames[sample.id]) for sample in part)
 
     return read
 

@@ -277,8 +277,8 @@ def test_recipes_without_augmentation_are_written_as_before_there_was_any() -> N
 @pytest.mark.parametrize(
     ("probe", "settings", "words"),
     [
-        ("linear", {"streaming": True}, "only attentive"),
-        ("knn", {"streaming": True}, "only attentive"),
+        ("linear", {"streaming": True}, "pooled tokens need those of all samples at once"),
+        ("knn", {"streaming": True}, "pooled tokens need those of all samples at once"),
         ("vjepa1-paper", {"train_views": 2}, "fresh view"),
         ("attentive", {"augmentation": "some"}, "augmentation"),
     ],

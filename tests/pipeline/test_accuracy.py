@@ -15,8 +15,8 @@ from torch import Tensor
 
 import bench
 from bench.data.digits import ensure_digits
-from bench.features import extract
 from bench.pipeline import run as evaluation
+from bench.video import views
 
 MODELS, TASKS = ("vjepa-nano", "pixel-nano"), ("digits-motion", "digits-appearance")
 RECIPE = {"probe": "linear", "settings": {"probe.lr": 0.03, "probe.weight_decay": 0.01}}
@@ -51,20 +51,20 @@ def test_accuracy_is_that_of_the_baseline(bench_command: Run, clips: Path, tmp_p
 
 
 def _without_normalisation(monkeypatch: pytest.MonkeyPatch) -> None:
-    normalise = extract.normalise
-    monkeypatch.setattr(extract, "normalise", lambda clips, mean, std: normalise(clips, (0, 0, 0), (1, 1, 1)))
+    normalise = views.normalise
+    monkeypatch.setattr(views, "normalise", lambda clips, mean, std: normalise(clips, (0, 0, 0), (1, 1, 1)))
 
 
 def _test_clips_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
     # Training clips played backwards too would only swap the labels: a trained probe would not mind.
-    normalise, extract_split = extract.normalise, evaluation.extract_split
+    normalise, extract_split = views.normalise, evaluation.extract_split
 
     def backwards(clips: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
         return normalise(clips, mean, std).flip(2)
 
     def split(plan: object, name: str, *rest: object) -> object:
         with monkeypatch.context() as fault:
-            fault.setattr(extract, "normalise", backwards if name == "test" else normalise)
+            fault.setattr(views, "normalise", backwards if name == "test" else normalise)
             return extract_split(plan, name, *rest)
 
     monkeypatch.setattr(evaluation, "extract_split", split)

@@ -74,13 +74,14 @@ def constants(**changes: Any) -> Constants:
 def work(*, streamed: bool = False, **changes: Any) -> Work:
     """A thousand training videos in two segments, a hundred test videos in six clips."""
     usual: dict[str, Any] = {
-        "parts": (Part("train", 1000, 2, streamed), Part("test", 100, 6)),
+        "parts": (Part("train", 1000, 2, 2000, streamed), Part("test", 100, 6, 600)),
         "trainings": (Training(20, 800, 400, 40, 20, 0), Training(1, 1000, 500, 40, 20, 0)),
         "predicted": 300,
         "pooled": 0,
         "clip_tokens": 1568,
+        "kept_shape": (1568, 1024),
         "segments": 2,
-        "embed_dim": 1024,
+        "token_bits": 16,
         "files": 1000,
     }
     return Work(**{**usual, **changes})

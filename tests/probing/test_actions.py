@@ -140,7 +140,7 @@ def test_one_setting_is_chosen_on_held_out_videos() -> None:
     videos = objective.videos
     assert not {videos[row] for row in rest} & {videos[row] for row in held_out}
     assert sorted([*rest, *held_out]) == list(range(300))
-    scores = objective.outputs(fitted.probe, kitchen(50, seed=1)[0], device="cpu")
+    scores = objective.outputs(fitted.probe, kitchen(50, seed=1)[0], None, device="cpu")
     assert scores.shape == (50, 12) and (scores > 0).all() and (scores < 1).all()
     verbs, nouns = np.array(CLASSES.pairs)[np.arange(50) % 5].T
     for part, truth in ((scores[:, :3], verbs), (scores[:, 3:7], nouns), (scores[:, 7:], np.arange(50) % 5)):

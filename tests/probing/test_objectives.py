@@ -41,7 +41,7 @@ def test_actions_that_are_true_together_are_learned(probe: str) -> None:
     train, test = Boxes(120), Boxes(60, seed=1)
     fitted = fit(recipe, train, train.objective, 2, seed=0)
     probabilities = mean_sigmoid(fitted.probe, test, device="cpu", batch_size=25)
-    assert np.allclose(probabilities, train.objective.outputs(fitted.probe, test, device="cpu"), atol=1e-6)
+    assert np.allclose(probabilities, train.objective.outputs(fitted.probe, test, None, device="cpu"), atol=1e-6)
     assert probabilities.shape == (60, 2)
     assert ((probabilities > 0.5) == test.labels).mean() > 0.9
     assert (probabilities[(test.labels == 1).all(axis=1)] > 0.5).mean() > 0.85

@@ -70,7 +70,7 @@ def trained(name: str) -> dict[str, Any]:
     tokens = torch.from_numpy(stream.standard_normal((1, NUM_SAMPLES, 5, 12)).astype(np.float32))
     objective = objective_of(stream)
     fitted = fit(recipe(**changes), ArraySource(tokens), objective, 2, seed=3)
-    answers = objective.outputs(fitted.probe, ArraySource(tokens[:, :6]), device="cpu")
+    answers = objective.outputs(fitted.probe, ArraySource(tokens[:, :6]), None, device="cpu")
     return {
         "chosen": fitted.chosen,
         "settings": [[head.accuracy, head.loss, head.train_loss] for head in fitted.heads],

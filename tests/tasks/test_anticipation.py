@@ -174,7 +174,7 @@ def test_several_training_views_draw_times(data: Path, results: Path, before_sta
         ({"settings": {"clip.sampling": "random"}}, "clips before an action"),
         ({"settings": {"clip.segments": 2}}, "clips before an action"),
         ({"settings": {"clip.anchor": "after"}}, r"clip\.anticipation\.anchor"),
-        ({"probe_weights": Path("probe.pt")}, "no such probe file"),
+        ({"probe_weights": Path("probe.pt"), "settings": {}}, "no such probe file"),
         ({"settings": {"probe.num_heads": 7}}, "64 channels cannot have 7 heads"),
     ],
 )
@@ -182,6 +182,16 @@ def test_what_does_not_fit_is_refused(data: Path, results: Path, options: dict[s
     with pytest.raises(BenchError, match=what) as caught:
         evaluate(data, results, **options)
     assert "\n" not in str(caught.value)
+
+
+def test_a_setting_may_be_chosen_by_the_test_split_and_the_record_says_so(data: Path, results: Path) -> None:
+    settings = {"clip.frames": 8, "probe.streaming": False, "probe.augmentation": "none", "probe.num_blocks": 1}
+    options = {**settings, "probe.epochs": 2, "probe.lr": [1e-2, 1e-6], "probe.weight_decay": 0.01}
+    record = evaluate(data, results, probe="vjepa2-paper", settings=options)
+    assert record.selected_on_test and record.notes[0].startswith("selected on test: the best of 2 settings")
+    best = max(record.heads, key=lambda head: head.test_accuracy or 0)
+    assert best.chosen and best.test_accuracy == pytest.approx(record.scores[0].value)
+    assert all(head.held_out_accuracy is None for head in record.heads)
 
 
 def test_predicted_tokens_are_of_one_time_ahead(data: Path, results: Path) -> None:

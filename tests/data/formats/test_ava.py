@@ -66,7 +66,7 @@ def test_a_frame_without_actions_is_evaluated_and_an_excluded_one_is_not(tmp_pat
         tmp_path, val="b,0902\nb,0903,0.1,0.2,0.3,0.4,12,0\nb,0904,0.1,0.2,0.3,0.4,80,1\n", excluded="b,0904\n"
     )
     splits = read_box_splits(CARD, ListOptions(data), ORACLE, 0.0)
-    assert [(s.sample.id, s.looked_at) for s in splits.test] == [
+    assert [(sample.id, splits.frames[sample.id].looked_at) for sample in splits.test] == [
         ("b,0902", ()),
         ("b,0903", ((0.1, 0.2, 0.3, 0.4),)),
     ]
@@ -75,23 +75,24 @@ def test_a_frame_without_actions_is_evaluated_and_an_excluded_one_is_not(tmp_pat
 
 def test_only_included_seconds_count(tmp_path: Path) -> None:
     data = folder(tmp_path, val="b,0902,0.1,0.2,0.3,0.4,12,0\nb,0903,0.1,0.2,0.3,0.4,12,0\n", included="0902\n0904\n")
-    assert [s.sample.id for s in read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).test] == ["b,0902"]
+    assert [sample.id for sample in read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).test] == ["b,0902"]
     assert read_included(data / "annotations" / "ava_included_timestamps_v2.2.txt") == {902, 904}
 
 
 def test_actions_of_one_box_are_one_box_and_persons_do_not_matter(tmp_path: Path) -> None:
     data = folder(tmp_path, val="b,0902,0.1,0.2,0.3,0.4,12,0\nb,0902,0.1,0.2,0.3,0.4,80,7\n")
-    (sample,) = read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).test
-    assert sample.truth.boxes == {(0.1, 0.2, 0.3, 0.4): {12, 80}}
+    (frame,) = read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).frames.values()
+    assert frame.truth.boxes == {(0.1, 0.2, 0.3, 0.4): {12, 80}}
 
 
 def test_detected_boxes_of_a_low_score_or_in_other_frames_are_left_out(tmp_path: Path) -> None:
     rows = "b,0902,0.1,0.1,0.5,0.5,,0.9\nb,0902,0.2,0.2,0.5,0.5,,0.7\nb,0903,0.1,0.1,0.5,0.5,,0.9\n"
     data = folder(tmp_path, val="b,0902,0.1,0.2,0.3,0.4,12,0\n", detections=rows)
-    (sample,) = read_box_splits(CARD, ListOptions(data), DETECTOR, 0.0).test
-    assert sample.looked_at == ((0.1, 0.1, 0.5, 0.5),)
+    splits = read_box_splits(CARD, ListOptions(data), DETECTOR, 0.0, test_only=True)
+    assert [frame.looked_at for frame in splits.frames.values()] == [((0.1, 0.1, 0.5, 0.5),)]
     lower = DETECTOR.model_copy(update={"min_box_score": 0.6})
-    assert len(read_box_splits(CARD, ListOptions(data), lower, 0.0).test[0].looked_at) == 2
+    (frame,) = read_box_splits(CARD, ListOptions(data), lower, 0.0, test_only=True).frames.values()
+    assert len(frame.looked_at) == 2
 
 
 def test_a_detectors_file_may_have_no_column_of_actions(tmp_path: Path) -> None:
@@ -104,12 +105,12 @@ def test_timestamps_count_from_where_the_file_begins(tmp_path: Path) -> None:
     (data / "cut").mkdir()
     (data / "cut" / "b.mkv").touch()
     (sample,) = read_box_splits(CARD, ListOptions(data), ORACLE, 900.0).test
-    assert (sample.sample.start_s, sample.sample.path) == (2.0, str(data / "cut" / "b.mkv"))
+    assert (sample.start_s, sample.path) == (2.0, str(data / "cut" / "b.mkv"))
 
 
 def test_videos_that_are_not_there_are_expected_in_the_official_place(tmp_path: Path) -> None:
     data = folder(tmp_path, val="b,0902,0.1,0.2,0.3,0.4,12,0\n")
-    assert read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).test[0].sample.path == str(data / "trainval/b.mp4")
+    assert read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).test[0].path == str(data / "trainval/b.mp4")
 
 
 def test_the_groups_hold_every_action_once() -> None:
