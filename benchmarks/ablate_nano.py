@@ -33,7 +33,7 @@ from bench.pretrain.step import normalised
 from bench.pretrain.train import pretrain
 from bench.probing.objectives import OneLabel
 from bench.probing.scoring import predict
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.probing.train import fit
 
 PROBE = {"lr": [1e-3, 3e-3, 1e-2], "weight_decay": [0.01]}

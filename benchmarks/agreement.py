@@ -26,7 +26,7 @@ import torch
 from bench.core.progress import Live, Reporter
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import measure, prepare
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.probing.streaming import Chunk, StreamCounts, TokenStream, samples_at_once
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options

@@ -36,7 +36,7 @@ from bench.data.digits import DEFAULT, MOTIONS, NUM_DIGITS, NUM_FRAMES, DigitsCo
 from bench.encoders import Encoder
 from bench.probing.objectives import OneLabel
 from bench.probing.scoring import predict
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.probing.train import fit
 from bench.video.decode import read_frames
 

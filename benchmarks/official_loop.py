@@ -32,7 +32,7 @@ from bench.pipeline.run import prepare_encoder
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import Plan, batches, make_plan, setting_losses
 from bench.probing.optim import SweepOptimiser, learning_rate, weight_decay
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.tasks.kind import RunPlan
 from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.loader import load_clips

@@ -35,13 +35,11 @@ from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare_encoder
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveSweep
-from bench.probing.heads import choose
-from bench.probing.linear import LinearSweep, standardisation
-from bench.probing.linear import initial_weights as linear_weights
 from bench.probing.loop import train_sweep
-from bench.probing.scoring import held_out_scores, log_probabilities
-from bench.probing.source import NormalisedTokens, PooledTokens
-from bench.probing.split import Rows, stratified_split
+from bench.probing.pooled import LinearSweep, standardisation
+from bench.probing.pooled import initial_weights as linear_weights
+from bench.probing.scoring import choose, held_out_scores, log_probabilities
+from bench.probing.source import NormalisedTokens, PooledTokens, Rows, stratified_split
 from bench.tasks.options import make_options
 
 LABELS = ("motion", "appearance")

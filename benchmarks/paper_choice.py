@@ -27,10 +27,9 @@ from bench.core.progress import Silent
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare_encoder
 from bench.probing.blocks import BlockSweep, initial_weights
-from bench.probing.heads import choose
 from bench.probing.loop import train_sweep
-from bench.probing.scoring import held_out_scores, log_probabilities
-from bench.probing.split import Rows, stratified_split
+from bench.probing.scoring import choose, held_out_scores, log_probabilities
+from bench.probing.source import Rows, stratified_split
 from bench.tasks.options import make_options
 
 WAYS = ("normal start", "held out", "all clips", "on test")

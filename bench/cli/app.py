@@ -241,8 +241,7 @@ def _forecasts(plans: Sequence[RunPlan], as_json: bool) -> list[Forecast]:
 def _plans(arguments: Mapping[str, Any], reporter: Reporter) -> list[RunPlan]:
     """One plan for each model on each task, all made before the first starts. `arguments` are a command's."""
     from bench.data.staging import listed_once
-    from bench.pipeline.plan import make_plan
-    from bench.pipeline.ready import say_notes
+    from bench.pipeline.plan import make_plan, say_notes
     from bench.tasks.options import make_options
 
     options = options_of(arguments)

@@ -51,12 +51,11 @@ def estimate(
     """Forecast the clips, bytes and hours of a run from a measurement of a minute or two on this machine."""
     from bench.core.inputs import ESTIMATE, check_input
     from bench.core.progress import Live
-    from bench.pipeline.estimate.clips import read_video_facts
     from bench.pipeline.estimate.constants import Measurement, read_measurement, subject_facts
     from bench.pipeline.estimate.counts import work_of
     from bench.pipeline.estimate.hours import estimate as estimate_hours
     from bench.pipeline.estimate.measure import measure
-    from bench.pipeline.estimate.plans import subject_of
+    from bench.pipeline.estimate.plans import read_video_facts, subject_of
     from bench.tasks.options import make_options
 
     options = {**options_of(arguments), "task": task, "model": model}

@@ -200,7 +200,7 @@ def lines_of(text: str) -> list[tuple[int, str]]:
 
 
 def token_bytes(embed_dim: int, token_bits: int) -> int:
-    """Size of one stored token: fp16, or 8 bits a channel and a scale (bench.features.eight_bit)."""
+    """Size of one stored token: fp16, or 8 bits a channel and a scale (bench.features.store)."""
     return embed_dim + 4 if token_bits == 8 else 2 * embed_dim
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -20,7 +20,6 @@ from bench.core.distributed import World
 from bench.core.files import check_space, token_bytes
 from bench.core.threads import SMALL_CLIP, small_steps
 from bench.encoders.contract import Encoder
-from bench.features.batch import ClipsAtOnce
 from bench.features.half_precision import HalfPrecision, check_finite
 from bench.features.spec import FeatureSpec, Request
 from bench.features.store import Array, Store, items_per_shard
@@ -328,3 +327,36 @@ def _batches(
             batch = []
     if batch:
         yield batch
+
+
+Encoded = TypeVar("Encoded")
+
+
+@dataclass
+class ClipsAtOnce:
+    """The largest batch that is tried; what did not fit once is not tried again."""
+
+    size: int
+    halved: bool = False
+    """Whether memory ran out on a larger one."""
+
+    @property
+    def halved_to(self) -> int | None:
+        """What goes to the record: the size, where it is not the one that was asked for."""
+        return self.size if self.halved else None
+
+    def fitting(self, encode: Callable[[int], Encoded]) -> Encoded:
+        """What `encode` gives for the largest number of clips at once that fits.
+
+        Raises torch.cuda.OutOfMemoryError where a single clip does not fit.
+        """
+        while True:
+            try:
+                return encode(self.size)
+            except torch.cuda.OutOfMemoryError:
+                if self.size == 1:
+                    raise
+            # Here, not in the handler: there the traceback still holds the tensors that filled the memory.
+            self.size, self.halved = self.size // 2, True
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()

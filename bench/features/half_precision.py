@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.encoders.contract import Encoder
-from bench.features.eight_bit import rounded
+from bench.features.store import rounded
 
 LARGEST = torch.finfo(torch.float16).max
 _LOST = 0.25

@@ -19,10 +19,9 @@ import torch
 from torch import Tensor
 
 from bench.encoders.contract import Encoder
-from bench.features.batch import ClipsAtOnce
-from bench.features.extract import ExtractOptions, clips_at_once, encode, items_at_once
+from bench.features.extract import ClipsAtOnce, ExtractOptions, clips_at_once, encode, items_at_once
 from bench.features.spec import FeatureSpec, Request
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.probing.streaming import Chunk, StreamCounts, samples_at_once
 from bench.video.clip_views import VideoItem, Views
 from bench.video.loader import LoadedClips, load_clips

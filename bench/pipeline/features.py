@@ -18,7 +18,7 @@ from bench.features.remote import shared_features
 from bench.features.spec import Request, sample_items
 from bench.features.store import FeatureSet, Store, space_key
 from bench.features.stream import ClipStream
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 from bench.probing.streaming import StreamCounts
 from bench.tasks.kind import RunPlan
 from bench.video.clip_views import Views

@@ -18,15 +18,23 @@ from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.class_order import suspicion
-from bench.metrics.metric import Answers, score_all
-from bench.pipeline.features import SplitAccount, account
-from bench.pipeline.further import Further, further_of, train_account
+from bench.metrics.metric import Answers, metric_of, score_all
+from bench.metrics.motion_share import Controls, Reading, controls_of
+from bench.metrics.score import FewerLabels
+from bench.pipeline.features import (
+    SplitAccount,
+    StreamedSplit,
+    account,
+    add_accounts,
+    examples_of,
+    streamed_account,
+)
 from bench.pipeline.stages import Measured, Prepared
-from bench.probing import heads as probing_heads
+from bench.probing import scoring as probing_heads
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.dense import DenseProbe
 from bench.probing.files import save_probe
-from bench.probing.linear import LinearProbe
+from bench.probing.pooled import LinearProbe
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 from bench.records.conditions import shared_note
@@ -309,3 +317,81 @@ def plain_facts(content: dict[str, Any]) -> dict[str, Any]:
 def slug(name: str) -> str:
     """A name for a folder: letters, digits and dashes that every file system takes, at most 60."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name)[:60]
+
+
+@dataclass(frozen=True)
+class Further:
+    """What goes to the record, and to the files beside it."""
+
+    readings: tuple[Reading, ...]
+    """Of every frame order, the ordered one first; empty where none was asked for."""
+    beside: Controls
+    fewer_labels: list[FewerLabels]
+    accounts: list[SplitAccount]
+    """Of the clips that were encoded for the controls."""
+    probe_s: float
+    """Seconds of training the probes now."""
+
+
+def further_of(prepared: Prepared, measured: Measured) -> Further:
+    """What was measured beside the score."""
+    plan, test, objective = prepared.plan, prepared.test, prepared.objective
+    metric = plan.task.metric
+    readings = _readings(prepared, measured) if plan.options.controls else ()
+    counts = plan.kind.counts(objective) if objective and readings else {}
+    owners = examples_of(plan, prepared.train.samples) if prepared.train and measured.fewer_labels else []
+    probes = [control.trained_alike for control in measured.controls] + [
+        part.measured for part in measured.fewer_labels
+    ]
+    return Further(
+        readings=readings,
+        beside=controls_of(readings, metric, counts),
+        fewer_labels=[
+            FewerLabels(
+                share=part.share,
+                draw=part.draw,
+                num_train=len({owners[row] for row in part.rows.tolist()}),
+                score=metric_of(metric).score(
+                    plan.kind.answers(plan, test.samples, part.measured.outputs), len(test.failures)
+                ),
+            )
+            for part in measured.fewer_labels
+        ],
+        accounts=_control_accounts(prepared, measured),
+        probe_s=sum(probe.fitted.seconds for probe in probes if probe and not probe.known),
+    )
+
+
+def _readings(prepared: Prepared, measured: Measured) -> tuple[Reading, ...]:
+    plan = prepared.plan
+    answers = plan.kind.answers(plan, prepared.test.samples, measured.outputs)
+    readings = [Reading("ordered", "ordered", answers, len(prepared.test.failures))]
+    for part, control in zip(prepared.controls, measured.controls, strict=True):
+        frames, failed, samples = part.plan.test_clips.frame_order, len(part.test.failures), part.test.samples
+        if control.trained_alike:
+            alike = plan.kind.answers(plan, samples, control.trained_alike.outputs)
+            readings.append(Reading(frames, frames, alike, failed))
+        by_ordered = plan.kind.answers(plan, samples, control.by_ordered)
+        readings.append(Reading(frames, "ordered", by_ordered, failed))
+    return tuple(readings)
+
+
+def _control_accounts(prepared: Prepared, measured: Measured) -> list[SplitAccount]:
+    """What was encoded for the controls."""
+    accounts = []
+    for part, control in zip(prepared.controls, measured.controls, strict=True):
+        train = train_account(part, control.trained_alike)
+        accounts += [*([train] if train else []), account(part.test)]
+    return accounts
+
+
+def train_account(prepared: Prepared, measured: Measured | None) -> SplitAccount | None:
+    """What the record says of the training split: everything that was read of it, held-out clips included."""
+    train, held = prepared.train, prepared.held_out
+    if train is None or measured is None:
+        return None
+    if isinstance(train, StreamedSplit):
+        done = streamed_account(train, measured.fitted.streamed or StreamCounts(), encoded_now=not measured.known)
+    else:
+        done = account(train)
+    return add_accounts(done, account(held.features)) if held else done

@@ -30,8 +30,7 @@ from bench.pipeline.features import (
     extract_split,
     open_stream,
 )
-from bench.pipeline.plan import make_plan
-from bench.pipeline.ready import check_ready, say_notes
+from bench.pipeline.plan import check_ready, make_plan, say_notes
 from bench.pipeline.record import keep
 from bench.pipeline.speed import fastest
 from bench.pipeline.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob

@@ -23,8 +23,7 @@ from bench.core.progress import Reporter
 from bench.core.threads import SMALL_CLIP, small_steps
 from bench.core.types import Precision
 from bench.encoders.contract import Encoder
-from bench.features.batch import ClipsAtOnce
-from bench.features.extract import clips_at_once
+from bench.features.extract import ClipsAtOnce, clips_at_once
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import is_measured
 

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from bench.encoders import Encoder
 from bench.pipeline.features import SplitFeatures, StreamedSplit
 from bench.probing.objectives import Objective
-from bench.probing.source import HeldOut, SingleClips, TokenSource
-from bench.probing.split import Rows
+from bench.probing.source import HeldOut, Rows, SingleClips, TokenSource
 from bench.probing.streaming import TokenStream
 from bench.probing.train import FittedProbe
 from bench.tasks.kind import RunPlan

@@ -22,7 +22,7 @@ from bench.core.files import atomic_write
 from bench.core.hashing import text_digest
 from bench.core.machine import choose_device
 from bench.core.progress import Live, Reporter, Silent
-from bench.pipeline.ready import check_all_ready
+from bench.pipeline.plan import check_all_ready
 from bench.pipeline.record import keep
 from bench.pipeline.run import measure, prepare
 from bench.pipeline.stages import Measured, Prepared

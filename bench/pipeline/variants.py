@@ -18,8 +18,7 @@ import numpy as np
 from bench.core.errors import BenchError
 from bench.core.types import FrameOrder
 from bench.probing.objectives import Objective
-from bench.probing.source import HeldOut, SomeTokens
-from bench.probing.split import Rows
+from bench.probing.source import HeldOut, Rows, SomeTokens
 from bench.probing.streaming import TokenStream
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import percent

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from bench.probing.blocks import new_probe
 from bench.probing.files import load_probe, save_probe
-from bench.probing.heads import Head
 from bench.probing.loaded import LoadedProbe
-from bench.probing.scoring import predict
+from bench.probing.scoring import Head, predict
 from bench.probing.source import TokenSource
 from bench.probing.train import FittedProbe, fit
 

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bench.probing import attentive, blocks
-from bench.probing.first_weights import first_weights
+from bench.probing.weights import first_weights
 
 HEADS = ("verb", "noun", "action")
 """In the order of the official queries."""
@@ -56,7 +56,7 @@ def tensor_shapes(embed_dim: int, sizes: Sequence[int], num_blocks: int) -> dict
 
 
 def initial_weights(embed_dim: int, sizes: Sequence[int], num_blocks: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights (bench.probing.first_weights)."""
+    """Untrained weights (bench.probing.weights)."""
     return first_weights(tensor_shapes(embed_dim, sizes, num_blocks), seed=seed)
 
 

@@ -21,9 +21,8 @@ from bench.core.tensors import default_num_heads
 from bench.core.threads import free_memory_bytes
 from bench.probing import attentive
 from bench.probing.attentive import AttentiveProbe
-from bench.probing.first_weights import first_weights
 from bench.probing.loop import CrossEntropy, Losses
-from bench.probing.stack import Stack
+from bench.probing.weights import Stack, first_weights
 
 BLOCKS = "pooler.blocks"
 CLASSIFIERS = ("verb_classifier", "noun_classifier", "action_classifier")
@@ -63,7 +62,7 @@ def tensor_shapes(embed_dim: int, num_classes: int, num_blocks: int) -> dict[str
 
 
 def initial_weights(embed_dim: int, num_classes: int, num_blocks: int, *, seed: int) -> dict[str, Tensor]:
-    """Untrained weights (bench.probing.first_weights)."""
+    """Untrained weights (bench.probing.weights)."""
     return first_weights(tensor_shapes(embed_dim, num_classes, num_blocks), seed=seed)
 
 
@@ -215,7 +214,7 @@ def new_probe(
 
     `num_blocks` counts the cross-attention block: 1 is V-JEPA's probe, 4 that of V-JEPA 2. `num_heads`: as official
     probes have them where None, and for other widths as encoders of the width have them. The probe is in eval mode and
-    has no gradients; `seed` names its weights (bench.probing.first_weights). Raises BenchError for numbers that make no
+    has no gradients; `seed` names its weights (bench.probing.weights). Raises BenchError for numbers that make no
     probe.
     """
     for name, value in (("embed_dim", embed_dim), ("num_classes", num_classes), ("num_blocks", num_blocks)):

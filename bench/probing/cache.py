@@ -22,8 +22,8 @@ from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.dense import DenseProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
-from bench.probing.heads import Head
-from bench.probing.linear import LinearProbe
+from bench.probing.pooled import LinearProbe
+from bench.probing.scoring import Head
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.metrics.iou import VOID
-from bench.probing.stack import Stack
+from bench.probing.weights import Stack
 
 NORM = "batchnorm_layer"
 SCALE, SHIFT = f"{NORM}.weight", f"{NORM}.bias"

@@ -20,18 +20,17 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.inputs import WEIGHTS, check_input
 from bench.core.tensors import listing, plain_names, read_tensors
-from bench.probing import actions, attentive, blocks, dense, huggingface, linear
+from bench.probing import actions, attentive, blocks, dense, huggingface, pooled
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
 from bench.probing.dense import DenseProbe
-from bench.probing.linear import LinearProbe
-from bench.probing.loaded import LoadedProbe, head_outputs, head_width
-from bench.probing.shapes import check_shapes, matrix_shape
+from bench.probing.loaded import LoadedProbe, check_shapes, head_outputs, head_width, matrix_shape
+from bench.probing.pooled import LinearProbe
 
 DEAD_PREFIX = f"{attentive.BLOCK}.xattn.proj."
 """A projection that V-JEPA 1 files hold and the official probe never applies (protocol.md 4.1)."""
-_LINEAR_NAMES = {linear.WEIGHT, linear.BIAS, "mean", "deviation"}
+_LINEAR_NAMES = {pooled.WEIGHT, pooled.BIAS, "mean", "deviation"}
 
 
 def save_probe(path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProbe, metadata: Mapping[str, str]) -> None:
@@ -158,8 +157,8 @@ def _build(
 ) -> tuple[AttentiveProbe | DenseProbe | LinearProbe, str]:
     """One head, and what a reader of its scores must know of it; `num_heads` as `_heads`."""
     if set(tensors) == _LINEAR_NAMES:
-        classes, width = matrix_shape(tensors, linear.WEIGHT, where)
-        of_linear: dict[str, tuple[int, ...]] = {linear.WEIGHT: (classes, width), linear.BIAS: (classes,)}
+        classes, width = matrix_shape(tensors, pooled.WEIGHT, where)
+        of_linear: dict[str, tuple[int, ...]] = {pooled.WEIGHT: (classes, width), pooled.BIAS: (classes,)}
         check_shapes(tensors, {**of_linear, "mean": (width,), "deviation": (width,)}, where)
         return LinearProbe(tensors), ""
     if dense.WEIGHT in tensors:

@@ -3,23 +3,27 @@
 The order of the classes is settled by name where both sides have names. A side without names is refused where the
 other has them, except for a released probe of this very task, whose order is that of the task's annotations unless it
 is known to be private. Where that is not stated, or neither side has names, the order is taken on trust, and the record
-says so.
+says so. What is known of the official probe files, which say nothing of themselves, is in `released.yaml`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
+import yaml
 from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
 
+from bench.cards.fields import layers_name
 from bench.core.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
 from bench.probing.files import load_probe, read_probe
 from bench.probing.loaded import LoadedProbe
-from bench.probing.released import ReleasedProbe, clip_differences, find_released, refuse_other_layers
 from bench.probing.train import FittedProbe
 
 
@@ -188,3 +192,58 @@ def _notes(path: Path, probe: LoadedProbe, task: str, source: str, differences: 
     if differences:
         notes.append(f"{path.name} was trained on other clips: here {', '.join(differences)}")
     return notes + [f"{path.name}: {note}" for note in probe.notes]
+
+
+class ReleasedClip(BaseModel):
+    """What a released probe was trained on; None where it depends on the encoder."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    frames: int | None = None
+    step: int | None = None
+    segments: int | None = None
+    resolution: int | None = None
+
+
+class ReleasedProbe(BaseModel):
+    """One entry of the table; see its head."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    release: Literal["vjepa1", "vjepa2"]
+    task: str
+    classes: int
+    widths: tuple[int, ...]
+    order: Literal["official", "private", "unknown"]
+    layers: tuple[int, ...] = ()
+    clip: ReleasedClip = ReleasedClip()
+
+
+@cache
+def released_probes() -> dict[str, ReleasedProbe]:
+    """The table, by file name."""
+    content = yaml.safe_load((Path(__file__).resolve().parent / "released.yaml").read_text(encoding="utf-8"))
+    return {file: ReleasedProbe.model_validate(facts) for file, facts in content.items()}
+
+
+def find_released(path: Path, probe: LoadedProbe) -> ReleasedProbe | None:
+    """The entry of a file by its name, where layout, classes and width are those of the entry too."""
+    facts = released_probes().get(path.name)
+    if facts is None or probe.layout != {"vjepa1": "V-JEPA 1", "vjepa2": "V-JEPA 2"}[facts.release]:
+        return None
+    return facts if probe.num_classes == facts.classes and probe.embed_dim in facts.widths else None
+
+
+def refuse_other_layers(facts: ReleasedProbe, layers: tuple[int, ...], path: Path) -> None:
+    """Raise BenchError where a run reads other `layers` than the probe was trained on: its score would mean nothing."""
+    if facts.layers != layers:
+        theirs, ours = (layers_name(some) or "the last layer alone" for some in (facts.layers, layers))
+        raise BenchError(
+            f"this probe reads {theirs} of the encoder, and the run gives it {ours}",
+            where=str(path),
+            fix=f"say --set clip.layers={','.join(map(str, facts.layers)) or 'null'}",
+        )
+
+
+def clip_differences(facts: ReleasedProbe, clip: Mapping[str, int | str]) -> list[str]:
+    """How `clip` (frames, step, segments, resolution) differs from what the probe was trained on, in words."""
+    trained = facts.clip.model_dump(exclude_none=True) if clip else {}
+    return [f"{name} {clip[name]} instead of {value}" for name, value in trained.items() if clip[name] != value]

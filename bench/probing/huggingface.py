@@ -24,8 +24,7 @@ from bench.core.types import Positive
 from bench.probing import attentive, blocks
 from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
-from bench.probing.loaded import LoadedProbe
-from bench.probing.shapes import check_shapes, matrix_shape
+from bench.probing.loaded import LoadedProbe, check_shapes, matrix_shape
 
 PREFIXES = ("vjepa2.", "classifier.", "pooler.self_attention_layers.", "pooler.cross_attention_layer.")
 """How tensors are called here and in no official file."""

@@ -16,9 +16,8 @@ from torch import Tensor
 from bench.cards.load import Optimisation, Setting
 from bench.core.threads import small_steps
 from bench.probing.optim import SweepOptimiser
-from bench.probing.source import TokenSource
-from bench.probing.split import Rows
-from bench.probing.stack import Stack
+from bench.probing.source import Rows, TokenSource
+from bench.probing.weights import Stack
 
 
 class Sweep(Protocol):

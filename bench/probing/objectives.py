@@ -20,8 +20,7 @@ from bench.probing import actions, blocks
 from bench.probing.actions import ActionClasses
 from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.scoring import Logits, held_out_scores, mean_sigmoid, predict
-from bench.probing.source import TokenSource
-from bench.probing.split import Rows, split_videos, stratified_split
+from bench.probing.source import Rows, TokenSource, split_videos, stratified_split
 
 Qualities = tuple[list[float], list[float]]
 """Of each setting: what it is chosen by, 0 to 1, and its mean loss."""
@@ -116,7 +115,7 @@ class OneLabel:
         return stratified_split(self.targets, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """In proportion to the classes (bench.probing.split)."""
+        """In proportion to the classes (bench.probing.source)."""
         return stratified_split(self.targets, share, seed=seed)
 
     def qualities(
@@ -192,7 +191,7 @@ class ManyLabels:
         return split_videos(self.videos, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Those of whole videos (bench.probing.split)."""
+        """Those of whole videos (bench.probing.source)."""
         return split_videos(self.videos, share, seed=seed)
 
     @torch.no_grad()
@@ -280,7 +279,7 @@ class NextAction:
         return split_videos(self.videos, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Those of whole videos (bench.probing.split)."""
+        """Those of whole videos (bench.probing.source)."""
         return split_videos(self.videos, share, seed=seed)
 
     @torch.no_grad()

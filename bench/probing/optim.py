@@ -13,7 +13,7 @@ import torch
 from torch.optim.adamw import adamw
 
 from bench.cards.load import Optimisation, Setting
-from bench.probing.stack import Stack
+from bench.probing.weights import Stack
 
 _NO_DECAY = {"weight_decay": 0.0, "final_weight_decay": None}
 

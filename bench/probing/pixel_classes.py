@@ -22,8 +22,7 @@ from bench.probing import dense
 from bench.probing.dense import DenseSweep, Size, as_maps, label_map, mask_losses
 from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.scoring import Logits
-from bench.probing.source import TokenSource
-from bench.probing.split import Rows, split_videos
+from bench.probing.source import Rows, TokenSource, split_videos
 
 _AT_ONCE = 16
 _MEMORY_SHARE = 0.25
@@ -138,7 +137,7 @@ class PixelClasses:
         return split_videos(self.groups, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Whole images, or videos of images (bench.probing.split)."""
+        """Whole images, or videos of images (bench.probing.source)."""
         return split_videos(self.groups, share, seed=seed)
 
     @torch.no_grad()

@@ -25,7 +25,7 @@ from bench.core.threads import small_steps
 from bench.probing.checkpoints import Checkpoint
 from bench.probing.loop import Plan, Sweep, TrainResult, batches, make_plan
 from bench.probing.optim import SweepOptimiser
-from bench.probing.split import Rows
+from bench.probing.source import Rows
 
 CHUNK_VALUES = 1 << 26
 """Token values (samples x tokens x channels) of a chunk: 256 MiB. Not by the machine, as sums are split by it."""

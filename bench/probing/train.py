@@ -17,14 +17,13 @@ from torch import Tensor, nn
 
 from bench.cards.load import ProbeCard
 from bench.core.tensors import token_scale
-from bench.probing import attentive, blocks, dense, knn, linear
+from bench.probing import attentive, blocks, dense, pooled
 from bench.probing.checkpoints import Checkpoints
-from bench.probing.heads import Head, choose, has_diverged, heads_of
 from bench.probing.loop import TrainResult, make_plan, train_sweep
 from bench.probing.objectives import Objective
 from bench.probing.pixel_classes import PixelClasses
-from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, ScaledTokens, TestSamples, TokenSource
-from bench.probing.split import Rows
+from bench.probing.scoring import Head, choose, has_diverged, heads_of
+from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, Rows, ScaledTokens, TestSamples, TokenSource
 from bench.probing.streaming import StreamCounts, TokenStream, train_stream
 
 Progress = Callable[..., None]
@@ -107,10 +106,10 @@ def fit(
 
 def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
     """A probe of tokens times `scale`, a power of two, as one of the tokens themselves: with the same answers."""
-    if isinstance(probe, linear.LinearProbe):
+    if isinstance(probe, pooled.LinearProbe):
         probe.mean.div_(scale)
         probe.deviation.div_(scale)
-    elif isinstance(probe, attentive.AttentiveProbe | dense.DenseProbe | knn.KnnProbe):
+    elif isinstance(probe, attentive.AttentiveProbe | dense.DenseProbe | pooled.KnnProbe):
         probe.token_scale = scale
     return probe
 
@@ -174,7 +173,7 @@ class _Final:
 class _Trained:
     """Settings that were trained together."""
 
-    sweep: attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | linear.LinearSweep | knn.KnnSweep
+    sweep: attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | pooled.LinearSweep | pooled.KnnSweep
     result: TrainResult
     rows: Rows
 
@@ -277,18 +276,18 @@ class _Job:
 
     def _sweep(
         self, num_settings: int, rows: Rows
-    ) -> attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | linear.LinearSweep:
+    ) -> attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | pooled.LinearSweep:
         D, losses = self.source.embed_dim, self.objective.losses
         if isinstance(self.objective, PixelClasses):
             return self.objective.sweep(self._on_device(self.objective.initial(D, 1, seed=self.seed)), num_settings)
         if self.card.kind == "linear":
-            initial = linear.initial_weights(D, self.objective.num_outputs, seed=self.seed)
+            initial = pooled.initial_weights(D, self.objective.num_outputs, seed=self.seed)
             # Pooled tokens are standardised; others are read as they are, normed by the encoder.
             mean, deviation = torch.zeros(D), torch.ones(D)
             if isinstance(self.source, PooledTokens):
-                mean, deviation = linear.standardisation(self.source, rows)
+                mean, deviation = pooled.standardisation(self.source, rows)
             statistics = mean.to(self.device), deviation.to(self.device)
-            return linear.LinearSweep(self._on_device(initial), num_settings, *statistics, losses)
+            return pooled.LinearSweep(self._on_device(initial), num_settings, *statistics, losses)
         attentive.check_heads(D, self.num_heads)
         initial = self._on_device(self.objective.initial(D, self.card.num_blocks, seed=self.seed))
         if self.card.num_blocks > 1 or "linear.weight" not in initial:
@@ -302,8 +301,8 @@ class _Job:
     def _neighbours(self, neighbours: Sequence[int], rows: Rows) -> _Trained:
         if not isinstance(self.source, PooledTokens):
             raise ValueError("neighbours are sought among pooled tokens")
-        knn.check_neighbours(self.card, len(rows), self.source.num_views)
-        sweep = knn.KnnSweep(self.source, rows, self.objective.targets, self.objective.num_outputs, neighbours)
+        pooled.check_neighbours(self.card, len(rows), self.source.num_views)
+        sweep = pooled.KnnSweep(self.source, rows, self.objective.targets, self.objective.num_outputs, neighbours)
         nothing = TrainResult(loss=[float("nan")] * len(neighbours), diverged=[False] * len(neighbours))
         return _Trained(sweep, nothing, rows)
 

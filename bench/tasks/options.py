@@ -91,7 +91,7 @@ class RunOptions:
     compile: Literal["off", "auto", "on"] = "off"
     """Whether the encoder runs under torch.compile; `auto`: where it is measured to be faster."""
     token_bits: Literal[8, 16] = 16
-    """Size of a channel of a stored token: 8 bits have one scale for each token (bench.features.eight_bit)."""
+    """Size of a channel of a stored token: 8 bits have one scale for each token (bench.features.store)."""
     decoder: Decoder = "auto"
     workers: int | None = None
     batch_size: int | None = None

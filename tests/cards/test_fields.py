@@ -11,7 +11,7 @@ import yaml
 
 from bench.cards.load import load_probe_card, load_task, override
 from bench.core.errors import BenchError
-from bench.pipeline.estimate.clips import read_video_facts
+from bench.pipeline.estimate.plans import read_video_facts
 from bench.pipeline.plan import make_plan
 from bench.pretrain.plan import encoder_config
 from bench.pretrain.presets import load_preset

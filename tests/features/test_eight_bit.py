@@ -12,8 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from bench.core.files import token_bytes
-from bench.features.eight_bit import packed, unpacked
-from bench.features.store import FeatureSet, Store, map_array
+from bench.features.store import FeatureSet, Store, map_array, packed, unpacked
 
 FIELDS = {"encoder": "abc", "dtype": "int8"}
 KEYS = [f"item{i}/0" for i in range(6)]

@@ -16,7 +16,7 @@ from bench import BenchError
 from bench.cards.load import VideoFacts, load_task, task_names
 from bench.core.progress import Silent
 from bench.pipeline.estimate import measure as measuring
-from bench.pipeline.estimate.clips import make_clip, read_video_facts
+from bench.pipeline.estimate.plans import make_clip, read_video_facts
 from bench.pipeline.estimate.constants import (
     NOTHING,
     Constant,

@@ -13,7 +13,7 @@ from support import GOLDEN, Run, assert_refused
 
 import bench
 from bench import BenchError
-from bench.pipeline.fit_pool import open_features
+from bench.pipeline.suite import open_features
 from bench.probing import load_probe, predict
 from bench.records.schema import Record
 from bench.video.contents import content_ids

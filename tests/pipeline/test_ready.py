@@ -12,8 +12,7 @@ from support import write_video
 from bench import BenchError
 from bench.core.progress import Silent
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.plan import RunPlan, make_plan
-from bench.pipeline.ready import check_all_ready, check_ready
+from bench.pipeline.plan import RunPlan, check_all_ready, check_ready, make_plan
 from bench.pipeline.run import evaluate
 from bench.tasks.options import make_options
 

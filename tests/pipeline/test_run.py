@@ -158,7 +158,7 @@ def test_segments_can_be_classified_one_by_one(
     bright_and_dark: Path, tmp_path: Path, probe: str, settings: dict[str, Any], clips: int
 ) -> None:
     """protocol.md 3.2, 4.3: trained on one clip of a video; at test the softmax is averaged over clips and views."""
-    from bench.pipeline.fit_pool import open_features
+    from bench.pipeline.suite import open_features
     from bench.probing import load_probe
 
     settings = {"probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01, "probe.min_steps": 20, **settings}

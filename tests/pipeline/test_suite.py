@@ -17,8 +17,8 @@ from support import ROOT
 from bench import BenchError
 from bench.core.progress import Silent
 from bench.core.workers import Pool
-from bench.pipeline import fit_pool as crew
 from bench.pipeline import suite
+from bench.pipeline import suite as crew
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import run
 from bench.pipeline.suite import run_all

@@ -15,7 +15,7 @@ from probing.reference import ReferenceProbe
 from bench.core.errors import BenchError
 from bench.encoders.checkpoints import load_vjepa
 from bench.encoders.families import Stated
-from bench.probing import kernels, load_probe
+from bench.probing import attentive, load_probe
 from bench.probing.attentive import AttentiveSweep, check_heads, initial_weights
 from bench.probing.loop import setting_losses
 
@@ -67,7 +67,7 @@ def assert_like_references(
 @pytest.mark.parametrize("chunk", [1 << 21, 100], ids=["one chunk", "many chunks"])
 @pytest.mark.parametrize("num_settings", [1, 20])
 def test_outputs_and_gradients_of_the_reference(num_settings: int, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(attentive, "_CPU_CHUNK", chunk)
     torch.manual_seed(0)
     sweep, references = sweep_and_references(num_settings, dim=12, heads=3, classes=5)
     assert_like_references(sweep, references, torch.randn(4, 9, 12, dtype=torch.float64), torch.tensor([0, 4, 2, 2]))

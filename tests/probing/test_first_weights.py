@@ -11,7 +11,7 @@ from support import GOLDEN
 
 from bench import BenchError
 from bench.probing import actions, new_probe
-from bench.probing.first_weights import first_weights
+from bench.probing.weights import first_weights
 
 OFFICIAL = json.loads((GOLDEN / "probe_init.json").read_text())
 ONE, FOUR = "vjepa1_one_block", "vjepa2_four_blocks"
@@ -40,7 +40,7 @@ def test_every_tensor_spreads_as_the_official_one(probe: str, width: str) -> Non
             continue
         # Standard errors of two deviations, each from so many values: five of them, and the five digits of the file.
         error = 5 * math.sqrt(1 / (2 * weights.numel()) + 1 / (2 * facts["values"])) + 5e-6 / facts["std"]
-        if facts["max_abs"] > 10 * facts["std"]:  # a few values at the truncation, see bench.probing.first_weights
+        if facts["max_abs"] > 10 * facts["std"]:  # a few values at the truncation, see bench.probing.weights
             error += 4 * (facts["max_abs"] / facts["std"]) ** 2 / (2 * facts["values"])
         assert weights.std().item() == pytest.approx(facts["std"], rel=error), name
         assert abs(weights.mean().item()) < 5 * facts["std"] / math.sqrt(weights.numel()), name

@@ -12,9 +12,8 @@ from support import GOLDEN
 from bench.core.errors import BenchError
 from bench.probing import load_probe, save_probe
 from bench.probing.attentive import AttentiveProbe, initial_weights, tensor_shapes
-from bench.probing.given import GivenProbe, class_order, describe_given
+from bench.probing.given import GivenProbe, ReleasedProbe, class_order, describe_given, find_released, released_probes
 from bench.probing.loaded import LoadedProbe
-from bench.probing.released import ReleasedProbe, find_released, released_probes
 
 V2 = GOLDEN / "vjepa2_probe.pt"
 CLIP = {"frames": 8, "step": 4, "segments": 1, "resolution": 64}

@@ -15,7 +15,7 @@ from bench.probing import load_probe
 from bench.probing.attentive import AttentiveSweep, initial_weights
 from bench.probing.loop import setting_losses
 from bench.probing.optim import SweepOptimiser, clip_gradients, learning_rate, weight_decay
-from bench.probing.stack import Stack
+from bench.probing.weights import Stack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 

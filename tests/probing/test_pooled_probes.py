@@ -12,8 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from bench.cards.load import ProbeCard, load_probe_card
 from bench.core.errors import BenchError
 from bench.probing import fit, predict
-from bench.probing.linear import standardisation
 from bench.probing.objectives import OneLabel
+from bench.probing.pooled import standardisation
 from bench.probing.source import PooledTokens
 
 

@@ -17,8 +17,8 @@ from bench.probing.attentive import BLOCK, AttentiveProbe, initial_weights
 from bench.probing.blocks import BlockProbe, block_logits
 from bench.probing.blocks import initial_weights as block_weights
 from bench.probing.files import read_metadata
-from bench.probing.linear import LinearProbe
 from bench.probing.objectives import OneLabel
+from bench.probing.pooled import LinearProbe
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden" / "vjepa1_probe.pth.tar"
 

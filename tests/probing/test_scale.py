@@ -15,8 +15,8 @@ from bench.core.tensors import token_scale
 from bench.probing import fit, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.files import load_probe, save_probe
-from bench.probing.linear import LinearProbe
 from bench.probing.objectives import OneLabel
+from bench.probing.pooled import LinearProbe
 
 TRAINED = {"optimisation": {"epochs": 12, "batch_size": 16, "lr": [1e-3, 1e-2], "weight_decay": [0.01]}}
 CARDS: dict[str, dict[str, Any]] = {

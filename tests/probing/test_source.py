@@ -8,7 +8,7 @@ import torch
 from probing.sources import ArraySource, learnable
 
 from bench.cards.load import load_probe_card, override
-from bench.probing import kernels, train
+from bench.probing import attentive, train
 from bench.probing.attentive import NORM_EPS
 from bench.probing.objectives import OneLabel
 from bench.probing.source import NormalisedTokens, SingleClips
@@ -26,7 +26,7 @@ def test_tokens_are_normalised_as_in_a_batch() -> None:
 @pytest.mark.parametrize("chunk", [1 << 21, 100])
 def test_a_training_is_the_same_bit_by_bit(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
     """Also where a batch is worked on in several chunks, which normalise again in the backward pass."""
-    monkeypatch.setattr(kernels, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(attentive, "_CPU_CHUNK", chunk)
     card = override(load_probe_card("attentive"), "probe", {"min_steps": 20, "epochs": 10, "lr": [1e-2, 1e-3]})
     source, labels = learnable(90, views=2)
     source.tokens = source.tokens.half()

@@ -8,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from bench.core.errors import BenchError
-from bench.probing.split import split_videos, stratified_split
+from bench.probing.source import split_videos, stratified_split
 
 
 def test_shares_of_classes_are_kept() -> None:

@@ -16,8 +16,7 @@ from bench.core.errors import BenchError
 from bench.probing import FittedProbe, blocks, fit
 from bench.probing.checkpoints import Checkpoint, Checkpoints
 from bench.probing.objectives import OneLabel
-from bench.probing.source import HeldOut
-from bench.probing.split import stratified_split
+from bench.probing.source import HeldOut, stratified_split
 from bench.probing.streaming import num_streamed
 
 ONE = [3e-3]

@@ -9,9 +9,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.probing import kernels
-from bench.probing.attentive import AttentiveSweep, initial_weights
-from bench.probing.kernels import pool_tokens
+from bench.probing import attentive
+from bench.probing.attentive import AttentiveSweep, initial_weights, pool_tokens
 from bench.probing.loop import setting_losses
 from benchmarks.sweep_size import allocated_peak
 
@@ -43,8 +42,8 @@ def kept_bytes(settings: int, num_tokens: int) -> int:
 @pytest.fixture
 def small_caches(monkeypatch: pytest.MonkeyPatch) -> None:
     """One clip at a time, and no attention weights kept, as with far more tokens."""
-    monkeypatch.setattr(kernels, "_CPU_CHUNK", 1)
-    monkeypatch.setattr(kernels, "_CPU_ATTENTION", 1000)
+    monkeypatch.setattr(attentive, "_CPU_CHUNK", 1)
+    monkeypatch.setattr(attentive, "_CPU_ATTENTION", 1000)
 
 
 @pytest.mark.usefixtures("small_caches")
@@ -54,7 +53,7 @@ def test_what_more_tokens_cost_does_not_depend_on_the_settings() -> None:
 
 
 def test_attention_weights_are_kept_up_to_a_fixed_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "_CPU_ATTENTION", 20 * HEADS * CLIPS * 300)
+    monkeypatch.setattr(attentive, "_CPU_ATTENTION", 20 * HEADS * CLIPS * 300)
     growth = {s: kept_bytes(s, 300) - kept_bytes(s, 200) for s in (1, 20)}
     assert growth[20] - growth[1] == 19 * HEADS * CLIPS * 100 * 4
     assert kept_bytes(20, 301) < kept_bytes(20, 300)
@@ -80,11 +79,11 @@ def test_the_peak_of_a_step_grows_with_settings_by_one_clips_attention() -> None
 def test_attention_that_is_computed_again_gives_the_same_bits(
     monkeypatch: pytest.MonkeyPatch, eps: float | None, chunk: int
 ) -> None:
-    monkeypatch.setattr(kernels, "_CPU_CHUNK", chunk)
+    monkeypatch.setattr(attentive, "_CPU_CHUNK", chunk)
     tokens, d_pooled = torch.randn(CLIPS, 300, DIM), torch.randn(CLIPS, 80, DIM)
     results = []
     for most in (1 << 24, 0):
-        monkeypatch.setattr(kernels, "_CPU_ATTENTION", most)
+        monkeypatch.setattr(attentive, "_CPU_ATTENTION", most)
         queries = torch.randn(80, DIM, generator=torch.Generator().manual_seed(0)).requires_grad_()
         pooled = pool_tokens(queries, tokens, eps=eps)
         pooled.backward(d_pooled)

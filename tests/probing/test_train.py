@@ -10,9 +10,9 @@ from probing.sources import ArraySource, learnable
 from bench.cards.load import Optimisation, ProbeCard
 from bench.core.errors import BenchError
 from bench.probing import FittedProbe, fit, predict
-from bench.probing.heads import choose
 from bench.probing.loop import batches, make_plan
 from bench.probing.objectives import OneLabel
+from bench.probing.scoring import choose
 from bench.probing.source import TestSamples
 
 

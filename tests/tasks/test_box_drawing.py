@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bench.tasks.box_drawing import RIGHT, TRUTH, WRONG, DrawnBox, Line, draw_boxes
+from bench.tasks.box_pictures import RIGHT, TRUTH, WRONG, DrawnBox, Line, draw_boxes
 
 BOX = (0.5, 0.25, 0.9, 0.6)
 

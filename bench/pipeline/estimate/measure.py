@@ -26,8 +26,7 @@ from bench.core.threads import SMALL_CLIP
 from bench.data.formats import Sample
 from bench.data.staging import bring_files
 from bench.encoders import Encoder
-from bench.features.batch import ClipsAtOnce
-from bench.features.extract import clips_at_once, encode
+from bench.features.extract import ClipsAtOnce, clips_at_once, encode
 from bench.features.half_precision import HalfPrecision
 from bench.features.spec import FeatureSpec, Request
 from bench.features.store import Store, items_per_shard

@@ -16,7 +16,7 @@ from bench.data.missing_files import SplitFiles, size_of
 from bench.data.staging import bring_files
 from bench.pipeline.estimate.counts import work_of
 from bench.pipeline.features import examples_of
-from bench.pipeline.ready import check_ready
+from bench.pipeline.plan import check_ready
 from bench.tasks.kind import RunPlan
 from bench.video.clip_views import Plan, VideoItem
 from bench.video.loader import load_clips
