@@ -28,8 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.encoders import Encoder, load_encoder
-from bench.features.extract import ClipsAtOnce
-from bench.features.extract import ExtractOptions, clips_at_once, encode, extract, space_fields
+from bench.features.extract import ClipsAtOnce, ExtractOptions, clips_at_once, encode, extract, space_fields
 from bench.features.half_precision import HalfPrecision
 from bench.features.spec import ClipTokens
 from bench.features.store import Store

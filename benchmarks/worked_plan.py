@@ -25,9 +25,8 @@ from bench.encoders.catalog import model_cards
 from bench.encoders.contract import transformer_flops
 from bench.encoders.families import card_config
 from bench.features.spec import sample_items
-from bench.pipeline.estimate.plans import read_video_facts
 from bench.pipeline.estimate.counts import Work, work_of
-from bench.pipeline.estimate.plans import subject_of
+from bench.pipeline.estimate.plans import read_video_facts, subject_of
 from bench.tasks.options import make_options
 from bench.video.loader import load_clips
 

@@ -27,8 +27,8 @@ from bench.features.spec import ClipTokens, item_key, sample_items
 from bench.features.store import space_key
 from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.suite import open_features
 from bench.pipeline.plan import make_plan
+from bench.pipeline.suite import open_features
 from bench.records.schema import Record
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options

@@ -12,8 +12,7 @@ from ava_standin import ava_standin
 
 from bench.core.progress import Silent
 from bench.encoders import load_encoder
-from bench.features.extract import ClipsAtOnce
-from bench.features.extract import ExtractOptions, extract, space_fields
+from bench.features.extract import ClipsAtOnce, ExtractOptions, extract, space_fields
 from bench.features.spec import ClipTokens, item_key
 from bench.features.store import Store
 from bench.pipeline import run

@@ -25,9 +25,9 @@ from bench.features.spec import ClipTokens, item_key, sample_items
 from bench.features.store import FeatureSet, Store
 from bench.features.stream import ClipStream
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.suite import open_inputs
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import extract_features, prepare
+from bench.pipeline.suite import open_inputs
 from bench.probing import fit
 from bench.probing.objectives import OneLabel
 from bench.probing.source import Rows

@@ -24,10 +24,10 @@ from bench.metrics.accuracy import score_of
 from bench.metrics.intervals import paired
 from bench.metrics.score import Control
 from bench.pipeline.estimate.rough import forecast
-from bench.pipeline.suite import open_features, open_inputs
 from bench.pipeline.plan import make_plan
 from bench.pipeline.run import keep as keep_run
 from bench.pipeline.run import measure, prepare
+from bench.pipeline.suite import open_features, open_inputs
 from bench.records.schema import Record, read_record
 from bench.tasks.options import make_options, read_orders
 from bench.video.clip_views import ClipPlan

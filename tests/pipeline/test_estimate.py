@@ -16,7 +16,6 @@ from bench import BenchError
 from bench.cards.load import VideoFacts, load_task, task_names
 from bench.core.progress import Silent
 from bench.pipeline.estimate import measure as measuring
-from bench.pipeline.estimate.plans import make_clip, read_video_facts
 from bench.pipeline.estimate.constants import (
     NOTHING,
     Constant,
@@ -28,7 +27,7 @@ from bench.pipeline.estimate.constants import (
 )
 from bench.pipeline.estimate.counts import Part, Training, Work, work_of
 from bench.pipeline.estimate.hours import Estimate, estimate, step_seconds
-from bench.pipeline.estimate.plans import subject_of
+from bench.pipeline.estimate.plans import make_clip, read_video_facts, subject_of
 from bench.pipeline.features import requests
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
