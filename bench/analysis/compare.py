@@ -3,7 +3,7 @@
     comparison = compare("vjepa-nano@digits-motion", "pixel-nano@digits-motion", [Path("results")])
 
 Everything here is in points, 0 to 100, as in records; `bench.metrics.intervals` counts in shares.
-Shapes: K seeds, n samples, C classes.
+Shapes: K seeds, n samples.
 """
 
 from __future__ import annotations
@@ -11,16 +11,25 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.analysis.changes import (
+    ClassChange,
+    SampleChange,
+    changed_samples,
+    classes_of_answers,
+    classes_of_metric,
+)
 from bench.analysis.matching import match
+from bench.analysis.pairing import Change, change_of_answers, change_of_hits, common_answers, mean_score
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Paired, paired, wilson_interval
+from bench.metrics.metric import Metric, metric_of
 from bench.records.conditions import changed_settings, shared_note, shared_videos
-from bench.records.recomputed import read_answers
 from bench.records.runs import StoredRun
 from bench.records.schema import Record
 
@@ -38,40 +47,23 @@ class Side:
     input: str
     run_ids: list[str]
     value: float
-    """Accuracy on the compared samples, mean over the seeds; 0 to 100."""
+    """The score on the compared samples, mean over the seeds; 0 to 100."""
     low: float
     """Low end of its 95 % interval."""
     high: float
 
 
 @dataclass(frozen=True)
-class ClassChange:
-    """The samples of one class. With several seeds every sample counts once for each."""
+class FurtherChange:
+    """Another metric of the same runs."""
 
-    name: str
-    n: int
+    metric: str
     value_a: float
     value_b: float
-    wins: int
-    """ClassAnswers that only A got right."""
-    losses: int
-    """ClassAnswers that only B got right."""
-
-
-@dataclass(frozen=True)
-class SampleChange:
-    """One sample, and what both models said of it; probabilities are 0 to 1, means over the seeds."""
-
-    sample: str
-    label: str
-    predicted_a: str
-    predicted_b: str
-    probability_a: float
-    """Of the class that A predicted."""
-    probability_b: float
-    label_probability_a: float
-    """That A gave to the label."""
-    label_probability_b: float
+    difference: float
+    low: float
+    high: float
+    p_value: float
 
 
 @dataclass(frozen=True)
@@ -95,6 +87,7 @@ class Comparison:
     n: int
     """Samples."""
     wins: int
+    """Answers that only A got right; in other metrics than accuracy, videos that add more to the score of A."""
     losses: int
     clusters: int
     """Videos that the samples are of, or n."""
@@ -103,9 +96,11 @@ class Comparison:
     test: str
     verdict: str
     classes: list[ClassChange]
-    """Those whose accuracy differs most first."""
+    """Those that differ most first."""
     changed: list[SampleChange]
-    """Those on whose label the models disagree most first."""
+    """Those on whose label the models disagree most first; none where a sample has more than one label."""
+    further: list[FurtherChange]
+    """The other metrics of the runs."""
     notes: list[str]
 
 
@@ -116,36 +111,67 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
     """
     matched = match(name_a, name_b, folders)
     runs_a, runs_b = ([pair[side] for pair in matched.pairs] for side in (0, 1))
-    answers_a, answers_b, left_out = _aligned(runs_a, runs_b)
-    hits_a, hits_b = (np.stack([answers.hits for answers in side]) for side in (answers_a, answers_b))
-    found = paired_seeds(hits_a, hits_b, answers_a[0].groups)
+    where = f"{runs_a[0].folder} against {runs_b[0].folder}"
+    answers, left_out = common_answers([(run.folder, run.record) for run in (*runs_a, *runs_b)], where)
+    a, b = answers[: len(runs_a)], answers[len(runs_a) :]
     record = runs_a[0].record
-    notes = [*matched.notes, *_notes(runs_a, runs_b, left_out)]
-    names = record.class_names
+    metric, names = metric_of(record.scores[0].metric), record.class_names
+    if isinstance(a[0], ClassAnswers):
+        found, values = _by_hits(a, b, where)
+        classes, changed = classes_of_answers(a, b, names), changed_samples(a, b, names, num_changed)
+    else:
+        found, values = change_of_answers(metric, a, b), [mean_score(metric, side) for side in (a, b)]
+        classes, changed = classes_of_metric(metric, a, b, names), []
     return Comparison(
         task=record.task,
         axis=record.axis,
         protocol=record.protocol,
-        metric=record.scores[0].metric,
+        metric=metric.name,
         seeds=sorted({run.record.seed for run in (*runs_a, *runs_b)}),
-        a=_side(matched.names[0], runs_a, hits_a),
-        b=_side(matched.names[1], runs_b, hits_b),
-        difference=100 * found.difference,
-        low=100 * found.low,
-        high=100 * found.high,
+        a=_side(matched.names[0], runs_a, values[0]),
+        b=_side(matched.names[1], runs_b, values[1]),
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p_value=found.p_value,
-        mde=None if found.mde is None else 100 * found.mde,
-        n=hits_a.shape[1],
+        mde=found.mde,
+        n=len(a[0].samples),
         wins=found.wins,
         losses=found.losses,
         clusters=found.clusters,
-        interval=interval_name(found),
-        test="exact McNemar" if found.clusters == found.n else "exact sign flips of whole clusters",
-        verdict=_verdict(found, *matched.names),
-        classes=_classes(answers_a[0], hits_a, hits_b, names),
-        changed=_changed(answers_a, answers_b, names, num_changed),
-        notes=notes,
+        interval=found.interval,
+        test=found.test,
+        verdict=_verdict(found, metric, *matched.names),
+        classes=classes,
+        changed=changed,
+        further=[_further(score.metric, a, b) for score in record.scores[1:]],
+        notes=[*matched.notes, *_notes(runs_a, runs_b, left_out)],
     )
+
+
+def _by_hits(
+    a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], where: str
+) -> tuple[Change, list[tuple[float, float, float]]]:
+    """The difference of accuracies, and both of them with the ends of their intervals."""
+    hits = [np.stack([answers.hits for answers in side]) for side in (a, b)]
+    groups = a[0].groups
+    if groups is not None and len(np.unique(groups)) < 2:
+        raise BenchError("all test samples are of one video: nothing is independent", where=where)
+    found = paired_seeds(hits[0], hits[1], groups)
+    return change_of_hits(found, interval_name(found)), [_accuracy(side) for side in hits]
+
+
+def _accuracy(hits: Hits) -> tuple[float, float, float]:
+    num_seeds, n = hits.shape
+    ends = [wilson_interval(int(seed.sum()), n) for seed in hits]
+    low, high = (100 * sum(end[side] for end in ends) / num_seeds for side in (0, 1))
+    return 100 * int(hits.sum()) / hits.size, low, high
+
+
+def _further(metric: str, a: Sequence[Any], b: Sequence[Any]) -> FurtherChange:
+    found = change_of_answers(metric_of(metric), a, b)
+    value_a, value_b = (mean_score(metric_of(metric), side)[0] for side in (a, b))
+    return FurtherChange(metric, value_a, value_b, found.difference, found.low, found.high, found.p_value)
 
 
 def paired_seeds(
@@ -166,31 +192,6 @@ def interval_name(found: Paired) -> str:
     if found.clusters == found.n:
         return f"Tango's score interval, {level}"
     return f"Tango's score interval, {level}, design effect {found.design_effect:.2f} of {found.clusters:,} clusters"
-
-
-def _aligned(
-    runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun]
-) -> tuple[list[ClassAnswers], list[ClassAnswers], int]:
-    """The answers of every run to the samples that all of them scored, and how many samples that leaves out."""
-    read = [[read_answers(run.folder, run.record) for run in runs] for runs in (runs_a, runs_b)]
-    everyone = [answers for side in read for answers in side]
-    shared = set.intersection(*(set(answers.samples) for answers in everyone))
-    where = f"{runs_a[0].folder} against {runs_b[0].folder}"
-    if not shared:
-        raise BenchError("they have no test sample in common", where=where, fix="compare runs on one list")
-    samples = sorted(shared)
-    a, b = ([answers.of(samples) for answers in side] for side in read)
-    for answers in (*a, *b):
-        wrong = np.flatnonzero(answers.labels != a[0].labels)
-        if len(wrong):
-            raise BenchError(
-                f"the labels of {len(wrong)} test samples differ, such as {samples[wrong[0]]}",
-                where=where,
-                fix="compare runs on one list",
-            )
-    if a[0].groups is not None and len(np.unique(a[0].groups)) < 2:
-        raise BenchError("all test samples are of one video: nothing is independent", where=where)
-    return a, b, max(len(answers.samples) for answers in everyone) - len(samples)
 
 
 def _notes(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun], left_out: int) -> list[str]:
@@ -221,65 +222,11 @@ def _on_training(records: Sequence[Record]) -> list[str]:
     return notes
 
 
-def _side(name: str, runs: Sequence[StoredRun], hits: Hits) -> Side:
-    num_seeds, n = hits.shape
-    ends = [wilson_interval(int(seed.sum()), n) for seed in hits]
-    return Side(
-        model=name,
-        input=runs[0].record.input,
-        run_ids=[run.record.run_id for run in runs],
-        value=100 * int(hits.sum()) / hits.size,
-        low=100 * sum(end.low for end in ends) / num_seeds,
-        high=100 * sum(end.high for end in ends) / num_seeds,
-    )
+def _side(name: str, runs: Sequence[StoredRun], value: tuple[float, float, float]) -> Side:
+    return Side(name, runs[0].record.input, [run.record.run_id for run in runs], *value)
 
 
-def _verdict(found: Paired, a: str, b: str) -> str:
+def _verdict(found: Change, metric: Metric[Any], a: str, b: str) -> str:
     if found.p_value < ALPHA:
-        return f"{a if found.difference > 0 else b} is better on these samples"
+        return f"{a if (found.difference > 0) == metric.higher_is_better else b} is better on these samples"
     return "these samples do not tell the two apart"
-
-
-def _classes(answers: ClassAnswers, hits_a: Hits, hits_b: Hits, names: Sequence[str]) -> list[ClassChange]:
-    changes = []
-    for label in np.unique(answers.labels).tolist():
-        a, b = hits_a[:, answers.labels == label], hits_b[:, answers.labels == label]
-        changes.append(
-            ClassChange(
-                name=_name(names, label),
-                n=a.shape[1],
-                value_a=100 * int(a.sum()) / a.size,
-                value_b=100 * int(b.sum()) / b.size,
-                wins=int((a > b).sum()),
-                losses=int((a < b).sum()),
-            )
-        )
-    return sorted(changes, key=lambda change: -abs(change.wins - change.losses))
-
-
-def _changed(
-    a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], names: Sequence[str], count: int
-) -> list[SampleChange]:
-    mean_a, mean_b = (np.mean([answers.probabilities for answers in side], axis=0) for side in (a, b))
-    labels, every = a[0].labels, np.arange(len(a[0].labels))
-    moved = np.abs(mean_a[every, labels] - mean_b[every, labels])
-    changes = []
-    for i in np.argsort(-moved, kind="stable")[:count].tolist():
-        said_a, said_b, label = int(mean_a[i].argmax()), int(mean_b[i].argmax()), int(labels[i])
-        changes.append(
-            SampleChange(
-                sample=a[0].samples[i],
-                label=_name(names, label),
-                predicted_a=_name(names, said_a),
-                predicted_b=_name(names, said_b),
-                probability_a=float(mean_a[i, said_a]),
-                probability_b=float(mean_b[i, said_b]),
-                label_probability_a=float(mean_a[i, label]),
-                label_probability_b=float(mean_b[i, label]),
-            )
-        )
-    return changes
-
-
-def _name(names: Sequence[str], label: int) -> str:
-    return names[label] if label < len(names) else str(label)

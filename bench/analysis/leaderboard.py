@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from bench.analysis.contamination import exposure
 from bench.analysis.order import best_first
+from bench.analysis.tested import difference_of, ranks_of
 from bench.core.types import AXES
 from bench.metrics.score import Score
 from bench.records.naming import identity, labels, natural
 from bench.records.schema import Record
 from bench.records.summary import Summary, summarise
-from bench.records.tables.outcomes import Outcomes, aligned
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 Place = Literal["all", "rows", "columns", "cells"]
 ALPHA = 0.05
@@ -216,13 +216,8 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
         both = {column for column in row.cells.keys() & reference.cells.keys() if not column.selected_on_test}
         for column in both if row.label != reference.label else ():
             cell, other = row.cells[column], reference.cells[column]
-            pair, videos = _outcomes({0: cell, 1: other})
-            if len(pair) == 2 and (len(set(videos)) if videos else pair[0][0].n) > 1:
-                from bench.analysis.ranks import difference
-
-                made = Difference(*difference(pair[0], pair[1], videos))
-            else:
-                made = Difference(cell.value - other.value)
+            found = difference_of(column.metric, cell.runs, other.runs)
+            made = Difference(*found) if found else Difference(cell.value - other.value)
             cells[column] = replace(cell, difference=made)
         rows.append(replace(row, cells=cells))
     return replace(board, rows=tuple(rows), reference=reference)
@@ -239,45 +234,15 @@ def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
 
 
 def _with_ranks(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """The rows with the rank of every score that a paired test can compare with another."""
+    """The rows with the rank of every score that a paired test can compare with another, in its own metric."""
     found: dict[tuple[int, Column], int] = {}
     for column in columns:
-        models, videos = _shares({number: row.cells[column] for number, row in enumerate(rows) if column in row.cells})
-        if len(models) > 1:
-            from bench.analysis.ranks import ranks
-
-            made = ranks(list(models.values()), ALPHA, videos)
-            found.update({(number, column): rank for number, rank in zip(models, made, strict=True)})
+        cells = {number: row.cells[column].runs for number, row in enumerate(rows) if column in row.cells}
+        found.update({(number, column): rank for number, rank in ranks_of(column.metric, cells, ALPHA).items()})
     return [
         replace(row, cells={c: replace(cell, rank=found.get((number, c))) for c, cell in row.cells.items()})
         for number, row in enumerate(rows)
     ]
-
-
-def _shares(cells: Mapping[int, Cell]) -> tuple[dict[int, NDArray[Any]], list[int] | None]:
-    """What a paired test needs of each cell of a column, and the videos of the samples where they share them.
-
-    Cells without the predictions of every seed are left out.
-    """
-    found, videos = _outcomes(cells)
-    if not found:
-        return {}, None
-    from bench.analysis.ranks import shares
-
-    made = {key: shares(seeds) for key, seeds in found.items()}
-    return {key: model for key, model in made.items() if len(model)}, videos
-
-
-def _outcomes(cells: Mapping[int, Cell]) -> tuple[dict[int, list[Outcomes]], list[int] | None]:
-    """Outcomes of the seeds of each cell of a column over one order of samples, those that all have; and the videos of
-    these samples where they share them. Cells without the predictions of every seed are left out."""
-    complete = {key: cell.runs for key, cell in cells.items() if all(run.record.outcomes for run in cell.runs)}
-    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
-    if not found:
-        return {}, None
-    common, videos = aligned(found)
-    outcomes = iter(common)
-    return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
 
 
 def _column(record: Summary, score: Score) -> Column:

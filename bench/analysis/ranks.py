@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.analysis.compare import paired_seeds
+from bench.metrics.resample import Resampled, contributions, flip_tails
 from bench.records.tables.outcomes import Outcomes
 
 _BLOCK = 4096
@@ -115,6 +116,23 @@ def _sums(values: NDArray[Any], videos: Sequence[int]) -> Floats:
     """Sums over the samples of each video, [G], rounded so that equal sums are equal numbers."""
     _, member = np.unique(videos, return_inverse=True)
     return np.round(np.bincount(member, weights=values), 6)
+
+
+def ranks_of_scores(
+    models: Sequence[Sequence[Resampled]], alpha: float = 0.05, *, higher_is_better: bool = True
+) -> list[int]:
+    """The same in a metric that is no accuracy, from the resampled scores [K] of each model on the same samples.
+
+    Of a pair, the signs of what each video adds to the difference are flipped.
+    """
+    added = np.stack([contributions(seeds) for seeds in models])
+    means = np.array([np.mean([one.value for one in seeds]) for seeds in models])
+    a, b = np.triu_indices(len(models), 1)
+    lower, upper = flip_tails(added[a] - added[b])
+    separated = np.zeros((len(models), len(models)), bool)
+    separated[a, b] = holm(np.minimum(1.0, 2 * np.minimum(lower, upper)), alpha)
+    ahead = means[:, None] > means[None, :] if higher_is_better else means[:, None] < means[None, :]
+    return [1 + int(count) for count in ((separated | separated.T) & ahead).sum(axis=0)]
 
 
 def difference(

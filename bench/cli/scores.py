@@ -214,7 +214,7 @@ def compare(
 ) -> None:
     """Compare two models on the same test samples: A minus B with interval, exact test, classes and samples."""
     from bench.analysis.compare import compare as compare_runs
-    from bench.report.terminal import ComparisonView
+    from bench.report.compare_view import ComparisonView
 
     found = compare_runs(a, b, results or [_RESULTS], num_changed=samples)
     if as_json:

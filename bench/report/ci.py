@@ -9,7 +9,8 @@ from xml.etree import ElementTree
 
 from bench.analysis.gate import Check, Status, Verdict
 from bench.core.escape import markdown, plain
-from bench.report.terminal import definitions, points
+from bench.report.compare_view import points
+from bench.report.terminal import definitions
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType

@@ -15,7 +15,7 @@ from bench.core.errors import BenchError
 from bench.metrics.intervals import paired
 from bench.records.recomputed import read_answers
 from bench.records.schema import read_record
-from bench.report.terminal import ComparisonView
+from bench.report.compare_view import ComparisonView
 
 A = [1] * 60 + [0] * 40
 B = [1] * 45 + [0] * 15 + [0] * 35 + [1] * 5

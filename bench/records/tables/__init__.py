@@ -36,11 +36,8 @@ class AnswerTable(Protocol):
 def all_files(folder: Path) -> list[str]:
     """Paths in a run's folder of all tables that it may have, those of other frame orders as far as they are there."""
     names = [name for files in FILES.values() for name in files]
-    there = (
-        sorted(path.name for path in (folder / CONTROLS_FOLDER).iterdir())
-        if (folder / CONTROLS_FOLDER).is_dir()
-        else []
-    )
+    controls = folder / CONTROLS_FOLDER
+    there = sorted(reading.name for reading in controls.iterdir()) if controls.is_dir() else []
     return [*names, CONTROLS, *(f"{CONTROLS_FOLDER}/{reading}/{name}" for reading in there for name in names)]
 
 

@@ -1,0 +1,119 @@
+"""Ranks and differences of a column of the leaderboard, from what the index keeps of each run.
+
+Accuracy is compared sample by sample, other metrics by what each video adds to them (bench.metrics.resample). Array
+libraries are loaded where there is something to compare, and not before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from bench.metrics.metric import form_of, metric_of
+from bench.metrics.score import Score
+from bench.records.schema import read_record
+from bench.records.summary import Summary
+from bench.records.tables.outcomes import Outcomes, aligned
+
+if TYPE_CHECKING:
+    from bench.metrics.resample import Resampled
+
+
+class ScoredRun(Protocol):
+    """One record with one of its scores."""
+
+    @property
+    def record(self) -> Summary:
+        """Shortened."""
+
+    @property
+    def score(self) -> Score:
+        """One of the record's."""
+
+
+Cells = Mapping[int, Sequence[ScoredRun]]
+"""The runs of each model of a column, one for each seed."""
+
+
+def ranks_of(metric: str, cells: Cells, alpha: float) -> dict[int, int]:
+    """The rank of each model: 1 + the models that are significantly better. Models that cannot be compared, because
+    answers to a seed are not there, have none."""
+    if form_of(metric) == "classes":
+        found, videos = _outcomes(cells)
+        if len(found) < 2:
+            return {}
+        from bench.analysis.ranks import ranks, shares
+
+        models = {key: model for key, seeds in found.items() if len(model := shares(seeds))}
+        return dict(zip(models, ranks(list(models.values()), alpha, videos), strict=True)) if len(models) > 1 else {}
+    scores = _resampled(metric, cells)
+    if len(scores) < 2:
+        return {}
+    from bench.analysis.ranks import ranks_of_scores
+
+    made = ranks_of_scores(list(scores.values()), alpha, higher_is_better=metric_of(metric).higher_is_better)
+    return dict(zip(scores, made, strict=True))
+
+
+def difference_of(
+    metric: str, runs: Sequence[ScoredRun], reference: Sequence[ScoredRun]
+) -> tuple[float, float, float] | None:
+    """How far a model is from the reference, and both ends of the 95 % interval; None where nothing can be paired."""
+    cells = {0: runs, 1: reference}
+    if form_of(metric) == "classes":
+        pair, videos = _outcomes(cells)
+        if len(pair) < 2 or (len(set(videos)) if videos else pair[0][0].n) < 2:
+            return None
+        from bench.analysis.ranks import difference
+
+        return difference(pair[0], pair[1], videos)
+    scores = _resampled(metric, cells)
+    if len(scores) < 2:
+        return None
+    from bench.metrics.resample import paired_scores
+
+    found = paired_scores(scores[0], scores[1])
+    return found.difference, found.low, found.high
+
+
+def _outcomes(cells: Cells) -> tuple[dict[int, list[Outcomes]], list[int] | None]:
+    """Outcomes of the seeds of each model over one order of samples, those that all have; and the videos of these
+    samples where they share them. Models without the predictions of every seed are left out."""
+    complete = {key: runs for key, runs in cells.items() if all(run.record.outcomes for run in runs)}
+    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
+    if not found:
+        return {}, None
+    common, videos = aligned(found)
+    outcomes = iter(common)
+    return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
+
+
+def _resampled(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
+    """The resampled scores of the seeds of each model, of the samples that all have. Models without the tables of every
+    seed are left out; there are none where all that can be scored is of one video."""
+    complete = {key: runs for key, runs in cells.items() if all(metric in run.record.resampled for run in runs)}
+    runs = [run for of_model in complete.values() for run in of_model]
+    if len(complete) < 2:
+        return {}
+    from bench.metrics.resample import Resampled, is_paired
+
+    if len({run.record.resampled[metric][0] for run in runs}) == 1:
+        made = [Resampled.from_text(run.record.resampled[metric][1], "", run.score.value) for run in runs]
+    else:
+        made = _of_common_samples(metric, [run.record for run in runs])
+    if not made or not is_paired(made[0]):
+        return {}
+    scores = iter(made)
+    return {key: [next(scores) for _ in of_model] for key, of_model in complete.items()}
+
+
+def _of_common_samples(metric: str, records: Iterable[Summary]) -> list[Resampled]:
+    """Scores made anew from the tables of runs that could not all read the same samples; none where none is left."""
+    from bench.analysis.pairing import shared_samples
+    from bench.metrics.resample import resampled
+    from bench.records.recomputed import read_answers
+
+    paths = [record.path for record in records if record.path]
+    answers = [read_answers(path.parent, read_record(path)) for path in paths]
+    samples = shared_samples(answers)
+    return [resampled(metric_of(metric), one.of(samples)) for one in answers] if samples else []
