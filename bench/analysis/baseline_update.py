@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.core.errors import BenchError
-from bench.records.baseline import BaselineRow, left_out, make_row, read_baseline, why_not_gated, write_baseline
+from bench.records.baseline import BaselineRow, left_out, make_row, read_baseline, why_not_held, write_baseline
 from bench.records.conditions import shared_note, shared_videos
 from bench.records.recomputed import read_sorted
 from bench.records.runs import StoredRun, place_names
@@ -24,6 +24,7 @@ class Change:
     task: str
     model: str
     protocol: str
+    metric: str
     seed: int
     then: float | None
     now: float | None
@@ -35,23 +36,26 @@ class Change:
 
 
 def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
-    """Write the baseline at `path`: one row for the newest run of each task, model, protocol and seed, and no others;
-    none for scores that no baseline can hold (`why_not_gated`).
+    """Write the baseline at `path`: a row for each score of the newest run of each task, model, protocol and seed, and
+    no others; none for runs that no baseline can hold (`why_not_held`).
 
     Returns the changes against the baseline that was there. Raises BenchError where there is no run, predictions are
     missing, or another kind of file is at `path`.
     """
     old = {_key(row): row for row in read_baseline(path).rows} if path.exists() else {}
     newest = {key: of_key[-1] for key, of_key in _by_key(runs).items()}
+    answers = {run.record.run_id: read_sorted(run.folder, run.record) for run in newest.values()}
     if not newest:
         what = "; ".join(["no readable record to make a baseline of", *left_out(runs)])
         raise BenchError(what, where=str(path), fix="`bench run` writes one")
     num_seeds = Counter(key[:-1] for key in newest)
     rows = {
-        key: make_row(run.record, read_sorted(run.folder, run.record), num_seeds[key[:-1]]).model_copy(
+        key: make_row(run.record, answers[run.record.run_id], num_seeds[key[:-1]], score).model_copy(
             update={"model": key[1]}
         )
         for key, run in newest.items()
+        for score in run.record.scores
+        if score.metric == key[3]
     }
     write_baseline(path, list(rows.values()))
     return [_change(old.get(key), rows.get(key)) for key in sorted(rows.keys() | old.keys())]
@@ -87,9 +91,8 @@ def _by_key(runs: Sequence[StoredRun]) -> dict[Key, list[StoredRun]]:
     found: dict[Key, list[StoredRun]] = defaultdict(list)
     for run in runs:
         record = run.record
-        if not why_not_gated(record):
-            key = record.task, called[record.run_id], record.protocol, record.scores[0].metric, record.seed
-            found[key].append(run)
+        for score in () if why_not_held(run) else record.scores:
+            found[record.task, called[record.run_id], record.protocol, score.metric, record.seed].append(run)
     return found
 
 
@@ -102,4 +105,4 @@ def _change(then: BaselineRow | None, now: BaselineRow | None) -> Change:
     if row is None:
         raise ValueError("a change needs a row")
     before, after = (None if one is None else one.value for one in (then, now))
-    return Change(row.task, row.model, row.protocol, row.seed, before, after)
+    return Change(row.task, row.model, row.protocol, row.metric, row.seed, before, after)

@@ -301,11 +301,13 @@ def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
     changes = renew(path, runs)
     for line in (*other_encoders(runs), *leaks(runs), *left_out(runs)):
         tell(line)
+    several = len({change.metric for change in changes}) > 1
     rows = [
         {
             "task": change.task,
             "model": change.model,
             "protocol": change.protocol,
+            **({"metric": change.metric} if several else {}),
             "seed": change.seed,
             "then": "—" if change.then is None else f"{change.then:.1f}",
             "now": "—" if change.now is None else f"{change.now:.1f}",

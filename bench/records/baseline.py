@@ -22,14 +22,19 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.inputs import BASELINE, read_json
 from bench.core.types import Axis, Count, Percent
-from bench.metrics.accuracy import METRICS, ClassAnswers
+from bench.metrics.accuracy import ClassAnswers
+from bench.metrics.metric import Answers, form_of, metric_of
+from bench.metrics.resample import Resampled, resampled
+from bench.metrics.score import Score
 from bench.records.conditions import Conditions, conditions
 from bench.records.runs import StoredRun
 from bench.records.schema import Moment, Record
+from bench.records.tables import FILES
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"
-SCHEMA_VERSION = 2
-"""2 added the conditions of a row and the number of its seeds. Older baselines read as before."""
+SCHEMA_VERSION = 3
+"""2 added the conditions of a row and the number of its seeds; 3 rows of all metrics, with resampled scores. Older
+baselines read as before."""
 
 
 class _Part(BaseModel):
@@ -52,11 +57,14 @@ class BaselineRow(_Part):
     """None for metrics that are no share of samples."""
     n: Annotated[int, Field(ge=1)]
     samples: str | None = None
-    """SHA-256 of the ids of the scored samples with their labels."""
+    """SHA-256 of the ids of the scored samples with their labels, and with their videos beside `resampled`."""
     outcomes: str | None = None
     """Base64 of one bit a sample, 1 where it was right, in order of the ids."""
+    resampled: str | None = None
+    """Of metrics that are no share of samples: the score on draws of its videos, and what each adds to it
+    (`bench.metrics.resample.Resampled`)."""
     predictions: str | None = None
-    """SHA-256 of the predicted classes in that order."""
+    """SHA-256 of what was answered, in order of the ids."""
     encoder: str = ""
     """Digest of its weights and architecture."""
     test_list: str = ""
@@ -73,12 +81,23 @@ class BaselineRow(_Part):
         right = self.correct
         if right is not None and (right > self.n or abs(self.value - 100 * right / self.n) > 1e-6):
             raise ValueError("value is not 100 * correct / n")
-        if self.outcomes is not None:
+        if self.outcomes is not None or self.resampled is not None:
             if self.samples is None or self.predictions is None:
                 raise ValueError("outcomes need the digests of samples and predictions")
-            if int(self.hits().sum()) != self.correct:
+            if self.resampled is not None:
+                self.kept()
+            elif int(self.hits().sum()) != self.correct:
                 raise ValueError("the outcomes do not add up to `correct`")
         return self
+
+    @property
+    def is_paired(self) -> bool:
+        """Whether it can be compared sample by sample, or video by video."""
+        return (self.outcomes if form_of(self.metric) == ClassAnswers.form else self.resampled) is not None
+
+    def kept(self) -> Resampled:
+        """The resampled score. Raises ValueError where there is none."""
+        return Resampled.from_text(self.resampled or "", self.samples or "", self.value)
 
     def hits(self) -> NDArray[np.int64]:
         """The outcomes [n], 0 or 1. Raises ValueError where they are not n bits, or there are none."""
@@ -102,21 +121,34 @@ def why_not_gated(record: Record) -> str:
     """Why no baseline can hold a run's score, in words; empty where one can."""
     if record.selected_on_test:
         return "selected on test"
-    metric = record.scores[0].metric
-    return "" if metric in METRICS else f"{metric} is not a sum over samples"
+    unknown = [score.metric for score in record.scores if form_of(score.metric) is None]
+    return f"{unknown[0]} is no metric that is known here" if unknown else ""
+
+
+def why_not_held(run: StoredRun) -> str:
+    """The same of a run, whose tables may not be there; empty where a baseline can hold it."""
+    form = form_of(run.record.scores[0].metric)
+    absent = [name for name in FILES[form] if not (run.folder / name).is_file()] if form else []
+    return why_not_gated(run.record) or (f"{absent[0]} is not beside the record" if absent else "")
 
 
 def left_out(runs: Sequence[StoredRun]) -> list[str]:
     """What the gate does not judge, in words, and why."""
     names: dict[str, set[str]] = defaultdict(set)
     for run in runs:
-        names[why_not_gated(run.record)].add(f"{run.record.model} on {run.record.task}")
+        names[why_not_held(run)].add(f"{run.record.model} on {run.record.task}")
     return [f"not gated, because {why}: {', '.join(sorted(found))}" for why, found in names.items() if why]
 
 
-def make_row(record: Record, answers: ClassAnswers, num_seeds: int) -> BaselineRow:
-    """The row of one run, which is one of `num_seeds` that differ in the seed alone."""
-    score = record.scores[0]
+def make_row(record: Record, answers: Answers, num_seeds: int, score: Score | None = None) -> BaselineRow:
+    """The row of one score of a run, the first where none is given; it is one of `num_seeds` that differ in the seed
+    alone. `answers` are in order of the ids."""
+    score = score or record.scores[0]
+    if isinstance(answers, ClassAnswers):
+        samples, outcomes, numbers = answers.sample_digest, np.packbits(answers.hits.astype(bool)).tobytes(), None
+    else:
+        made, outcomes = resampled(metric_of(score.metric), answers), None
+        samples, numbers = made.samples, made.to_text()
     return BaselineRow(
         task=record.task,
         axis=record.axis,
@@ -129,8 +161,9 @@ def make_row(record: Record, answers: ClassAnswers, num_seeds: int) -> BaselineR
         value=score.value,
         correct=score.correct,
         n=score.n,
-        samples=answers.sample_digest,
-        outcomes=base64.b64encode(np.packbits(answers.hits.astype(bool)).tobytes()).decode("ascii"),
+        samples=samples,
+        outcomes=None if outcomes is None else base64.b64encode(outcomes).decode("ascii"),
+        resampled=numbers,
         predictions=answers.prediction_digest,
         encoder=record.digests.get("encoder", ""),
         test_list=record.digests.get("test_list", ""),

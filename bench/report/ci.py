@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from bench.analysis.gate import Check, Status, Verdict
+from bench.analysis.gate import Check
+from bench.analysis.gate_rows import Status, Verdict
 from bench.core.escape import markdown, plain
+from bench.metrics.metric import form_of
 from bench.report.compare_view import points
 from bench.report.terminal import definitions
 
@@ -69,7 +71,7 @@ def summary_line(found: Check) -> str:
 def to_markdown(found: Check) -> str:
     """A table for GitHub's job summary or a comment; names stay plain text."""
     lines = [
-        f"### Probe accuracy: {WORDS[found.status]}",
+        f"### Probe scores: {WORDS[found.status]}",
         "",
         "| task | model | probe | then | now | change | | |",
         "|---|---|---|--:|--:|--:|---|---|",
@@ -77,7 +79,7 @@ def to_markdown(found: Check) -> str:
     for row in found.tasks:
         value = "" if row.value is None else f"{row.value:.1f}"
         change = "" if row.difference is None else points(row.difference)
-        names = " | ".join(map(markdown, (row.task, row.model, row.probe)))
+        names = " | ".join(map(markdown, (row.task, row.model, f"{row.probe}{_metric(row)}")))
         shown = f"**{WORDS[row.status]}**" if row.status != "pass" else WORDS[row.status]
         lines.append(f"| {names} | {row.baseline:.1f} | {value} | {change} | {shown} | {markdown(row.reason)} |")
     lines += ["", *(f"- {term}: {markdown(text)}" for term, text in _legend(found))]
@@ -95,7 +97,7 @@ def to_junit(found: Check) -> bytes:
     root = ElementTree.Element("testsuites", numbers)
     suite = ElementTree.SubElement(root, "testsuite", {"name": "bench check", **numbers})
     for row in found.tasks:
-        names = {"classname": plain(row.task), "name": plain(f"{row.model}, {row.protocol}")}
+        names = {"classname": plain(row.task), "name": plain(f"{row.model}, {row.protocol}{_metric(row)}")}
         case = ElementTree.SubElement(suite, "testcase", names)
         text = plain(f"{_scores(row)}: {row.reason}")
         if row.status != "pass":
@@ -133,7 +135,12 @@ def _command(level: str, title: str, text: str) -> str:
 
 
 def _name(row: Verdict) -> str:
-    return f"{row.model} on {row.task}, {row.probe}"
+    return f"{row.model} on {row.task}, {row.probe}{_metric(row)}"
+
+
+def _metric(row: Verdict) -> str:
+    """Of rows whose metric is not accuracy, because a run may have several."""
+    return "" if form_of(row.metric) == "classes" else f", {row.metric}"
 
 
 def _scores(row: Verdict) -> str:
@@ -146,6 +153,8 @@ def _legend(found: Check) -> Iterator[tuple[str, str]]:
     drop = f"{found.margin:g} point{'s' * (found.margin != 1)}"
     yield "pass", f"a drop of {drop} or more is excluded: the interval lies above it, or every answer is as before"
     yield "regression", "a drop is shown (exact one-sided test, 5 %, Holm) and one of the margin is not excluded"
+    if any(_metric(row) for row in found.tasks):
+        yield "other metrics", "videos are resampled; the test flips the signs of what each of them adds to the change"
     if any(row.status == "unknown" for row in found.tasks):
         yield "cannot tell", "neither; the reason is in the row"
     unpaired = [row for row in found.tasks if row.difference is not None and not row.paired]

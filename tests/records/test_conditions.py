@@ -217,7 +217,8 @@ def test_a_score_that_cannot_be_paired_stops_no_other(
     make_run(HITS)
     add_map(tmp_path / "results", metric, task=task)
     command(tmp_path / "baseline.json", [tmp_path / "results"], update=True)
-    words = f"not gated, because {metric} is not a sum over samples: random on {task}"
+    table = "detections.parquet" if task == "ava" else "top5.parquet"
+    words = f"not gated, because {table} is not beside the record: random on {task}"
     assert capsys.readouterr().err.splitlines()[-1] == f"bench: {words}"
     assert [row.task for row in read_baseline(tmp_path / "baseline.json").rows] == ["digits-motion"]
     found = checked(tmp_path / "baseline.json")
@@ -226,18 +227,19 @@ def test_a_score_that_cannot_be_paired_stops_no_other(
 
 def test_a_folder_without_scores_that_can_be_paired_makes_no_baseline(add_map, tmp_path: Path) -> None:
     add_map(tmp_path / "then", "frame-mAP@0.5", task="ava")
-    with pytest.raises(BenchError, match=r"no readable record.*frame-mAP@0.5 is not a sum over samples"):
+    with pytest.raises(BenchError, match=r"no readable record.*detections.parquet is not beside the record"):
         renewed(tmp_path)
 
 
 def test_a_row_of_such_a_score_that_was_written_by_hand_cannot_be_told(baseline: Path, add_map, make_run) -> None:
     content = json.loads(baseline.read_text())
     row = {**content["rows"][0], "task": "ava", "metric": "frame-mAP@0.5", "value": 50.0, "correct": None}
+    row["conditions"] = None
     content["rows"] = [{k: v for k, v in row.items() if k not in ("outcomes", "samples", "predictions")}]
     baseline.write_text(json.dumps(content))
     add_map(baseline.parent / "results", "frame-mAP@0.5", task="ava")
     found = checked(baseline)
-    assert found.exit_code == 2 and "frame-mAP@0.5 is not a sum over samples" in found.tasks[0].reason
+    assert found.exit_code == 2 and "detections.parquet is missing" in found.tasks[0].reason
 
 
 def test_the_command_says_what_was_trained_on(make_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
