@@ -15,6 +15,8 @@ from bench.core.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.encoders import load_encoder as load_encoder
+    from bench.metrics.detection import frame_map as frame_map
+    from bench.metrics.intervals import paired as paired
     from bench.pipeline.run import evaluate as evaluate
     from bench.probing import load_probe as load_probe
     from bench.video.clips import segment_indices as segment_indices
@@ -25,8 +27,10 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "evaluate": "bench.pipeline.run",
+    "frame_map": "bench.metrics.detection",
     "load_encoder": "bench.encoders",
     "load_probe": "bench.probing",
+    "paired": "bench.metrics.intervals",
     "read_frames": "bench.video.decode",
     "segment_indices": "bench.video.clips",
     "test_views": "bench.video.views",

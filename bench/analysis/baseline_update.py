@@ -72,7 +72,7 @@ def other_encoders(runs: Sequence[StoredRun]) -> list[str]:
             digests = ", ".join(f"weights {digest[:7]} ({shape})" for _, digest, shape in others)
             kind = f"weights {kept[1][:7]} ({kept[2]})"
             lines.append(f"{model} on {task} ({protocol}), seed {seed}: kept {kind}, left out older runs of {digests}")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def leaks(runs: Sequence[StoredRun]) -> list[str]:
@@ -82,7 +82,7 @@ def leaks(runs: Sequence[StoredRun]) -> list[str]:
         shared = shared_videos(of_key[-1].record.notes)
         if shared:
             lines.append(f"{model} on {task} ({protocol}), seed {seed}: {shared_note(shared)}")
-    return lines
+    return list(dict.fromkeys(lines))
 
 
 def _by_key(runs: Sequence[StoredRun]) -> dict[Key, list[StoredRun]]:

@@ -126,9 +126,8 @@ def _paired(verdict: Verdict, rows: Sequence[BaselineRow], answers: Sequence[Any
     scores = [resampled(metric_of(verdict.metric), one) for one in answers]
     verdict = replace(verdict, n=len(answers[0].samples))
     if same:
-        return replace(
-            verdict, value=fmean(one.value for one in scores), difference=0.0, low=0.0, high=0.0, p_value=1.0
-        )
+        value = fmean(one.value for one in scores)
+        return replace(verdict, value=value, difference=0.0, low=0.0, high=0.0, p_value=1.0, paired=True)
     return _paired_scores(verdict, [row.kept() for row in rows], scores)
 
 

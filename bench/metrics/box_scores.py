@@ -61,8 +61,11 @@ class BoxAnswers:
         return match_frames(self.truth, found, classes=self.actions)
 
     def of(self, samples: Sequence[str]) -> BoxAnswers:
-        """Only these key frames, in this order; all of them must be there."""
+        """Only these key frames; all of them must be there. Their order means nothing: all of them are the answers as
+        they are, with the boxes that were matched already."""
         order = {sample: place for place, sample in enumerate(samples)}
+        if order.keys() == set(self.samples):
+            return self
         absent = order.keys() - set(self.samples)
         if absent:
             raise KeyError(f"no key frame {min(absent)}")

@@ -239,7 +239,7 @@ def test_a_row_of_such_a_score_that_was_written_by_hand_cannot_be_told(baseline:
     baseline.write_text(json.dumps(content))
     add_map(baseline.parent / "results", "frame-mAP@0.5", task="ava")
     found = checked(baseline)
-    assert found.exit_code == 2 and "detections.parquet is missing" in found.tasks[0].reason
+    assert found.exit_code == 2 and "ground_truth.parquet is missing" in found.tasks[0].reason
 
 
 def test_the_command_says_what_was_trained_on(make_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

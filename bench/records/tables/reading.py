@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
 from bench.core.inputs import PREDICTIONS, check_input
+from bench.records.tables import CONTROLS_FOLDER
 
 if TYPE_CHECKING:
     from bench.metrics.score import Score
@@ -23,9 +24,10 @@ SAME = 1e-6
 
 def contradiction(table: Path, reason: str) -> BenchError:
     """That a table beside a record and the record contradict each other, or the table itself."""
+    run = _run_of(table)
     return BenchError(
-        f"its {table.name} contradicts it ({reason})",
-        where=str(table.parent / "record.json"),
+        f"its {table.relative_to(run)} contradicts it ({reason})",
+        where=str(run / "record.json"),
         fix="one of the files was changed: move the run away, or run again",
     )
 
@@ -43,6 +45,11 @@ def compare_scores(table: Path, said: Score, made: Score) -> None:
             raise contradiction(table, f"{name} is {there:.6f} by them, and {here:.6f} in the record")
     if said.interval != made.interval:
         raise contradiction(table, f"their interval is '{made.interval}', and the record calls it '{said.interval}'")
+
+
+def _run_of(table: Path) -> Path:
+    """The folder of the run that a table is of; those of other frame orders lie two folders deeper."""
+    return table.parents[2] if table.parent.parent.name == CONTROLS_FOLDER else table.parent
 
 
 def refuse_failed(record: Record, samples: Iterable[str], table: Path) -> None:
@@ -69,8 +76,9 @@ def read_columns(path: Path, names: list[str], *, optional: tuple[str, ...] = ()
     import pyarrow.parquet as pq
 
     if not path.exists():
-        what = f"its {path.name} is missing, so no score of it can be checked"
-        raise BenchError(what, where=str(path.parent / "record.json"), fix="copy the whole folder, or run again")
+        run = _run_of(path)
+        what = f"its {path.relative_to(run)} is missing, so no score of it can be checked"
+        raise BenchError(what, where=str(run / "record.json"), fix="copy the whole folder, or run again")
     check_input(path, PREDICTIONS)
     try:
         there = pq.read_schema(path).names
