@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from bench.metrics.iou import VOID
 from bench.probing.weights import Stack
 
-NORM = "batchnorm_layer"
-SCALE, SHIFT = f"{NORM}.weight", f"{NORM}.bias"
-MEAN, VARIANCE = f"{NORM}.running_mean", f"{NORM}.running_var"
+SCALE, SHIFT = "batchnorm_layer.weight", "batchnorm_layer.bias"
+MEAN, VARIANCE = "batchnorm_layer.running_mean", "batchnorm_layer.running_var"
 WEIGHT, BIAS = "conv.weight", "conv.bias"
 EPS, MOMENTUM = 1e-5, 0.1
 """Of the batch normalisation: torch's own."""

@@ -189,12 +189,11 @@ def _dense(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: st
     weight = tensors[dense.WEIGHT]
     if weight.ndim != 4:
         raise BenchError(f"{dense.WEIGHT} has shape {list(weight.shape)}, not [classes, channels, 1, 1]", where=where)
-    own = {name: tensor for name, tensor in tensors.items() if name != f"{dense.NORM}.num_batches_tracked"}
     shapes = dense.tensor_shapes(weight.shape[1], weight.shape[0], batch_norm=dense.SCALE in tensors)
-    check_shapes(own, shapes, where)
-    if dense.VARIANCE in own and bool((own[dense.VARIANCE] < 0).any()):
+    check_shapes(tensors, shapes, where)
+    if dense.VARIANCE in tensors and bool((tensors[dense.VARIANCE] < 0).any()):
         raise BenchError(f"{dense.VARIANCE} has values below 0", where=where, fix="save the probe again")
-    probe = DenseProbe(own)
+    probe = DenseProbe(tensors)
     probe.token_scale = read_scale(metadata, where)
     return probe
 

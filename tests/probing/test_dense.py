@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from support import GOLDEN
 from torch import Tensor
 
+from bench import BenchError
 from bench.metrics.iou import VOID
-from bench.probing import dense
+from bench.probing import dense, load_probe, save_probe
 from bench.probing.dense import DenseProbe, DenseSweep, as_maps, initial_weights, label_map, mask_losses
 
 ORACLE = {name: torch.from_numpy(value) for name, value in np.load(GOLDEN / "dense" / "segmentation_head.npz").items()}
@@ -134,3 +136,44 @@ def test_a_large_image_is_labelled_in_parts(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_tie_goes_to_the_lowest_class() -> None:
     assert label_map(torch.zeros(3, 2, 2), (4, 4)).tolist() == 4 * [[0] * 4]
+
+
+def test_a_probe_is_read_from_its_file_as_it_was(tmp_path: Path) -> None:
+    probe = DenseProbe(tensors_of("one_level"))
+    probe.token_scale = 0.5
+    save_probe(tmp_path / "probe.safetensors", probe, {"protocol": "x", "classes": '["a", "b", "c", "d", "e", "f"]'})
+    read = load_probe(tmp_path / "probe.safetensors")
+    assert (read.embed_dim, read.outputs, read.layout, read.class_names) == (24, (6,), "bench", tuple("abcdef"))
+    assert torch.equal(read(tokens_of("one_level")), probe(tokens_of("one_level")))
+    assert read.digest != load_probe(saved(tmp_path, tensors_of("one_level"))).digest
+
+
+def saved(folder: Path, tensors: Mapping[str, Tensor]) -> Path:
+    torch.save(dict(tensors), folder / "head.pth")
+    return folder / "head.pth"
+
+
+def test_a_head_of_the_official_code_is_read(tmp_path: Path) -> None:
+    read = load_probe(saved(tmp_path, tensors_of("one_level")))
+    torch.testing.assert_close(
+        as_maps(read(tokens_of("one_level")), GRID), ORACLE["one_level_logits"], atol=1e-4, rtol=0
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({dense.WEIGHT: torch.zeros(6, 24)}, r"conv.weight has shape \[6, 24\]"),
+        ({dense.BIAS: torch.zeros(5)}, "conv.bias"),
+        ({dense.MEAN: None}, "running_mean"),
+        ({dense.SCALE: None}, "batchnorm_layer"),
+        ({dense.VARIANCE: -torch.ones(24)}, "running_var has values below 0"),
+        ({"extra.weight": torch.zeros(3)}, "extra.weight"),
+    ],
+)
+def test_heads_that_do_not_fit_together_are_refused(
+    tmp_path: Path, change: Mapping[str, Tensor | None], said: str
+) -> None:
+    tensors = {name: tensor for name, tensor in {**tensors_of("one_level"), **change}.items() if tensor is not None}
+    with pytest.raises(BenchError, match=said):
+        load_probe(saved(tmp_path, tensors))
