@@ -14,6 +14,7 @@ import torch
 from ava_standin import ava_standin
 from kitchens import kitchen, with_predictor
 from made_results import made_results
+from standins import standin
 from support import GOLDEN, ROOT, Run
 
 from bench.cards.load import load_task
@@ -54,9 +55,9 @@ def users_folder(bright_and_dark: Path) -> Path:
     (folder / "ssv2-classes.txt").write_text("\n".join(load_task("ssv2").classes))  # type: ignore[arg-type]
     (folder / "my-videos").symlink_to(folder, target_is_directory=True)
     text = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
-    card = re.search(r"<!-- card gestures.yaml -->\n```yaml\n(.*?)```", text, flags=re.S)
-    assert card
-    (folder / "gestures.yaml").write_text(card.group(1))
+    text += (ROOT / "docs" / "segmentation.md").read_text(encoding="utf-8")
+    for name, card in re.findall(r"<!-- card (\S+) -->\n```yaml\n(.*?)```", text, flags=re.S):
+        (folder / name).write_text(card)
     shutil.copy(ROOT / "examples" / "my_encoder.py", folder)
     (folder / "results").mkdir()
     shutil.copy(folder / "train.csv", folder / "videos.csv")
@@ -108,6 +109,14 @@ def test_documented_commands_work(
         small["/data/epic-kitchens-100"] = str(kitchen(users_folder / "epic", train=3, test=2))
         with_predictor(users_folder / "vitl.pt")
         state_size(users_folder / "vitl.pt", replace(SMALL, use_rope=True))
+    for shown, card in (
+        ("/data/ADEChallengeData2016", "ade20k"),
+        ("/data/VOC2012", "voc12"),
+        ("my-scenes", "ade20k"),
+    ):
+        if shown in command:
+            standin(card, users_folder / "scenes", train=8, test=4)
+            small[shown] = "scenes --set clip.resolution=64"
     for shown, replaced in small.items():
         command = command.replace(shown, replaced)
     arguments = shlex.split(command)[1:]
