@@ -14,8 +14,11 @@ from support import SHARED_DATA
 
 from bench import BenchError
 from bench.cards.load import TaskCard, load_task, replace
+from bench.core.progress import Silent
 from bench.data.dataset import ListOptions
 from bench.data.masks import MaskFiles, checked, load_mask_splits, nearest, read_values
+from bench.data.verify.prepare import Wishes, prepare
+from bench.data.verify.verify import verify
 from bench.metrics.iou import VOID
 
 ADE = load_task("ade20k")
@@ -251,3 +254,16 @@ def test_the_shared_tree_in_ades_layout_is_read() -> None:
     maps = list(splits.facts.read_all(splits.facts.numbers(splits.test)))
     shares = np.bincount(np.concatenate([one.ravel() for one in maps]) + 1, minlength=7) / (20 * 96 * 96)
     assert shares[0] == pytest.approx(0.018, abs=0.01) and shares[1] == pytest.approx(0.875, abs=0.04)
+
+
+def test_the_data_can_be_verified_and_are_not_copied(ade: Path, tmp_path: Path) -> None:
+    report = verify(ADE, ListOptions(ade), tmp_path, Silent())
+    for split, count in (("train", 4), ("test", 2)):
+        part = report.splits[split]  # type: ignore[index]
+        assert (part.samples, part.readable, part.class_counts[:4]) == (count, count, [count, count, count, 0])
+    assert [line for line in report.misleading if "official" not in line] == []
+    with pytest.raises(BenchError, match="say nothing of their masks"):
+        prepare(ADE, ListOptions(ade), tmp_path / "out", Wishes(None, None, None), Silent())
+    beyond(ade / "annotations" / "training" / "ADE_train_00000002.png")
+    with pytest.raises(BenchError, match="value 151"):
+        verify(ADE, ListOptions(ade), tmp_path, Silent())

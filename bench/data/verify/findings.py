@@ -21,10 +21,11 @@ from bench.core.memo import Memo
 from bench.core.types import Split
 from bench.core.workers import Lost, guarded_map
 from bench.data.actions import load_actions
-from bench.data.dataset import ListOptions, counts_from_one, untrained_classes
+from bench.data.dataset import ListOptions, count_classes, counts_from_one, untrained_classes
 from bench.data.formats import Sample
 from bench.data.formats.choice import ReadSplit, find_annotations
 from bench.data.formats.choice import read_splits as read_annotations
+from bench.data.masks import checked, load_mask_splits
 from bench.data.verify.checks import Check, Checked, Facts, check
 from bench.video.contents import bytes_of, content_id, content_ids
 from bench.video.states import remember, remembered
@@ -179,6 +180,25 @@ def class_names(card: TaskCard, splits: Parts) -> tuple[str, ...]:
     return tuple(known.get(label, str(label)) for label in range(number))
 
 
+def samples_of_classes(
+    card: TaskCard,
+    where: ListOptions,
+    splits: Parts,
+    num_classes: int,
+    cache: Path,
+    progress: Callable[[int, int], None],
+) -> dict[Split, list[int]]:
+    """Samples of each class, by split; images that show it where they have masks. Raises BenchError for a mask that
+    does not do."""
+    if card.data != "masks":
+        return {split: count_classes(part.samples, num_classes) for split, part in splits.items()}
+    files = checked(load_mask_splits(card, where).facts, cache, progress)
+    if files.pixels is None:
+        raise ValueError("no masks")
+    shown = files.pixels > 0
+    return {split: shown[files.numbers(part.samples)].sum(axis=0).tolist() for split, part in splits.items()}
+
+
 def label_problems(
     card: TaskCard, names: Sequence[str], splits: Parts, counts: Mapping[str, Sequence[int]]
 ) -> list[str]:
@@ -242,6 +262,9 @@ def read_parts(card: TaskCard, where: ListOptions) -> Parts:
     if where.data is not None and not where.data.is_dir():
         raise BenchError("no such data folder", where=str(where.data), fix="check --data")
     folder = where.data or Path()
+    if card.data == "masks":
+        pairs = load_mask_splits(card, where)
+        return {"train": ReadSplit(folder, pairs.train), "test": ReadSplit(folder, pairs.test)}
     paths: dict[Split, Path] = {
         "train": where.train or find_annotations(card, folder, "train"),
         "test": where.val or find_annotations(card, folder, "test"),

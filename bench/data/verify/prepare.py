@@ -69,6 +69,9 @@ def prepare(
     if card.data == "actions":
         what = "the clips of anticipation lie before the actions that would be cut out"
         raise BenchError(what, where=f"task {card.name}", fix="make whole videos smaller, under their own names")
+    if card.data == "masks":
+        what = "lists and smaller copies of images say nothing of their masks"
+        raise BenchError(what, where=f"task {card.name}", fix="run on the data as they are")
     encoding = _encoding(wishes, reporter)
     check_out(out, where.data, [path for path in (where.train, where.val) if path])
     splits = read_splits(card, where)

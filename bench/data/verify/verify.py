@@ -15,7 +15,7 @@ from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.progress import Reporter
 from bench.core.types import Split
-from bench.data.dataset import ListOptions, count_classes
+from bench.data.dataset import ListOptions
 from bench.data.formats import Sample
 from bench.data.verify.checks import Fault
 from bench.data.verify.findings import (
@@ -28,6 +28,7 @@ from bench.data.verify.findings import (
     label_problems,
     order_problem,
     read_parts,
+    samples_of_classes,
 )
 
 SCHEMA_VERSION = 1
@@ -91,7 +92,7 @@ class SplitReport(_Part):
     short_side: Range | None
     """Pixels."""
     class_counts: list[int]
-    """Samples of each class, in label order."""
+    """Samples of each class, or images that show it, in label order."""
     classes_without: list[str]
 
 
@@ -155,7 +156,12 @@ def verify(
         lambda done, total: reporter.stage("comparing", done, total),
     )
     names = class_names(card, read)
-    parts = {split: _split_report(card, split, splits[split], places[split], found, names) for split in splits}
+    counts = samples_of_classes(
+        card, where, read, len(names), cache, lambda done, total: reporter.stage("reading masks", done, total)
+    )
+    parts = {
+        split: _split_report(card, split, splits[split], places[split], found, names, counts[split]) for split in splits
+    }
     problems = [problem for split in splits for problem in _problems(split, splits[split], places[split], found, names)]
     return Report(
         version=__version__,
@@ -181,10 +187,10 @@ def _split_report(
     places: NDArray[np.int64],
     found: Findings,
     names: Sequence[str],
+    counts: list[int],
 ) -> SplitReport:
     faults = Counter(found.faults[place].fault for place in places.tolist() if place in found.faults)
     rows = found.rows[places]
-    counts = count_classes(samples, len(names))
     rates = np.array([sample.fps or 0.0 for sample in samples])
     return SplitReport(
         samples=len(samples),
