@@ -60,7 +60,8 @@ def told_in_one_line(url: str) -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BenchError) or not _is_remote(error):
             raise
-        raise BenchError(f"{_in_words(error)} ({error})", where=url, fix=_way_on(error)) from error
+        what, fix = _in_words(error)
+        raise BenchError(f"{what} ({error})", where=url, fix=fix) from error
 
 
 def _is_remote(error: Exception) -> bool:
@@ -75,23 +76,14 @@ def _of_library(error: BaseException | None) -> bool:
     return type(error).__module__.partition(".")[0] in _LIBRARIES
 
 
-def _in_words(error: Exception) -> str:
+def _in_words(error: Exception) -> tuple[str, str]:
+    """What an error means, and what to do about it."""
     if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return "no credentials"
+        return "no credentials", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
     if isinstance(error, PermissionError):
-        return "no permission"
+        return "no permission", "check the credentials, and what they allow"
     if isinstance(error, FileNotFoundError):
-        return "not there"
-    return "cannot be reached" if not isinstance(error, ValueError) else "unknown storage"
-
-
-def _way_on(error: Exception) -> str:
-    if type(error).__name__ in ("NoCredentialsError", "PartialCredentialsError"):
-        return "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE"
-    if isinstance(error, PermissionError):
-        return "check the credentials, and what they allow"
-    if isinstance(error, FileNotFoundError):
-        return "check the name of the bucket and the path"
+        return "not there", "check the name of the bucket and the path"
     if isinstance(error, ValueError):
-        return "addresses begin with s3://, gs:// or another protocol of fsspec"
-    return "check the network and AWS_ENDPOINT_URL; the same command goes on from here"
+        return "unknown storage", "addresses begin with s3://, gs:// or another protocol of fsspec"
+    return "cannot be reached", "check the network and AWS_ENDPOINT_URL; the same command goes on from here"

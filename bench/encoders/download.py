@@ -19,7 +19,6 @@ import http.client
 import json
 import re
 import shlex
-import shutil
 import socket
 import ssl
 import time
@@ -37,7 +36,7 @@ from urllib.parse import urlsplit
 
 from bench import __version__
 from bench.core.errors import BenchError
-from bench.core.files import atomic_write, human_bytes
+from bench.core.files import atomic_write, check_space, human_bytes
 from bench.core.progress import Reporter
 
 TRIES = 6
@@ -164,7 +163,9 @@ def _attempt(wanted: Wanted, reporter: Reporter) -> None:
                 reason = "the server cannot resume" if version.may_be(noted) else "the file on the server has changed"
                 reporter.say(f"{wanted.name}: {reason}; it begins again")
             offset = 0
-        _check_room(wanted, offset, version.size_bytes or wanted.size_bytes)
+        needed = (version.size_bytes or wanted.size_bytes or 0) - _gathered(wanted)  # what is overwritten makes room
+        fix = "free some space, or choose another disk with BENCH_CACHE"
+        check_space(wanted.part.parent, needed, what=f"what is to come of {wanted.name} takes", fix=fix)
         if not offset:
             discard(wanted)
             with atomic_write(wanted.notes) as temporary:
@@ -185,18 +186,6 @@ def _refuse_others(wanted: Wanted, response: http.client.HTTPResponse, version: 
             f"the server has a file of {version.size_bytes:,} bytes, not of {wanted.size_bytes:,} as the card says",
             where=wanted.where,
             fix="it was replaced there, or something on the way interferes: report this line",
-        )
-
-
-def _check_room(wanted: Wanted, offset: int, size_bytes: int | None) -> None:
-    """Raise BenchError where the rest does not fit on the disk; what is overwritten makes room."""
-    free, gathered = shutil.disk_usage(wanted.part.parent).free, _gathered(wanted)
-    needed = (size_bytes or 0) - gathered
-    if needed > free:
-        raise BenchError(
-            f"{human_bytes((size_bytes or 0) - offset)} are to come, and {human_bytes(free)} are free",
-            where=str(wanted.part.parent),
-            fix="free some space, or choose another disk with BENCH_CACHE",
         )
 
 

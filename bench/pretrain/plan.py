@@ -26,6 +26,7 @@ from bench.pretrain.presets import MASKED, Preset, load_preset, override
 from bench.pretrain.state import encoder_config, head_config
 from bench.pretrain.stream import ClipStream, DigitStream, VideoFile, VideoStream, check_first, find_videos
 from bench.records.curve import CSV_NAME, PNG_NAME, SVG_NAME
+from bench.video.pretrain_views import TrainingPlan
 
 LATEST = "latest.pth.tar"
 PRESET = "preset.yaml"
@@ -65,7 +66,7 @@ class PretrainOptions:
     """Overrides of the preset."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PretrainPlan:
     """Everything that a pretraining run will do."""
 
@@ -97,23 +98,31 @@ class PretrainPlan:
     def stream(self) -> ClipStream:
         """The training clips."""
         preset = self.preset
-        two_clips = preset.clips_per_video == 2
         if self.videos is None:
+            two_clips = preset.clips_per_video == 2
             return DigitStream(two_clips=two_clips, seed=preset.seed, frame_step=preset.data.frame_step)
         workers = self.options.workers
         return VideoStream(
             self.videos,
-            num_frames=self.encoder.num_frames,
-            frame_step=preset.data.frame_step,
-            pad_short=preset.data.pad_short,
-            size=self.encoder.resolution,
-            augmentation=preset.data.augmentation,
-            two_clips=two_clips,
-            seed=preset.seed,
+            clip_plan(preset, self.encoder),
             num_workers=environment.default_workers() if workers is None else workers,
             timeout_s=self.options.timeout_s,
             max_failed=preset.data.max_failed,
         )
+
+
+def clip_plan(preset: Preset, encoder: VitConfig) -> TrainingPlan:
+    """The training clips of a video."""
+    return TrainingPlan(
+        num_clips=preset.clips_per_video,
+        num_frames=encoder.num_frames,
+        frame_step=preset.data.frame_step,
+        pad_short=preset.data.pad_short,
+        size=encoder.resolution,
+        augmentation=preset.data.augmentation,
+        seed=preset.seed,
+        decoder="auto",
+    )
 
 
 def make_options(given: Mapping[str, Any]) -> PretrainOptions:
@@ -161,15 +170,7 @@ def make_plan(options: PretrainOptions) -> PretrainPlan:
     if world.first:
         check_folder(options)
     writable_folder(options.out, option="--out")
-    return PretrainPlan(
-        options=options,
-        preset=preset,
-        encoder=encoder,
-        videos=videos,
-        device=device,
-        precision=precision,
-        world=world,
-    )
+    return PretrainPlan(options, preset, encoder, videos, device, precision, world)
 
 
 def check_numbers(options: PretrainOptions) -> None:
@@ -257,6 +258,5 @@ def _videos(options: PretrainOptions, preset: Preset, encoder: VitConfig) -> tup
             where="--data",
             fix="name more videos, or lower --set global_batch=... --set micro_batch=...",
         )
-    data = preset.data
-    check_first(videos, num_frames=encoder.num_frames, frame_step=data.frame_step, pad_short=data.pad_short)
+    check_first(videos, clip_plan(preset, encoder))
     return videos

@@ -14,7 +14,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -30,7 +30,7 @@ from bench.data.formats import read
 from bench.data.formats.lists import has_labels, read_rows, resolve, unquoted
 from bench.data.formats.tables import VIDEO_SUFFIXES, read_lines
 from bench.video.clip_views import VideoItem, random_state
-from bench.video.decode import Decoder, check_decoder
+from bench.video.decode import check_decoder
 from bench.video.loader import LoadedClips, load_clips
 from bench.video.pretrain_views import Augmentation, TrainingPlan
 
@@ -172,38 +172,21 @@ class VideoStream:
     def __init__(
         self,
         videos: Sequence[VideoFile],
+        plan: TrainingPlan,
         *,
-        num_frames: int,
-        frame_step: int,
-        pad_short: bool = False,
-        size: int,
-        augmentation: Augmentation,
-        two_clips: bool,
-        seed: int,
         num_workers: int,
         timeout_s: float = 60.0,
         max_failed: float = 0.01,
-        decoder: Decoder = "auto",
     ) -> None:
-        """`size`: height and width of a clip, pixels. `max_failed`: share of the videos that may fail, 0 to 1.
+        """`plan`: the clips of a video. `max_failed`: share of the videos that may fail, 0 to 1.
 
-        Raises BenchError for a value that gives no clips, or a decoder that is not there.
+        Raises BenchError where there are no videos, or the decoder is not there.
         """
         if not videos:
             raise BenchError("no videos", where="--data", fix="give a folder, a list or a dataset card")
-        check_decoder(decoder)
+        check_decoder(plan.decoder)
         self.num_videos = len(videos)
-        self._videos = videos
-        self._plan = TrainingPlan(
-            num_clips=2 if two_clips else 1,
-            num_frames=num_frames,
-            frame_step=frame_step,
-            pad_short=pad_short,
-            size=size,
-            augmentation=augmentation,
-            seed=seed,
-            decoder=decoder,
-        )
+        self._videos, self._plan = videos, plan
         self._num_workers, self._timeout_s, self._max_failed = num_workers, timeout_s, max_failed
         self._failed: dict[str, DataFailure] = {}
         self._unreported: list[DataFailure] = []
@@ -274,27 +257,11 @@ class VideoStream:
         return Batch(pixels.flatten(0, 1), ids, failures)
 
 
-def check_first(
-    videos: Sequence[VideoFile],
-    *,
-    num_frames: int,
-    frame_step: int,
-    pad_short: bool = False,
-    decoder: Decoder = "auto",
-    timeout_s: float = 60.0,
-) -> None:
-    """Decode a clip of up to four videos, spread over all, until one succeeds; raise BenchError where none does."""
-    check_decoder(decoder)
-    plan = TrainingPlan(
-        num_clips=1,
-        num_frames=num_frames,
-        frame_step=frame_step,
-        pad_short=pad_short,
-        size=_CHECKED_SIZE,
-        augmentation=Augmentation(),
-        seed=0,
-        decoder=decoder,
-    )
+def check_first(videos: Sequence[VideoFile], plan: TrainingPlan, *, timeout_s: float = 60.0) -> None:
+    """Decode a small clip, as long as those of the plan, of up to four videos, spread over all, until one succeeds;
+    raise BenchError where none does."""
+    check_decoder(plan.decoder)
+    plan = replace(plan, num_clips=1, size=_CHECKED_SIZE, augmentation=Augmentation())
     places = sorted({place * len(videos) // _CHECKED_FIRST for place in range(_CHECKED_FIRST)})
     items = [VideoItem(videos[place].id, videos[place].path) for place in places]
     errors = []

@@ -236,7 +236,7 @@ def test_a_file_of_another_size_than_the_cards_is_not_begun(lab: Lab) -> None:
 def test_a_disk_without_room_is_told_before_the_first_byte(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = namedtuple("usage", "free")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000))
-    lab.refuses("1.0 MiB are to come, and 1000 bytes are free")
+    lab.refuses("what is to come of far takes 1.0 MiB, and 1000 bytes are free")
     assert lab.holds_nothing()
 
 

@@ -7,6 +7,7 @@ import multiprocessing
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from bench.data.formats import read
 from bench.pretrain.stream import Batch, VideoFile, VideoStream, check_first, find_videos
 from bench.video import loader
 from bench.video.decode import open_video
-from bench.video.pretrain_views import Augmentation
+from bench.video.pretrain_views import Augmentation, TrainingPlan
 
 
 def is_official(card: TaskCard) -> bool:
@@ -60,17 +61,15 @@ def no_process_is_left() -> Iterator[None]:
     assert multiprocessing.active_children() == []
 
 
+PLAN = TrainingPlan(
+    num_clips=1, num_frames=5, frame_step=2, size=8, augmentation=Augmentation(), seed=0, decoder="auto"
+)
+
+
 def stream(videos: list[VideoFile], **how: Any) -> VideoStream:
-    options: dict[str, Any] = {
-        "num_frames": 5,
-        "frame_step": 2,
-        "size": 8,
-        "augmentation": Augmentation(),
-        "two_clips": False,
-        "seed": 0,
-        "num_workers": 0,
-    }
-    return VideoStream(videos, **{**options, **how})
+    """`how` may change the plan, too."""
+    of_plan = {name: how.pop(name) for name in list(how) if hasattr(PLAN, name)}
+    return VideoStream(videos, replace(PLAN, **of_plan), **{"num_workers": 0, **how})
 
 
 def numbered(first: int, last: int, size: int) -> Iterator[list[int]]:
@@ -93,9 +92,9 @@ def test_every_pass_takes_each_video_once_in_an_order_of_its_own(videos: list[Vi
     assert passes != [batch.ids for batch in take(videos, last=21, size=7, seed=1)]
 
 
-@pytest.mark.parametrize("two_clips", [False, True])
-def test_batches_are_the_same_for_any_number_of_workers(with_bad: list[VideoFile], two_clips: bool) -> None:
-    here, one, two = (take(with_bad, num_workers=n, two_clips=two_clips, max_failed=0.5) for n in (0, 1, 2))
+@pytest.mark.parametrize("num_clips", [1, 2])
+def test_batches_are_the_same_for_any_number_of_workers(with_bad: list[VideoFile], num_clips: int) -> None:
+    here, one, two = (take(with_bad, num_workers=n, num_clips=num_clips, max_failed=0.5) for n in (0, 1, 2))
     assert same(here, one) and same(here, two)
     assert [batch.failures for batch in here] == [batch.failures for batch in two]
 
@@ -116,7 +115,7 @@ def test_batches_do_not_depend_on_how_draws_are_shared_out(with_bad: list[VideoF
 
 def test_two_clips_are_of_one_video_and_drawn_apart(videos: list[VideoFile]) -> None:
     # Brightness tells the video (steps of 20) and the window's start (steps of 1, up to 4).
-    batches = take(videos, last=21, size=7, two_clips=True, augmentation=WHOLE)
+    batches = take(videos, last=21, size=7, num_clips=2, augmentation=WHOLE)
     assert all(batch.pixels.shape == (14, 5, 8, 8, 3) and batch.pixels.dtype == torch.uint8 for batch in batches)
     levels = torch.cat([batch.pixels[:, 0, :, 5:].float().mean(dim=(1, 2, 3)).view(2, 7) for batch in batches], dim=1)
     ids = [int(id.removesuffix(".mp4")) for batch in batches for id in batch.ids]
@@ -127,7 +126,7 @@ def test_two_clips_are_of_one_video_and_drawn_apart(videos: list[VideoFile]) -> 
 
 
 def test_about_half_of_the_clips_are_flipped(videos: list[VideoFile]) -> None:
-    (batch,) = take(videos, last=210, size=210, two_clips=True, augmentation=WHOLE.model_copy(update={"flip": 0.5}))
+    (batch,) = take(videos, last=210, size=210, num_clips=2, augmentation=WHOLE.model_copy(update={"flip": 0.5}))
     dark_left = batch.pixels[:, :, :, :3].float().mean(dim=(1, 2, 3, 4)) < 30
     flips = ~dark_left
     assert 159 < int(flips.sum()) < 261  # of 420, five standard deviations
@@ -205,11 +204,11 @@ def test_endless_draws_are_read_a_little_ahead(videos: list[VideoFile], workers:
 
 def test_the_first_look_passes_if_any_video_is_good(with_bad: list[VideoFile]) -> None:
     bad = [video for video in with_bad if video.id in ("text", "short")]
-    check_first([*bad, with_bad[0]], num_frames=5, frame_step=2)
+    check_first([*bad, with_bad[0]], PLAN)
     with pytest.raises(BenchError, match=r"none of 2 videos looked at gives a clip; the first: .*text"):
-        check_first(bad, num_frames=5, frame_step=2)
+        check_first(bad, PLAN)
     with pytest.raises(BenchError, match="has 14 frames, a clip spans 64"):
-        check_first([video for video in with_bad if video.id != "text"], num_frames=16, frame_step=4)
+        check_first([video for video in with_bad if video.id != "text"], replace(PLAN, num_frames=16, frame_step=4))
 
 
 def test_a_stream_of_nothing_is_refused() -> None:
@@ -288,7 +287,7 @@ def test_a_card_gives_the_videos_of_its_official_annotations(tmp_path: Path, car
     standin(card, tmp_path, train=4, test=2)
     found = find_videos(Path(card), tmp_path)
     assert sorted(video.path for video in found) == sorted(sample.path for sample in read(card, tmp_path, "train"))
-    check_first(found, num_frames=2, frame_step=1)
+    check_first(found, replace(PLAN, num_frames=2, frame_step=1))
 
 
 def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
@@ -310,9 +309,9 @@ def test_what_is_no_data_is_refused_by_name(tmp_path: Path) -> None:
 def test_short_videos_are_padded_where_the_preset_says_so(tmp_path: Path) -> None:
     frames = np.repeat(np.arange(6, dtype=np.uint8)[:, None, None, None] * 40, 16, axis=1).repeat(16, 2).repeat(3, 3)
     short = [VideoFile("short", str(write_video(tmp_path / "short.mp4", frames)))]
-    check_first(short, num_frames=4, frame_step=2, pad_short=True)
+    check_first(short, replace(PLAN, num_frames=4, frame_step=2, pad_short=True))
     with pytest.raises(BenchError, match="has 6 frames, a clip spans 8"):
-        check_first(short, num_frames=4, frame_step=2)
+        check_first(short, replace(PLAN, num_frames=4, frame_step=2))
     made = stream(short, pad_short=True, num_frames=4, size=16, augmentation=WHOLE)
     brightness = next(made.batches([[0]])).pixels[0].float().mean(dim=(1, 2, 3))
     # Frames 0, 3, 5 and 5: linspace(0, 6, 3), then the last.
