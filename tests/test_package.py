@@ -37,6 +37,7 @@ def test_the_wheel_holds_the_content_folders_and_no_tests(wheel: Path) -> None:
     assert "bench/content/results/published.csv" in names
     assert any(name.startswith("bench/encoders/cards/") for name in names)
     assert {f"bench/report/page/page.{kind}" for kind in ("html.jinja", "css", "js")} <= set(names)
+    assert {f"bench/report/board.{kind}" for kind in ("html.jinja", "css")} <= set(names)
     assert not any(name.startswith(("tests/", "datasets/", "benchmarks/")) for name in names)
 
 

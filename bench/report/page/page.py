@@ -9,20 +9,17 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from bench.analysis.leaderboard import Column, Leaderboard, Row
 from bench.analysis.published import Section
 from bench.analysis.sheet import lay_out
 from bench.core.escape import plain
-from bench.report.html import STYLE, board_part, published_part
+from bench.report.html import board_part, published_part, style, templates
 from bench.report.page.parts import Material, breakdowns, class_tables, column_names, failed_samples, findings
 from bench.report.page.pictures import galleries, key_frames
 from bench.report.page.runs import runs_of_rows
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
 
 _LISTED = 8
 """Models named in one line before the rest is counted."""
@@ -120,17 +117,18 @@ def to_page(material: Material, sections: Sequence[Section] = (), *, frames: boo
     rows = runs_of_rows(material)
     script = (_FOLDER / "page.js").read_text(encoding="utf-8")
     sheet = lay_out(material.board)
-    # What is marked as safe here was escaped by `bench.report.html`, or is no part of any record.
+    # What is marked as safe here is no part of any record. Control characters of a name, which could hide or reorder
+    # what stands around it, are not shown.
     return (
-        _environment()
+        templates(_FOLDER, partial(plain, lines=True))
         .get_template("page.html.jinja")
         .render(
             policy=_policy(script),
-            style=Markup(f"{STYLE}\n{(_FOLDER / 'page.css').read_text(encoding='utf-8')}"),  # noqa: S704
+            style=style() + Markup("\n" + (_FOLDER / "page.css").read_text(encoding="utf-8")),  # noqa: S704
             script=Markup(script),  # noqa: S704
             overview=overview(material),
-            board=Markup(board_part(sheet, [row.anchor for row in rows])),  # noqa: S704
-            published=Markup(published_part(sections)),  # noqa: S704
+            board=board_part(sheet, [row.anchor for row in rows]),
+            published=published_part(sections),
             galleries=galleries(list(material.evidence.values())),
             findings=findings(material),
             classes=[*class_tables(material), *breakdowns(material)],
@@ -140,26 +138,6 @@ def to_page(material: Material, sections: Sequence[Section] = (), *, frames: boo
             problems=[str(problem) for problem in material.problems],
         )
     )
-
-
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(_FOLDER),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_plain,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _plain(value: Any) -> Any:
-    """A name without control characters, which could hide or reorder what stands around it."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
-        return value
-    return plain(value, lines=True)
 
 
 def _policy(script: str) -> str:
