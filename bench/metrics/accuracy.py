@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 from bench.metrics.detection import FrameMap, frame_map
 from bench.metrics.intervals import wilson_interval
 from bench.metrics.metric import Metric, PartScore
@@ -62,12 +62,12 @@ class ClassAnswers:
     def sample_digest(self) -> str:
         """SHA-256 of all ids with their labels."""
         rows = (f"{sample} {label}" for sample, label in zip(self.samples, self.labels.tolist(), strict=True))
-        return hashlib.sha256("\n".join(rows).encode()).hexdigest()
+        return text_digest("\n".join(rows))
 
     @property
     def prediction_digest(self) -> str:
         """SHA-256 of the predicted classes."""
-        return hashlib.sha256(",".join(map(str, self.predicted.tolist())).encode()).hexdigest()
+        return text_digest(",".join(map(str, self.predicted.tolist())))
 
     def of(self, samples: Sequence[str]) -> ClassAnswers:
         """Only these samples, in this order; all of them must be there."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -10,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bench.core.hashing import text_digest
 from bench.metrics.metric import Metric, PartScore
 from bench.metrics.recall import RecallSums, hits_at, recall_interval, recall_of_hits
 from bench.metrics.resample import group_names
@@ -156,4 +156,4 @@ def _in_order(groups: NDArray[Any]) -> list[int]:
 
 
 def _digest(rows: Any) -> str:
-    return hashlib.sha256(repr(list(rows)).encode()).hexdigest()
+    return text_digest(repr(list(rows)))

@@ -22,7 +22,6 @@ Shapes: n samples, G groups, D draws, K seeds.
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import sqrt
@@ -33,6 +32,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bench.core.errors import BenchError
+from bench.core.hashing import text_digest
 
 if TYPE_CHECKING:
     from bench.metrics.metric import Answers, GroupSums, Metric
@@ -138,7 +138,7 @@ def resampled(metric: Metric[Any], answers: Answers) -> Resampled:
     sums = metric.sums(ordered)
     value, draws, groups = redrawn(sums)
     pseudo = len(groups) * value - (len(groups) - 1) * _leaving_one_out(sums, _name_order(sums))
-    digest = hashlib.sha256("\n".join([ordered.sample_digest, *groups]).encode()).hexdigest()
+    digest = text_digest("\n".join([ordered.sample_digest, *groups]))
     return Resampled(digest, value, pseudo, draws.astype(np.float32))
 
 

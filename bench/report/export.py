@@ -1,4 +1,8 @@
-"""The board for other programs: Markdown, flat rows, JSON, CSV, and LaTeX as one table in the style of booktabs."""
+"""The board for other programs: Markdown, flat rows, JSON, CSV, and LaTeX as one table in the style of booktabs.
+
+HTML is a template; these are not: jinja2 escapes for HTML alone, its braces are those of LaTeX, and cells that are
+joined by separators are shorter as lists.
+"""
 
 from __future__ import annotations
 
