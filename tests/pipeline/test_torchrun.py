@@ -54,7 +54,9 @@ def run(folder: Path, size: int, given: list[str]) -> dict[tuple[str, int], Reco
 
 
 def predictions(folder: Path, record: Record) -> pd.DataFrame:
-    return pd.read_parquet(folder / "results" / record.run_id / "predictions.parquet")
+    """Of boxes, what was said of each."""
+    (path,) = (folder / "results" / record.run_id).glob("[dp]*tions.parquet")
+    return pd.read_parquet(path)
 
 
 def assert_same(
@@ -157,10 +159,13 @@ def test_what_the_processes_must_share_is_checked(bright_and_dark: Path, tmp_pat
     assert_one_line(ended, "process 1 does not see what process 0 writes", "--cache")
 
 
-def test_boxes_are_refused(tmp_path: Path) -> None:
-    data = ava_standin(tmp_path / "ava", train=4, test=2, starts_s=0)
-    given = ["run", "--task", "ava", "--data", str(data), "--model", "random", "--cache", "cache"]
-    assert_one_line(run_world(tmp_path / "a", given, given), "boxes are measured by one process")
+def test_key_frames_are_divided_too(tmp_path: Path) -> None:
+    data = ava_standin(tmp_path / "ava", train=4, test=2)
+    given = ["run", "--task", "ava", "--data", str(data), "--model", "random", "--cache", "cache", "--device", "cpu"]
+    given += ["--workers", "0", *SHORT, "--set", "clip.starts_s=900", "--set", "clip.resolution=16"]
+    records = [run(tmp_path / str(size), size, given) for size in (1, 2)]
+    assert_same(tmp_path / "1", records[0], tmp_path / "2", records[1])
+    assert records[1]["random", 0].hardware["processes"] == 2
 
 
 def test_torchrun_starts_them(bright_and_dark: Path, tmp_path: Path) -> None:

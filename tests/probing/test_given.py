@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,9 @@ from support import GOLDEN
 
 from bench.core.errors import BenchError
 from bench.probing import load_probe, save_probe
+from bench.probing.actions import initial_weights as action_weights
 from bench.probing.attentive import AttentiveProbe, initial_weights, tensor_shapes
+from bench.probing.blocks import BlockProbe
 from bench.probing.given import GivenProbe, ReleasedProbe, class_order, describe_given, find_released, released_probes
 from bench.probing.loaded import LoadedProbe
 
@@ -42,6 +45,19 @@ def test_widths_and_numbers_of_classes_must_agree() -> None:
         describe(V2, names=NUMBERS[:6])
     with pytest.raises(BenchError, match="reads tokens of 48 channels, and the encoder gives 96"):
         describe_given(V2, None, task="mine", class_names=NUMBERS, embed_dim=96, encoder_heads=2, clip=CLIP)
+
+
+def test_probes_of_verb_noun_and_action_are_for_tasks_of_actions(tmp_path: Path) -> None:
+    path = tmp_path / "probe.safetensors"
+    actions = tuple(f"verb {i} noun {i}" for i in range(7))
+    save_probe(path, BlockProbe(action_weights(48, (3, 4, 7), 1, seed=0), 2), {"classes": json.dumps(actions[::-1])})
+    with pytest.raises(BenchError, match="classifiers of 3x4x7 outputs, and task mine asks for 1: 7"):
+        describe(path, names=actions)
+    facts = {"task": "ek100", "class_names": actions, "embed_dim": 48, "encoder_heads": 2, "clip": CLIP}
+    with pytest.raises(BenchError, match="classifiers of 3x4x7 outputs, and task ek100 asks for 3: 3x5x7"):
+        describe_given(path, None, before=(3, 5), **facts)
+    given = describe_given(path, None, before=(3, 4), **facts)
+    assert given.class_order == (*range(7), *range(13, 6, -1)), "verbs and nouns stay, actions go by their names"
 
 
 def test_classes_are_put_in_the_tasks_order_by_name() -> None:
