@@ -13,6 +13,7 @@ import pandas as pd
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.box_scores import BoxAnswers
 from bench.metrics.detection import CORNERS
+from bench.metrics.iou import Confusions, MapAnswers, confusion
 from bench.metrics.metric import FORMS, Metric, metric_of, score_all
 from bench.metrics.motion_share import Reading, controls_of
 from bench.metrics.recall_scores import RankedAnswers, ranked_answers
@@ -68,7 +69,25 @@ def boxes(seed: int, model: int, skill: float, videos: int) -> BoxAnswers:
     return BoxAnswers(table.assign(action=labels + 1), table, chances, ACTIONS, {"all": list(ACTIONS)})
 
 
-FORMS_MADE: dict[str, Callable[..., Any]] = {"classes": classes, "boxes": boxes, "ranked": ranked}
+def maps(seed: int, model: int, skill: float, videos: int) -> MapAnswers:
+    """Each image has twenty pixels."""
+    truth, random = np.random.RandomState(seed), np.random.RandomState([seed, model])
+    video = np.repeat(np.arange(videos), EACH)
+    true, easy = truth.randint(0, CLASSES, (len(video), 20)), truth.randn(videos)[video]
+    scores = random.randn(len(video), 20, CLASSES)
+    liked = 0.7 * random.randn(videos)[video]
+    np.put_along_axis(
+        scores,
+        true[..., None],
+        np.take_along_axis(scores, true[..., None], axis=2) + (skill + easy + liked)[:, None, None],
+        axis=2,
+    )
+    said = scores.argmax(axis=2)
+    confusions = Confusions.of(confusion(*pair, CLASSES) for pair in zip(true, said, strict=True))
+    return MapAnswers(tuple(names(video)), confusions, tuple(ACTIONS.values()), video)
+
+
+FORMS_MADE: dict[str, Callable[..., Any]] = {"classes": classes, "boxes": boxes, "ranked": ranked, "maps": maps}
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def classes_of_answers(a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], nam
 def classes_of_metric(
     metric: Metric[Any], a: Sequence[Any], b: Sequence[Any], names: Sequence[str]
 ) -> list[ClassChange]:
-    """The score of every class that occurs in another metric, those that differ most first."""
+    """The score in another metric of every class that all runs have one of, those that differ most first."""
     side_a, side_b = ([metric.by_class(answers) for answers in side] for side in (a, b))
     changes = [
         ClassChange(
@@ -79,6 +79,7 @@ def classes_of_metric(
             losses=None,
         )
         for place, part in side_a[0].items()
+        if all(place in seed for seed in (*side_a, *side_b))
     ]
     return sorted(changes, key=lambda change: -abs(change.value_a - change.value_b))
 

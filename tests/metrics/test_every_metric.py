@@ -93,7 +93,7 @@ def test_classes_are_parts_of_the_score(made: Made) -> None:
         assert not parts
         return
     values = [part.value for part in parts.values()]
-    weights = [part.n if made.metric.name == "top1" else 1 for part in parts.values()]
+    weights = [part.n if made.metric.name in ("top1", "pixel-accuracy") else 1 for part in parts.values()]
     assert np.average(values, weights=weights) == pytest.approx(made.metric.score(answers, 0).value)
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from bench import BenchError
 from bench.metrics.iou import VOID, Confusions, MapAnswers, confusion
-from bench.records.tables import maps
+from bench.records.tables import FILES, maps
 
 RECORD: Any = SimpleNamespace(
     num_classes=3, class_names=["a", "b", "c"], failures=[SimpleNamespace(split="test", sample="lost")]
@@ -32,7 +32,7 @@ def answers(groups: list[str] | None = None) -> MapAnswers:
 @pytest.mark.parametrize("groups", [None, ["x", "y", "x"]])
 def test_answers_are_read_as_they_were_written(tmp_path: Path, groups: list[str] | None) -> None:
     maps.write(tmp_path, answers(groups))
-    assert {path.name for path in tmp_path.iterdir()} == set(maps.FILES)
+    assert {path.name for path in tmp_path.iterdir()} == set(FILES["maps"])
     read = maps.read(tmp_path, RECORD)
     assert read.samples == ("a", "b", "c")
     assert read.sample_digest == answers().sample_digest and read.prediction_digest == answers().prediction_digest

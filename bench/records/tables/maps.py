@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.metrics.iou import Confusions, MapAnswers
+from bench.records.tables import FILES
 from bench.records.tables.reading import contradiction, read_columns, refuse_failed, refuse_twice, whole_numbers
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
 
-IMAGES, PIXELS = "images.parquet", "pixels.parquet"
-FILES = (IMAGES, PIXELS)
+IMAGES, PIXELS = FILES["maps"]
 _MOST_PIXELS = 1 << 32
 """Of an image: more than any decoder opens."""
 _COLUMNS = ["image", "true", "predicted", "pixels"]
