@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
+from bench.core.version import __version__
 
 if TYPE_CHECKING:
     from bench.encoders import load_encoder as load_encoder
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from bench.video.clips import segment_indices as segment_indices
     from bench.video.decode import read_frames as read_frames
     from bench.video.views import test_views as test_views
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "evaluate": "bench.pipeline.run",

@@ -25,7 +25,7 @@ from torch import Tensor
 from bench.cards.load import Optimisation, Setting
 from bench.core import machine as environment
 from bench.core.threads import small_steps
-from bench.data.formats import Sample
+from bench.data.sample import Sample
 from bench.encoders import Encoder
 from bench.features.extract import clips_at_once
 from bench.pipeline.run import prepare_encoder

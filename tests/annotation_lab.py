@@ -14,9 +14,9 @@ from standins import LAYOUTS, standin
 
 from bench.cards.load import load_probe_card, load_task, override
 from bench.data.actions import load_actions
-from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import Sample
+from bench.data.dataset import load_splits
 from bench.data.key_frames import BoxSample, read_box_splits
+from bench.data.sample import ListOptions, Sample
 
 _APART = ("ade20k", "ek100")
 """A layout without annotation files, and one with variants."""

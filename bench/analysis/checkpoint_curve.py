@@ -12,8 +12,8 @@ from pathlib import Path
 from bench.core.errors import BenchError
 from bench.core.hashing import text_digest
 from bench.records.curve import SVG_NAME, CurvePoint, Draw, write_curve
-from bench.records.naming import given_spec, natural
 from bench.records.schema import Record
+from bench.records.summary import given_spec, natural
 
 
 def has_wildcard(name: str) -> bool:

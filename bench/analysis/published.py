@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from bench.analysis.leaderboard import Leaderboard
+from bench.analysis.board import Leaderboard
 from bench.analysis.references import CHECK_HEADING, Check, reference_checks
 from bench.cards.load import load_task, task_names
 from bench.core.errors import BenchError

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.leaderboard import Cell, Column, Leaderboard, Row
+from bench.analysis.board import Cell, Column, Leaderboard, Row
 from bench.cards.fields import layers_name
 from bench.cards.load import ClipProtocol, TaskCard, load_probe_card, load_task, task_names
 

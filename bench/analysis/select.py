@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from bench.analysis.leaderboard import Column, Leaderboard, Row, assemble, compared, reordered
-from bench.analysis.order import best_first
+from bench.analysis.board import Column, Leaderboard, Row, best_first
+from bench.analysis.leaderboard import assemble, compared, reordered
 from bench.core.errors import BenchError, nearest
 from bench.core.types import AXES
 from bench.records.index import read_run
-from bench.records.naming import is_called, natural
 from bench.records.runs import load_summaries
 from bench.records.schema import Record
-from bench.records.summary import Summary, summarise
+from bench.records.summary import Summary, is_called, natural, summarise
 
 ORDERS = (*AXES, "model", "cost")
 """What rows can be sorted by besides a column."""

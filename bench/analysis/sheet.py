@@ -6,7 +6,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from bench.analysis.leaderboard import ALPHA, Cell, Column, Difference, GroupMean, Leaderboard, Row
+from bench.analysis.board import Cell, Column, Difference, GroupMean, Leaderboard, Row
+from bench.analysis.leaderboard import ALPHA
 
 MISSING = "—"
 _TITLES = {"motion": "Motion", "appearance": "Appearance", "anticipation": "Anticipation", None: "No axis"}

@@ -13,7 +13,7 @@ from bench.core.errors import BenchError
 from bench.core.escape import json_text
 
 if TYPE_CHECKING:
-    from bench.data.dataset import ListOptions
+    from bench.data.sample import ListOptions
 
 app = typer.Typer(help="Check a task's data, or prepare it for quick reading.", no_args_is_help=True)
 
@@ -136,6 +136,6 @@ def _check_is_report(path: Path) -> None:
 
 
 def _where(*paths: Path | None) -> ListOptions:
-    from bench.data.dataset import ListOptions
+    from bench.data.sample import ListOptions
 
     return ListOptions(*(path.expanduser() if path else None for path in paths))

@@ -27,8 +27,8 @@ from bench.core.errors import BenchError, nearest
 from bench.report.plots import KINDS
 
 if TYPE_CHECKING:
+    from bench.analysis.board import Leaderboard
     from bench.analysis.gate import Check
-    from bench.analysis.leaderboard import Leaderboard
     from bench.analysis.published import Section
     from bench.records.runs import StoredRun
 

@@ -12,8 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench import __version__
 from bench.core.errors import BenchError
+from bench.core.version import __version__
 
 if TYPE_CHECKING:
     from bench.core.types import Precision

@@ -22,12 +22,10 @@ from pathlib import Path
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.dataset import ListOptions, Splits
-from bench.data.formats import Sample
 from bench.data.formats.choice import find_annotations, index_folder
 from bench.data.formats.lists import resolve
 from bench.data.formats.tables import USUAL_VIDEO_SUFFIXES, read_table, whole_number
-from bench.data.sample import Split
+from bench.data.sample import ListOptions, Sample, Split, Splits
 
 _TIME = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9](?:\.[0-9]+)?)")
 _MAX_FRAME = 10**9

@@ -3,39 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from bench.cards.load import TaskCard
+from bench.cards.load import TaskCard, load_task
 from bench.core.errors import BenchError, nearest
-from bench.data.formats import Sample
 from bench.data.formats.choice import ReadSplit, find_annotations, read_splits
-from bench.data.sample import Split
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The samples of a task, and the names of its classes in label order."""
-
-    train: list[Sample]
-    test: list[Sample]
-    class_names: tuple[str, ...]
-    notes: tuple[str, ...] = ()
-    """What a reader of scores on these samples must know."""
-    facts: Any = None
-    """What the kind of the task alone reads of its annotations."""
-
-
-@dataclass(frozen=True)
-class ListOptions:
-    """Where the user says that the annotations and the files are."""
-
-    data: Path | None = None
-    train: Path | None = None
-    val: Path | None = None
+from bench.data.sample import ListOptions, Sample, Split, Splits
 
 
 def load_splits(
@@ -78,6 +54,17 @@ def load_splits(
         counts = [count_classes(read[split].samples, num_classes) for split in ("train", "test")]
         notes += untrained_classes(names, *counts)
     return Splits(read["train"].samples if trained else [], read["test"].samples, names, tuple(notes))
+
+
+def read(card: TaskCard | str, data: Path | str, split: Split) -> list[Sample]:
+    """The samples of one split of a task in the folder `data`, in the order of its annotation file.
+
+    `card` is a task card, its name or its path. The annotation file is the card's list, or an official file by its
+    usual name, in that folder or one below it. Every annotated sample is there, also one whose file is not. Raises
+    BenchError naming file and row for whatever does not fit.
+    """
+    task = load_task(card) if isinstance(card, str) else card
+    return read_split(task, ListOptions(Path(data).expanduser()), split)
 
 
 def read_split(card: TaskCard, where: ListOptions, split: Split) -> list[Sample]:

@@ -8,8 +8,6 @@ from pathlib import Path
 
 from bench.cards.load import AnnotationFiles, BoxAnnotations, BoxReading, TaskCard
 from bench.core.errors import BenchError
-from bench.data.dataset import ListOptions, Splits
-from bench.data.formats import Sample
 from bench.data.formats.ava import (
     Key,
     KeyFrame,
@@ -21,7 +19,7 @@ from bench.data.formats.ava import (
 )
 from bench.data.formats.choice import find_annotations, index_folder
 from bench.data.formats.lists import resolve
-from bench.data.sample import Split
+from bench.data.sample import ListOptions, Sample, Split, Splits
 from bench.metrics.box_scores import unique_names
 
 

@@ -22,11 +22,9 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write
 from bench.core.hashing import digest
 from bench.core.inputs import CACHED, open_input
-from bench.data.dataset import ListOptions, Splits
-from bench.data.formats import Sample
 from bench.data.formats.lists import resolve
 from bench.data.formats.tables import read_lines
-from bench.data.sample import Split
+from bench.data.sample import ListOptions, Sample, Split, Splits
 from bench.metrics.iou import VOID
 from bench.video.contents import content_ids
 from bench.video.image_frames import IMAGE_SUFFIXES, as_decode_errors, image_size, is_image

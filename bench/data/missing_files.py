@@ -10,9 +10,8 @@ from typing import Any, Literal
 
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
-from bench.data.dataset import Splits
-from bench.data.formats import Sample
 from bench.data.links import staged_files
+from bench.data.sample import Sample, Splits
 from bench.video.image_frames import holds_frames, is_image
 
 _NAMES_SHOWN = 3

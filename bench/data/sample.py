@@ -1,10 +1,10 @@
-"""What an annotation file says of a split, before any file is looked for."""
+"""Samples, the splits of a task, and what an annotation file says of one before any file is looked for."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bench.core.errors import BenchError
 
@@ -14,6 +14,43 @@ SPLIT_NAMES: dict[Split, frozenset[str]] = {
     "test": frozenset({"val", "valid", "validate", "validation", "test", "testing"}),
 }
 """What annotation files call the two splits."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One labelled video or image."""
+
+    id: str
+    """Stable and unique in its split: the path, or the name of the sample, as the annotation file gives it."""
+    path: str
+    """Where the video or image file is, or the folder of its frames."""
+    label: int
+    start_s: float | None = None
+    end_s: float | None = None
+    fps: float | None = None
+    """Frames per second of a folder of frames; a video file tells its own."""
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The samples of a task, and the names of its classes in label order."""
+
+    train: list[Sample]
+    test: list[Sample]
+    class_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """What a reader of scores on these samples must know."""
+    facts: Any = None
+    """What the kind of the task alone reads of its annotations."""
+
+
+@dataclass(frozen=True)
+class ListOptions:
+    """Where the user says that the annotations and the files are."""
+
+    data: Path | None = None
+    train: Path | None = None
+    val: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from bench.core.errors import BenchError
 from bench.core.files import atomic_write, cache_folder, check_space, human_bytes, remove_abandoned
 from bench.core.progress import Reporter, Silent
 from bench.core.remote import filesystem, remote_url, told_in_one_line
-from bench.data.dataset import ListOptions
 from bench.data.links import StagedFile, is_safe, link_tree, staged_files, tree_of
+from bench.data.sample import ListOptions
 
 AT_ONCE = 16
 """Files that one process fetches at the same time."""

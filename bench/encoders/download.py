@@ -34,10 +34,10 @@ from pathlib import Path
 from typing import IO, Any, cast
 from urllib.parse import urlsplit
 
-from bench import __version__
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write, check_space, human_bytes
 from bench.core.progress import Reporter
+from bench.core.version import __version__
 
 TRIES = 6
 """Attempts in a row that bring less than `_HEADWAY_BYTES`."""

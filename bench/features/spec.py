@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from bench.cards.load import BoxReading
-from bench.data.formats import Sample
 from bench.data.formats.ava import Corners
+from bench.data.sample import Sample
 from bench.encoders.contract import Encoder, EncoderFacts
 from bench.video.clip_views import VideoItem
 

@@ -9,8 +9,8 @@ from bench.core import machine as environment
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
 from bench.core.types import Split
-from bench.data.formats import Sample
 from bench.data.missing_files import size_of
+from bench.data.sample import Sample
 from bench.data.staging import bring_files
 from bench.encoders.contract import Encoder
 from bench.features.extract import Extraction, ExtractOptions, extract_shared, space_fields

@@ -14,9 +14,9 @@ from bench.core import machine as environment
 from bench.core.errors import BenchError
 from bench.core.files import cache_folder
 from bench.core.progress import Reporter, Silent
-from bench.data.dataset import ListOptions, Splits, subset
-from bench.data.formats import Sample
+from bench.data.dataset import subset
 from bench.data.missing_files import SplitFiles, look_for_files, refuse_missing
+from bench.data.sample import ListOptions, Sample, Splits
 from bench.data.staging import local_lists
 from bench.encoders import EncoderFacts
 from bench.pipeline.variants import check_controls, check_labels

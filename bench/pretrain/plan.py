@@ -18,7 +18,8 @@ from bench.core.errors import BenchError, nearest
 from bench.core.files import cache_folder, writable_folder
 from bench.core.hashing import text_digest
 from bench.core.types import Precision
-from bench.data.dataset import ListOptions, load_splits
+from bench.data.dataset import load_splits
+from bench.data.sample import ListOptions
 from bench.encoders.vjepa import VitConfig
 from bench.pretrain.logs import FILE_NAME as LOG_NAME
 from bench.pretrain.objectives import sample_masks

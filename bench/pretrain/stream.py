@@ -25,8 +25,8 @@ from torch import Tensor
 
 from bench.cards.load import load_task, task_names
 from bench.core.errors import BenchError
+from bench.data.dataset import read
 from bench.data.digits import MOTIONS, NUM_FRAMES, image_pool, render_clips
-from bench.data.formats import read
 from bench.data.formats.lists import has_labels, read_rows, resolve, unquoted
 from bench.data.formats.tables import VIDEO_SUFFIXES, read_lines
 from bench.video.clip_views import VideoItem, random_state

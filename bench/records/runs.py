@@ -9,9 +9,8 @@ from typing import Any
 
 from bench.core.errors import BenchError, nearest
 from bench.records.index import RECORD_NAME, read_run, read_runs
-from bench.records.naming import is_called, labels, names, weights_place
 from bench.records.schema import Record, read_record
-from bench.records.summary import Summary, summarise
+from bench.records.summary import Summary, is_called, labels, names, summarise, weights_place
 
 
 @dataclass(frozen=True)

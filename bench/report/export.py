@@ -13,8 +13,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
+from bench.analysis.board import Cell, Leaderboard, Run
 from bench.analysis.contamination import exposure
-from bench.analysis.leaderboard import Cell, Leaderboard, Run
 from bench.analysis.published import Section
 from bench.analysis.sheet import MISSING, Entry, PrintedColumn, Sheet, lay_out
 from bench.core.escape import csv_cell, json_text, latex, markdown

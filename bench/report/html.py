@@ -8,7 +8,7 @@ from itertools import accumulate, groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.leaderboard import Leaderboard
+from bench.analysis.board import Leaderboard
 from bench.analysis.published import Section
 from bench.analysis.references import HIGH, LOW, WITHIN
 from bench.analysis.sheet import PrintedColumn, Sheet, lay_out

@@ -9,16 +9,15 @@ from itertools import groupby
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from bench.analysis.leaderboard import Leaderboard
+from bench.analysis.board import Leaderboard
 from bench.analysis.published import Section
 from bench.analysis.references import HIGH, LOW, WITHIN
 from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out
 from bench.core.escape import plain
 from bench.core.types import FrameOrder
 from bench.metrics.score import FewerLabels
-from bench.records.naming import identity, labels
 from bench.records.schema import Record
-from bench.records.summary import summarise
+from bench.records.summary import identity, labels, summarise
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType

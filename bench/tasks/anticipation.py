@@ -18,8 +18,7 @@ from bench.cards.load import ProbeCard, TaskCard
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
 from bench.data.actions import ActionSplits, load_actions
-from bench.data.dataset import ListOptions, Splits
-from bench.data.formats import Sample
+from bench.data.sample import ListOptions, Sample, Splits
 from bench.encoders import Choice, Encoder, EncoderFacts
 from bench.encoders.predictor import describe_with_predictor, load_with_predictor, steps_ahead
 from bench.metrics.recall_scores import RankedAnswers, ranked_answers

@@ -14,9 +14,8 @@ from bench.cards.load import BoxReading, ProbeCard, TaskCard
 from bench.core import machine as environment
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
-from bench.data.dataset import ListOptions, Splits
-from bench.data.formats import Sample
 from bench.data.key_frames import BoxSample, BoxSplits, read_box_splits
+from bench.data.sample import ListOptions, Sample, Splits
 from bench.encoders import Choice, EncoderFacts
 from bench.encoders.loading import reading as reading_layers
 from bench.features.spec import BoxTokens, chosen_layers

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from bench.cards.load import ClipProtocol, ProbeCard, TaskCard, replace
 from bench.core.errors import BenchError
-from bench.data.dataset import Splits
-from bench.data.formats import Sample
+from bench.data.sample import Sample, Splits
 from bench.encoders import EncoderFacts
 from bench.metrics.accuracy import ClassAnswers, class_answers
 from bench.probing.objectives import Objective, OneLabel

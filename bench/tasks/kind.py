@@ -18,8 +18,8 @@ from bench.core.distributed import World
 from bench.core.progress import Reporter
 from bench.core.remote import remote_cache
 from bench.core.types import FrameOrder, Precision
-from bench.data.dataset import ListOptions, Splits, load_splits
-from bench.data.formats import Sample
+from bench.data.dataset import load_splits
+from bench.data.sample import ListOptions, Sample, Splits
 from bench.data.staging import local_folder
 from bench.encoders import Choice, Encoder, EncoderFacts
 from bench.encoders.families import stated_settings

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from bench.cards.load import ClipProtocol, MaskReading, ProbeCard, TaskCard
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
-from bench.data.dataset import ListOptions, Splits, load_splits
-from bench.data.formats import Sample
+from bench.data.dataset import load_splits
 from bench.data.masks import MaskFiles, checked
+from bench.data.sample import ListOptions, Sample, Splits
 from bench.data.staging import bring_files
 from bench.encoders import EncoderFacts
 from bench.features.spec import PatchTokens

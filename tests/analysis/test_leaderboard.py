@@ -7,8 +7,8 @@ import pytest
 from bench.analysis.leaderboard import build
 from bench.analysis.select import load_board
 from bench.core.errors import BenchError
-from bench.records.naming import natural
 from bench.records.schema import SCHEMA_VERSION, Record
+from bench.records.summary import natural
 
 
 @pytest.mark.parametrize(

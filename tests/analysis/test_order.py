@@ -9,8 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from bench.analysis.leaderboard import Cell, Column, Row, Run
-from bench.analysis.order import best_first
+from bench.analysis.board import Cell, Column, Row, Run, best_first
 
 NO = None
 

@@ -10,7 +10,8 @@ import pytest
 from rich.console import Console
 
 from bench.analysis import references
-from bench.analysis.leaderboard import Leaderboard, build
+from bench.analysis.board import Leaderboard
+from bench.analysis.leaderboard import build
 from bench.analysis.published import sections_of
 from bench.analysis.references import reference_checks
 from bench.cards.fields import layers_name

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from bench.analysis.leaderboard import Leaderboard, build
+from bench.analysis.board import Leaderboard
+from bench.analysis.leaderboard import build
 from bench.analysis.select import Choice, arranged, board_of_runs, load_board
 from bench.analysis.sheet import lay_out
 from bench.core.errors import BenchError

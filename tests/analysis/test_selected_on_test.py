@@ -11,9 +11,9 @@ import pytest
 
 from bench import BenchError
 from bench.analysis.baseline_update import renew
+from bench.analysis.board import Leaderboard
 from bench.analysis.compare import compare
 from bench.analysis.gate import check
-from bench.analysis.leaderboard import Leaderboard
 from bench.analysis.runs import Evidence
 from bench.analysis.select import Choice, load_board
 from bench.analysis.sheet import lay_out

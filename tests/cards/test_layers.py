@@ -18,7 +18,7 @@ from bench import BenchError
 from bench.analysis.references import _same_protocol
 from bench.cards.fields import Layers, layers_name, parse_layers
 from bench.cards.load import TaskCard, load_probe_card, load_task, override
-from bench.data.formats import read
+from bench.data.dataset import read
 from bench.encoders import Encoder, load_encoder, vjepa
 from bench.encoders.loading import layers_as_named, reading
 from bench.encoders.untrained import vjepa_facts

@@ -15,8 +15,8 @@ from bench import BenchError
 from bench.cards.load import load_task, override, with_clip
 from bench.data import actions
 from bench.data.actions import ActionSplits, load_actions
-from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import read
+from bench.data.dataset import load_splits, read
+from bench.data.sample import ListOptions
 
 OFFICIAL = SHARED_DATA / "annotations" / "epic100"
 has_official = pytest.mark.skipif(not OFFICIAL.is_dir(), reason="the shared annotation fixtures are not here")

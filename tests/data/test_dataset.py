@@ -10,8 +10,8 @@ import pytest
 from bench import BenchError
 from bench.cards.load import load_task, override, replace
 from bench.data import digits
-from bench.data.dataset import ListOptions, load_splits, subset
-from bench.data.formats import Sample, read
+from bench.data.dataset import load_splits, read, subset
+from bench.data.sample import ListOptions, Sample
 
 CUSTOM = load_task("custom")
 THREE = replace(CUSTOM, {"classes": 3}, "test")

@@ -15,8 +15,8 @@ from support import SHARED_DATA
 from bench import BenchError
 from bench.cards.load import TaskCard, load_task, replace
 from bench.core.progress import Silent
-from bench.data.dataset import ListOptions
 from bench.data.masks import MaskFiles, checked, load_mask_splits, nearest, read_values
+from bench.data.sample import ListOptions
 from bench.data.verify.prepare import Wishes, prepare
 from bench.data.verify.verify import verify
 from bench.metrics.iou import VOID

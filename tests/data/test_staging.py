@@ -18,10 +18,10 @@ from standins import LAYOUTS, standin
 from bench import BenchError
 from bench.cards.load import load_task
 from bench.core.progress import Silent
-from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import Sample
+from bench.data.dataset import load_splits
 from bench.data.links import is_safe, link_tree, staged_file, tree_of
 from bench.data.missing_files import size_of
+from bench.data.sample import ListOptions, Sample
 from bench.data.staging import bring_files, local_lists
 from bench.video.contents import content_ids
 

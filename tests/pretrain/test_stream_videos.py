@@ -19,7 +19,7 @@ from support import write_video
 
 from bench.cards.load import TaskCard, load_task, task_names
 from bench.core.errors import BenchError
-from bench.data.formats import read
+from bench.data.dataset import read
 from bench.pretrain.stream import Batch, VideoFile, VideoStream, check_first, find_videos
 from bench.video import loader
 from bench.video.decode import open_video

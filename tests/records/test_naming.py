@@ -15,8 +15,8 @@ from bench.analysis.gate import check
 from bench.analysis.select import Choice, load_board
 from bench.core.errors import BenchError
 from bench.records.baseline import read_baseline
-from bench.records.naming import names, weights_place
 from bench.records.runs import load_runs
+from bench.records.summary import names, weights_place
 from bench.report.export import to_csv, to_json, to_latex, to_markdown
 from bench.report.html import to_html
 

@@ -9,7 +9,8 @@ from itertools import product
 import pytest
 from rich.console import Console
 
-from bench.analysis.leaderboard import Leaderboard, build
+from bench.analysis.board import Leaderboard
+from bench.analysis.leaderboard import build
 from bench.analysis.published import PublishedScore, Section
 from bench.analysis.select import Choice, load_board
 from bench.analysis.sheet import duration

@@ -13,9 +13,9 @@ import pytest
 from ava_standin import ava_standin, box_of
 from PIL import Image
 
-from bench.data.formats import Sample
 from bench.data.formats.ava import Corners, KeyFrame
 from bench.data.key_frames import BoxSample
+from bench.data.sample import Sample
 from bench.pipeline.plan import make_plan
 from bench.tasks.box_pictures import DrawnFrames, draw_key_frames
 from bench.tasks.kind import RunPlan

@@ -12,7 +12,7 @@ from types import ModuleType
 
 from bench.cards.load import Format, TaskCard
 from bench.core.errors import BenchError
-from bench.data.formats import Sample, coin, diving48, hmdb51, imagenet, inat, jester, kinetics, ssv2, ucf101
+from bench.data.formats import coin, diving48, hmdb51, imagenet, inat, jester, kinetics, ssv2, ucf101
 from bench.data.formats.lists import (
     ClassFolders,
     Listed,
@@ -24,7 +24,7 @@ from bench.data.formats.lists import (
     scan_class_folders,
 )
 from bench.data.formats.tables import USUAL_VIDEO_SUFFIXES, ClassNumbers, head_of
-from bench.data.sample import SPLIT_NAMES, Annotations, Row, Split, check_rows
+from bench.data.sample import SPLIT_NAMES, Annotations, Row, Sample, Split, check_rows
 from bench.video.image_frames import IMAGE_SUFFIXES
 
 _SUFFIXES = USUAL_VIDEO_SUFFIXES + IMAGE_SUFFIXES

@@ -19,9 +19,8 @@ from pathlib import Path
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
 from bench.core.files import BLANKS
-from bench.data.formats import Sample
 from bench.data.formats.tables import MEDIA_SUFFIXES, read_lines
-from bench.data.sample import Annotations, Row
+from bench.data.sample import Annotations, Row, Sample
 from bench.video.image_frames import is_image
 
 DELIMITERS = ("::", "\t", ",", " ")

@@ -21,11 +21,11 @@ from bench.core.memo import Memo
 from bench.core.types import Split
 from bench.core.workers import Lost, guarded_map
 from bench.data.actions import load_actions
-from bench.data.dataset import ListOptions, count_classes, counts_from_one, untrained_classes
-from bench.data.formats import Sample
+from bench.data.dataset import count_classes, counts_from_one, untrained_classes
 from bench.data.formats.choice import ReadSplit, find_annotations
 from bench.data.formats.choice import read_splits as read_annotations
 from bench.data.masks import checked, load_mask_splits
+from bench.data.sample import ListOptions, Sample
 from bench.data.verify.checks import Check, Checked, Facts, check
 from bench.video.contents import bytes_of, content_id, content_ids
 from bench.video.states import remember, remembered

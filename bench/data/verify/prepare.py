@@ -13,7 +13,6 @@ from pathlib import Path, PurePosixPath
 
 from filelock import FileLock, Timeout
 
-from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.errors import BenchError
 from bench.core.files import PARTS, atomic_write, has_mark, remove_abandoned, writable_folder, write_mark
@@ -21,9 +20,9 @@ from bench.core.hashing import text_digest
 from bench.core.memo import Memo
 from bench.core.progress import Reporter
 from bench.core.types import Split
+from bench.core.version import __version__
 from bench.core.workers import Lost, guarded_map
-from bench.data.dataset import ListOptions
-from bench.data.formats import Sample
+from bench.data.sample import ListOptions, Sample
 from bench.data.verify.findings import Splits, read_splits
 from bench.data.verify.manifest import FILE, Encoding, Prepared, Row, read_prepared, write_list, write_manifest
 from bench.data.verify.reencode import B_FRAMES, CRF, PRESET, RESIZE, TUNE, Made, Task, make

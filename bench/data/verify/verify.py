@@ -11,12 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from bench import __version__
 from bench.cards.load import TaskCard
 from bench.core.progress import Reporter
 from bench.core.types import Split
-from bench.data.dataset import ListOptions
-from bench.data.formats import Sample
+from bench.core.version import __version__
+from bench.data.sample import ListOptions, Sample
 from bench.data.verify.checks import Fault
 from bench.data.verify.findings import (
     Duplicate,

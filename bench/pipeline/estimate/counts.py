@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bench.core.files import token_bytes
-from bench.data.formats import Sample
+from bench.data.sample import Sample
 from bench.pipeline.features import examples_of
 from bench.pipeline.variants import DRAWS, draw_rows, other_orders
 from bench.probing.loop import make_plan

@@ -23,7 +23,7 @@ from bench.core.errors import BenchError
 from bench.core.hashing import file_digest
 from bench.core.progress import Reporter
 from bench.core.threads import SMALL_CLIP
-from bench.data.formats import Sample
+from bench.data.sample import Sample
 from bench.data.staging import bring_files
 from bench.encoders import Encoder
 from bench.features.extract import ClipsAtOnce, clips_at_once, encode

@@ -16,8 +16,7 @@ import numpy.typing as npt
 from bench.cards.load import TaskCard, VideoFacts, load_task
 from bench.core.errors import BenchError
 from bench.core.progress import Reporter
-from bench.data.dataset import Splits
-from bench.data.formats import Sample
+from bench.data.sample import Sample, Splits
 from bench.encoders import Encoder, vjepa
 from bench.encoders.catalog import ModelCard, model_cards
 from bench.encoders.families import card_config

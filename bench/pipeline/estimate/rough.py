@@ -11,8 +11,8 @@ from typing import Any
 from bench.core import machine as environment
 from bench.core.files import check_space
 from bench.core.machine import ENCODER_EFFICIENCY, matrix_rate
-from bench.data.formats import Sample
 from bench.data.missing_files import SplitFiles, size_of
+from bench.data.sample import Sample
 from bench.data.staging import bring_files
 from bench.pipeline.estimate.counts import work_of
 from bench.pipeline.features import examples_of

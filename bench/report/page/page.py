@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from bench.analysis.leaderboard import Column, Leaderboard, Row
+from bench.analysis.board import Column, Leaderboard, Row
 from bench.analysis.published import Section
 from bench.analysis.sheet import lay_out
 from bench.core.escape import plain

@@ -11,7 +11,7 @@ from pathlib import Path
 from statistics import fmean, median_low
 from typing import NamedTuple
 
-from bench.analysis.leaderboard import Column, Leaderboard, Row
+from bench.analysis.board import Column, Leaderboard, Row
 from bench.analysis.runs import Evidence
 from bench.analysis.select import Choice, load_board
 from bench.core.errors import BenchError

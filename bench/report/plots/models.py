@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.analysis.leaderboard import Cell, Column, build
+from bench.analysis.board import Cell, Column
+from bench.analysis.leaderboard import build
 from bench.analysis.runs import Evidence
 from bench.analysis.sheet import METRIC_NAMES
 from bench.core.errors import BenchError

@@ -9,10 +9,10 @@ from support import GOLDEN, SHARED_DATA
 
 from bench.cards.load import BoxReading, load_task
 from bench.core.errors import BenchError
-from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import read
+from bench.data.dataset import load_splits, read
 from bench.data.formats.ava import read_action_list, read_detections, read_excluded, read_ground_truth, read_included
 from bench.data.key_frames import read_box_splits
+from bench.data.sample import ListOptions
 
 CARD = load_task("ava")
 ORACLE = BoxReading(cells=3, over_time="all", over_cells="all", test_boxes="ground-truth")

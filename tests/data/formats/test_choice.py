@@ -12,9 +12,9 @@ from support import SHARED_DATA
 
 from bench import BenchError
 from bench.cards.load import load_task, replace
-from bench.data.dataset import ListOptions, Splits, load_splits
-from bench.data.formats import Sample, read
+from bench.data.dataset import load_splits, read
 from bench.data.formats.choice import index_folder
+from bench.data.sample import ListOptions, Sample, Splits
 
 LISTS = SHARED_DATA / "annotations"
 needs_lists = pytest.mark.skipif(not LISTS.is_dir(), reason="real annotation files are not here")

@@ -13,10 +13,10 @@ from support import SHARED_DATA
 
 from bench import BenchError
 from bench.cards.load import load_task, replace
-from bench.data.dataset import ListOptions, Splits, load_splits
-from bench.data.formats import Sample
+from bench.data.dataset import load_splits
 from bench.data.formats.lists import read_rows
 from bench.data.formats.tables import VIDEO_SUFFIXES
+from bench.data.sample import ListOptions, Sample, Splits
 
 
 def read_list(path: Path, data: Path | None = None) -> list[Sample]:

@@ -13,8 +13,8 @@ from support import Run, assert_refused
 
 import bench
 from bench.cards.load import load_task, task_names
-from bench.data.dataset import ListOptions, load_splits
-from bench.data.formats import read
+from bench.data.dataset import load_splits, read
+from bench.data.sample import ListOptions
 
 CARDS = sorted(standins.LAYOUTS)
 LISTS = [name for name in CARDS if load_task(name).data == "lists"]

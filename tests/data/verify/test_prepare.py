@@ -27,9 +27,9 @@ from bench.core.errors import BenchError
 from bench.core.hashing import file_digest
 from bench.core.progress import Silent
 from bench.core.workers import guarded_map
-from bench.data.dataset import ListOptions
-from bench.data.formats import Sample, read
+from bench.data.dataset import read
 from bench.data.formats.lists import read_rows
+from bench.data.sample import ListOptions, Sample
 from bench.data.verify import prepare as preparing
 from bench.data.verify import reencode as making
 from bench.data.verify.manifest import FILE, Encoding, Prepared, Row, notes_on, write_list

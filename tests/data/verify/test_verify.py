@@ -16,8 +16,7 @@ from support import Run, assert_refused, write_video
 
 from bench.cards.load import TaskCard, load_task
 from bench.core.progress import Silent
-from bench.data.dataset import ListOptions
-from bench.data.formats import Sample
+from bench.data.sample import ListOptions, Sample
 from bench.data.verify import findings
 from bench.data.verify.findings import find_duplicates
 from bench.data.verify.verify import Report, verify

@@ -1,4 +1,4 @@
-"""Which model stands above which: by the mean over the tasks that all models share.
+"""What a leaderboard is made of, and which model stands above which: by the mean over the tasks that all share.
 
 A mean over whatever tasks a model has would reward it for having been measured on easy ones only, and comparing two
 models at a time by what these two share goes in circles. So all models are compared by the same columns: those of one
@@ -11,17 +11,168 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
-from typing import TYPE_CHECKING
+from functools import cached_property
+from statistics import fmean, stdev
+from typing import Literal
 
-if TYPE_CHECKING:
-    from bench.analysis.leaderboard import Column, Row
+from bench.metrics.score import Score
+from bench.records.summary import Summary
 
+Place = Literal["all", "rows", "columns", "cells"]
 _DIGITS = 9
 """Means are rounded to these, so that equal means of other columns are equal."""
 _NAMED = 4
 """Tasks that are named before the rest is counted."""
-_Scores = Mapping["Column", float]
+
+
+@dataclass(frozen=True)
+class Column:
+    """What must be equal for two scores to be compared."""
+
+    axis: str | None
+    task: str
+    probe: str
+    protocol: str
+    metric: str
+    num_train: int
+    """Samples on the training list, readable or not."""
+    num_test: int
+    lists: str
+    """Digests of both lists, training first; empty where the record has none."""
+    selected_on_test: bool = False
+    """Whether its probes were chosen on the test split: shown as a paper's own figure, and never ranked, averaged,
+    sorted by or tested."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One record with one of its scores."""
+
+    record: Summary
+    score: Score
+
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1."""
+        return self.score.n / max(1, self.score.n + self.score.failed)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A model's score minus the reference's, with its 95 % interval; all -100 to 100."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    """Both ends are None where nothing could be paired: for means, and where one of the two has no predictions."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one model in one column, one for each seed, in order of the seed."""
+
+    runs: tuple[Run, ...]
+    rank: int | None = None
+    """1 + the models of the column that are significantly better; None where no pair can be tested."""
+    difference: Difference | None = None
+    """From the reference of the board; None where there is none, and in the reference's own row."""
+
+    @property
+    def value(self) -> float:
+        """Mean over the seeds, 0 to 100."""
+        return fmean(run.score.value for run in self.runs)
+
+    @property
+    def low(self) -> float:
+        """Low end of the sampling interval, 0 to 100: a mean, because all seeds see the same test samples."""
+        return fmean(run.score.low for run in self.runs)
+
+    @property
+    def high(self) -> float:
+        """High end of the sampling interval, 0 to 100."""
+        return fmean(run.score.high for run in self.runs)
+
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation over the seeds, in points; None for one seed."""
+        return stdev(run.score.value for run in self.runs) if len(self.runs) > 1 else None
+
+    @property
+    def coverage(self) -> float:
+        """Share of the test samples that could be read, 0 to 1; the smallest of the seeds."""
+        return min(run.coverage for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One encoder: a model name and its weights."""
+
+    label: str
+    """Model name, with its input or the digest of its weights where the name alone does not tell it apart."""
+    cells: Mapping[Column, Cell]
+
+    @cached_property
+    def records(self) -> list[Summary]:
+        """The records behind the row, each once."""
+        return list({id(run.record): run.record for cell in self.cells.values() for run in cell.runs}.values())
+
+    @property
+    def encoder_clips(self) -> int:
+        """Clips encoded by the runs of the row; clips read from the cache are not counted."""
+        return sum(record.cost.encoder_clips for record in self.records)
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the runs of the row."""
+        return sum(record.cost.total_s for record in self.records)
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Kinds of device that the runs of the row used, CPU or GPU, as far as the records tell."""
+        kinds = {"cpu": "CPU", "cuda": "GPU", "mps": "GPU"}
+        return tuple(sorted({kinds[kind] for r in self.records if (kind := r.device.partition(":")[0]) in kinds}))
+
+
+@dataclass(frozen=True)
+class GroupMean:
+    """Unweighted mean over the tasks of one axis, under one probe, that every row has."""
+
+    axis: str
+    probe: str
+    columns: tuple[Column, ...]
+
+    def of(self, row: Row) -> float:
+        """The mean of one row, 0 to 100."""
+        return fmean(row.cells[column].value for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Footnote:
+    """A note of the records and where its number goes: beside a model, a column heading or single scores."""
+
+    text: str
+    place: Place
+    cells: frozenset[tuple[int, int]]
+    """(row, column) of every score that it is about."""
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Rows, best first, and columns grouped by axis: motion, appearance, anticipation, none."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[Row, ...]
+    means: tuple[GroupMean, ...]
+    footnotes: tuple[Footnote, ...]
+    superseded: int
+    """Records left out because a newer one has the same model, task, protocol and seed."""
+    order: str
+    """What the rows are sorted by, in words."""
+    reference: Row | None = None
+    """The row that others are compared with."""
+
+
+_Scores = Mapping[Column, float]
 
 
 @dataclass(frozen=True)
