@@ -58,7 +58,7 @@ REST = "rest"
 _OURS = (
     ("bench.features.extract", "encode", "encoding"),
     ("bench.pipeline.run", "fit", "probes: training"),
-    ("bench.pipeline.run", "predict", "probes: testing"),
+    ("bench.pipeline.run", "_outputs", "probes: testing"),
 )
 
 

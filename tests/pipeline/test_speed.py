@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from ava_standin import ava_standin
 
 from bench.core.distributed import World
 from bench.core.errors import BenchError
@@ -197,10 +198,11 @@ def test_the_record_carries_the_choice(planned: Callable[..., RunPlan], timed: l
     assert spaces and all(space["compiled"] and space["precision"] == "bf16" for space in spaces)
 
 
-@pytest.mark.parametrize("options", [{"precision": "fastest"}, {"compile": "auto"}])
-def test_boxes_refuse_what_cannot_be_measured(options: dict[str, str]) -> None:
-    with pytest.raises(BenchError, match="for tasks of whole clips"):
-        make_plan(make_options({"task": "ava", "model": "random", "probe": "ava-attentive", **options}))
+def test_encoders_of_key_frames_are_measured_as_well(tmp_path: Path, timed: list[tuple[str, bool]]) -> None:
+    options = {"task": "ava", "model": "random", "data": ava_standin(tmp_path / "ava", train=2, test=1)}
+    options |= {"settings": {"clip.starts_s": 900, "clip.resolution": 16}, "cache": tmp_path / "cache", "workers": 0}
+    encoder = prepare_encoder(make_plan(make_options({**options, "precision": "fastest", "compile": "auto"})))
+    assert (encoder.precision, encoder.is_compiled) == ("bf16", True) and ("bf16", True) in timed
 
 
 def test_an_unknown_way_to_compile_is_refused() -> None:

@@ -174,7 +174,7 @@ def test_several_training_views_draw_times(data: Path, results: Path, before_sta
         ({"settings": {"clip.sampling": "random"}}, "clips before an action"),
         ({"settings": {"clip.segments": 2}}, "clips before an action"),
         ({"settings": {"clip.anchor": "after"}}, r"clip\.anticipation\.anchor"),
-        ({"probe_weights": Path("probe.pt"), "settings": {}}, "no such probe file"),
+        ({"probe_weights": Path("probe.pt")}, "probe.lr means nothing with --probe-weights: nothing is trained"),
         ({"settings": {"probe.num_heads": 7}}, "64 channels cannot have 7 heads"),
     ],
 )

@@ -81,7 +81,7 @@ def test_only_included_seconds_count(tmp_path: Path) -> None:
 
 def test_actions_of_one_box_are_one_box_and_persons_do_not_matter(tmp_path: Path) -> None:
     data = folder(tmp_path, val="b,0902,0.1,0.2,0.3,0.4,12,0\nb,0902,0.1,0.2,0.3,0.4,80,7\n")
-    (frame,) = read_box_splits(CARD, ListOptions(data), ORACLE, 0.0).frames.values()
+    (frame,) = read_box_splits(CARD, ListOptions(data), ORACLE, 0.0, test_only=True).frames.values()
     assert frame.truth.boxes == {(0.1, 0.2, 0.3, 0.4): {12, 80}}
 
 
