@@ -21,11 +21,12 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.video.clip_views import VideoItem
-from bench.video.train_views import TrainViews, VideoView, finish
+from bench.video.train_views import TrainViews, VideoView
 from bench.video.views import IMAGENET_MEAN, IMAGENET_STD
 from benchmarks.ratios import Ratio, ratio_of
 from tests.video.timm_chain import blurred_noise, official_clip
 
+CPU = torch.device("cpu")
 CASES = ((128, 170), (240, 320), (256, 340))
 """Height and width of the frames, pixels."""
 FRAMES, SIZE, DRAWS = 16, 224, 48
@@ -53,9 +54,9 @@ def measure(height: int, width: int, runs: int) -> dict[str, Any]:
             started = time.perf_counter()
             official_clip(frames, view, SIZE)
             chain = time.perf_counter()
-            pixels = torch.from_numpy(view.apply(frames, SIZE)).reshape(1, *PLAN.shape)
+            pixels = torch.from_numpy(view.apply(frames, SIZE)).reshape(1, *PLAN.shape[2:])
             views = time.perf_counter()
-            finish(pixels, [item], PLAN, IMAGENET_MEAN, IMAGENET_STD)
+            list(PLAN.finish(pixels, [item], IMAGENET_MEAN, IMAGENET_STD, 1, CPU))
             for name, seconds in (("chain", chain - started), ("views", views - chain)):
                 spent[name] += seconds
             spent["finish"] += time.perf_counter() - views
