@@ -141,17 +141,18 @@ def make_clips(folder: Path, train: int = 16, test: int = 8) -> Path:
 
 
 STAGES = {
-    "hashing": "content_ids_shared",
-    "extraction": "extract_split",
-    "training": "fit_probe",
-    "recording": "write_record",
+    "hashing": ("bench.pipeline.run", "content_ids_of"),
+    "extraction": ("bench.pipeline.run", "extract_split"),
+    "training": ("bench.pipeline.run", "fit_probe"),
+    "recording": ("bench.pipeline.record", "write_record"),
 }
-"""What the faults of this suite call the parts of a run, and the function of bench.pipeline.run that is each."""
+"""What the faults of this suite call the parts of a run, and the function that is each, where it is called."""
 
 
 def around(stage: str, enter: Callable[[], None], leave: Callable[[], None] = lambda: None) -> None:
     """Have `enter` and `leave` called before and after each call of a stage, in this process."""
-    module, name = import_module("bench.pipeline.run"), STAGES[stage]
+    where, name = STAGES[stage]
+    module = import_module(where)
     function = getattr(module, name)
 
     def wrapped(*args: Any, **options: Any) -> Any:
