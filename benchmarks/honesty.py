@@ -1,6 +1,6 @@
 """Do the statistics keep their promises? Simulates models of known accuracy; the tables of docs/statistics.md.
 
-    python benchmarks/honesty.py                        # everything, 2000 simulations a row, four minutes of one core
+    python benchmarks/honesty.py                        # everything, 2000 simulations a row, six minutes of one core
     python benchmarks/honesty.py --only gate --repeats 500
 
 Two models answer n samples. Independent samples differ only in who is right: both, neither, one of the two; the share
@@ -22,19 +22,29 @@ from functools import lru_cache
 from math import sqrt
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, multivariate_normal, norm
 
 from bench.analysis.gate import Outcomes, judge
+from bench.metrics.box_scores import BoxAnswers
+from bench.metrics.detection import CORNERS
 from bench.metrics.intervals import bootstrap_interval, paired, wilson_interval
 from bench.metrics.mcnemar import detectable_difference
+from bench.metrics.metric import metric_of
+from bench.metrics.recall_scores import HEADS, RankedAnswers, ranked_answers
+from bench.metrics.resample import paired_scores, resampled
 
 Answers = NDArray[np.int64]
 ACCURACY = 0.7
 """Of the first model; the second is below it by the true difference."""
 BOOTSTRAPS = 300
 """Simulations of the bootstrap, which is measured for comparison only."""
+RESAMPLED = 400
+"""Simulations of metrics that are resampled."""
+CLASSES = 12
+"""Of those metrics."""
 
 
 @dataclass(frozen=True)
@@ -239,6 +249,47 @@ def rows(repeats: int, random: np.random.Generator) -> None:
         table.row(number, 1000, 100 * discordance, percent(alarms), kept=few(percent(alarms), repeats))
 
 
+def metrics(repeats: int, random: np.random.Generator) -> None:
+    """Class-mean recall at 5 and frame mAP, of models that differ from video to video: resampled by whole videos."""
+    table = Table("metric", "videos", "p < 0.05 of equal models, %", "coverage %", "p < 0.05 of a better one, %")
+    for name, make in (("action-recall@5", recall_answers), ("frame-mAP@0.5", box_answers)):
+        for videos in (8, 16, 40):
+            alarms, covered, told = [], [], []
+            for _ in range(min(repeats, RESAMPLED)):
+                truth = random.integers(0, CLASSES, 8 * videos), random.normal(size=videos)
+                one, equal, better = (
+                    resampled(metric_of(name), make(*answer(random, *truth, skill))) for skill in (0.5, 0.5, 1.2)
+                )
+                found = paired_scores([one], [equal])
+                alarms.append(found.p_value < 0.05)
+                covered.append(found.low <= 0 <= found.high)
+                told.append(paired_scores([better], [one]).p_value < 0.05)
+            kept = few(percent(alarms), len(alarms))
+            table.row(name, videos, percent(alarms), percent(covered), percent(told), kept=kept)
+
+
+def answer(
+    random: np.random.Generator, labels: Answers, easy: NDArray[np.float64], skill: float
+) -> tuple[Answers, Answers, NDArray[np.float32]]:
+    """Videos and labels of the samples [n], eight of a video, and the scores [n, classes] that a model gives."""
+    video = np.repeat(np.arange(len(easy)), 8)
+    scores = random.normal(size=(len(labels), CLASSES))
+    scores[np.arange(len(labels)), labels] += skill + (easy + 0.7 * random.normal(size=len(easy)))[video]
+    return video, labels, scores.astype(np.float32)
+
+
+def recall_answers(video: Answers, labels: Answers, scores: NDArray[np.float32]) -> RankedAnswers:
+    ids = [f"{place:05d}" for place in range(len(video))]
+    return ranked_answers(ids, [str(one) for one in video], dict.fromkeys(HEADS, (labels, scores)))
+
+
+def box_answers(video: Answers, labels: Answers, scores: NDArray[np.float32]) -> BoxAnswers:
+    boxes = pd.DataFrame({"video": [f"{one:03d}" for one in video], "timestamp": np.arange(len(video)) % 8})
+    boxes[list(CORNERS)] = [0.1, 0.1, 0.5, 0.5]
+    names = {number: str(number) for number in range(CLASSES)}
+    return BoxAnswers(boxes.assign(action=labels), boxes, 1 / (1 + np.exp(-scores)), names, {})
+
+
 PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "wilson": wilson,
     "compare": compare,
@@ -246,6 +297,7 @@ PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "detectable": detectable,
     "gate": gate,
     "rows": rows,
+    "metrics": metrics,
 }
 
 

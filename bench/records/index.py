@@ -28,7 +28,7 @@ from bench.core.inputs import PREDICTIONS, RECORD, check_input
 from bench.metrics.score import Score
 from bench.records.schema import SCHEMA_VERSION, Cost, read_record
 from bench.records.summary import Summary, from_text, summarise, to_text
-from bench.records.tables import all_files
+from bench.records.tables import tables_there
 from bench.records.tables.outcomes import Outcomes
 from bench.video.states import state_of
 
@@ -167,7 +167,7 @@ def _digest(run: Path) -> str:
     """SHA-256 of the files that say what a run scored, and of what its probe says of it."""
     from bench.records.consistency import probe_facts
 
-    there = [name for name in (RECORD_NAME, *all_files(run)) if (run / name).exists()]
+    there = [RECORD_NAME, *tables_there(run)]
     for name in there:
         check_input(run / name, RECORD if name == RECORD_NAME else PREDICTIONS)
     parts = [f"{name} {file_digest(run / name)}" for name in there]
@@ -177,9 +177,12 @@ def _digest(run: Path) -> str:
 def _stamp(run: str) -> str:
     """What the files of a run were when they were last written; empty where it has no record."""
     record = _stamp_of_file(f"{run}/{RECORD_NAME}")
-    if not record:
-        return ""
-    return " ".join([record, *(_stamp_of_file(f"{run}/{name}") for name in (*all_files(Path(run)), _PROBE))])
+    try:
+        names = tables_there(run) if record else []
+    except OSError:  # a folder that cannot be listed: reading the run says so
+        names = []
+    parts = (f"{name} {_stamp_of_file(f'{run}/{name}')}" for name in (*names, _PROBE))
+    return " ".join([record, *parts]) if record else ""
 
 
 def _stamp_of_file(path: str) -> str:

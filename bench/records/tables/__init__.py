@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -33,12 +34,20 @@ class AnswerTable(Protocol):
         the record says of classes and failures; its scores are compared by `bench.records.recomputed`."""
 
 
-def all_files(folder: Path) -> list[str]:
-    """Paths in a run's folder of all tables that it may have, those of other frame orders as far as they are there."""
+def tables_there(folder: str | Path) -> list[str]:
+    """Paths in a run's folder of the tables that it has, those of other frame orders last."""
     names = [name for files in FILES.values() for name in files]
-    controls = folder / CONTROLS_FOLDER
-    there = sorted(reading.name for reading in controls.iterdir()) if controls.is_dir() else []
-    return [*names, CONTROLS, *(f"{CONTROLS_FOLDER}/{reading}/{name}" for reading in there for name in names)]
+    there = _names(folder)
+    found = [name for name in (*names, CONTROLS) if name in there]
+    if CONTROLS_FOLDER in there and Path(folder, CONTROLS_FOLDER).is_dir():
+        for reading in sorted(_names(Path(folder, CONTROLS_FOLDER))):
+            found += [f"{CONTROLS_FOLDER}/{reading}/{name}" for name in names]
+    return [name for name in found if Path(folder, name).is_file()] if CONTROLS_FOLDER in there else found
+
+
+def _names(folder: str | Path) -> set[str]:
+    with os.scandir(folder) as entries:
+        return {entry.name for entry in entries}
 
 
 def table_of(form: str) -> AnswerTable:
