@@ -59,16 +59,19 @@ class PublishedScore:
 
 
 class _Metric(NamedTuple):
-    """How a metric is called in the table, in a title and in a heading."""
+    """How a metric is called in the table, in a title and in a heading, and of which probes it is shown."""
 
     column: str
     title: str
     heading: str
+    probe: str = "attentive probe"
+    probes: tuple[str, ...] = PROBES
 
 
 _METRICS = {
     "top1": _Metric("top1", "top-1 accuracy", "top-1"),
     "action-recall@5": _Metric("recall@5", "class-mean recall at 5 of actions", "recall@5"),
+    "mIoU": _Metric("miou", "mean IoU", "mIoU", "linear probe of every token", ("linear-dense",)),
 }
 """Of tasks, those that published scores are shown of."""
 
@@ -101,7 +104,8 @@ class Section:
     @property
     def title(self) -> str:
         """What the table is."""
-        return f"Published for {self.task}: {_metric(self.task).title} in %, frozen encoder, attentive probe"
+        metric = _metric(self.task)
+        return f"Published for {self.task}: {metric.title} in %, frozen encoder, {metric.probe}"
 
     @property
     def remark(self) -> str:
@@ -125,7 +129,7 @@ class Section:
 
 
 def published_rows(task: str, path: Path | None = None) -> list[PublishedScore]:
-    """Published scores, in the task's metric, of a frozen encoder under an attentive probe, highest first.
+    """Published scores, in the task's metric, of a frozen encoder under such a probe as is trained here, highest first.
 
     `task` is a task card's name, or the name of a task in published.csv; `path` replaces that file. Numbers
     read in second-hand sources only and rows of ablation studies are left out. Raises BenchError where the
@@ -176,7 +180,7 @@ def _metric(task: str) -> _Metric:
 def _is_wanted(row: dict[str, str], metric: _Metric) -> bool:
     return (
         row["metric"] == metric.column
-        and row["probe"] in PROBES
+        and row["probe"] in metric.probes
         and _SECOND_HAND not in row["source"]
         and row["verified"] == "yes"
         and not any(word in row["model"] for word in _STUDIES)

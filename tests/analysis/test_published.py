@@ -39,6 +39,15 @@ def test_rows_are_comparable_in_kind_and_first_hand(task: str) -> None:
     assert not any("secondary" in row.source or "ablation" in row.model for row in rows)
 
 
+@pytest.mark.parametrize(("task", "value"), [("ade20k", 47.8), ("voc12", 84.7)])
+def test_scores_of_masks_are_those_of_linear_probes_of_every_token(task: str, value: float) -> None:
+    (section,) = published_sections([task])
+    rows = published_rows(task)
+    assert {row.probe for row in rows} == {"linear-dense"} and section.heading[1] == "mIoU"
+    assert [row.value for row in rows if (row.model, row.backbone) == ("V-JEPA 2.1", "ViT-g/16")] == [value]
+    assert section.title == f"Published for {task}: mean IoU in %, frozen encoder, linear probe of every token"
+
+
 def test_numbers_that_only_notes_of_others_tell_are_not_verified() -> None:
     with (ROOT / "results" / "published.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
