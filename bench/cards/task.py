@@ -202,6 +202,20 @@ class MaskAnnotations(CardPart):
     zero: Literal["class", "void"] = "class"
     """What 0 is: the first class, or void like `void`; the first class then is 1."""
 
+    @property
+    def first(self) -> int:
+        """Value of the first class."""
+        return 1 if self.zero == "void" else 0
+
+    def check(self, media: str, num_classes: int | None) -> None:
+        """Raise ValueError where they do not fit the card that they are a section of."""
+        if media != "image" or num_classes is None:
+            raise ValueError("masks: they are of still images (media: image), and of so many classes")
+        if self.first <= self.void < self.first + num_classes:
+            raise ValueError(f"masks.void: {self.void} is the value of a class; give one beyond them")
+        if {self.images.train, self.images.test} & {self.masks.train, self.masks.test}:
+            raise ValueError("masks: images and masks have a folder each, or masks would be taken for images")
+
 
 class Reference(CardPart):
     """A published score of the task."""
@@ -313,8 +327,8 @@ class TaskCard(CardPart):
         is_masks = self.data == "masks"
         if any(is_masks != said for said in (self.masks is not None, self.metric == "mIoU")):
             raise ValueError("masks: give it, and the metric mIoU, exactly where data is 'masks'")
-        if is_masks and (self.media != "image" or self.classes is None):
-            raise ValueError("masks: they are of still images (media: image), and of so many classes")
+        if self.masks:
+            self.masks.check(self.media, self.num_classes)
         for name, clip in {"clip": self.clip, **{f"clips.{name}": clip for name, clip in self.clips.items()}}.items():
             _check_anticipation(name, clip, needed=is_actions)
         if isinstance(self.classes, tuple) and len(set(self.classes)) < len(self.classes):

@@ -150,6 +150,8 @@ def read_values(path: str) -> npt.NDArray[np.int32]:
     from PIL import Image
 
     with as_decode_errors(path), Image.open(path) as image:
+        if getattr(image, "is_animated", False):
+            raise BenchError("holds more than one picture", where=path, fix="give one mask for each image")
         if image.format != "PNG" or image.mode not in ("1", "L", "P", "I", "I;16"):
             what = f"is {image.format} of mode {image.mode}, not a mask"
             raise BenchError(what, where=path, fix="give a PNG whose grey or palette values are numbers of classes")
@@ -170,7 +172,7 @@ def class_map(values: npt.NDArray[np.int32], meaning: MaskAnnotations, num_class
 
     Raises BenchError, naming `where` and the pixel, for a value that is neither a class nor void.
     """
-    first = 1 if meaning.zero == "void" else 0
+    first = meaning.first
     classes = values - first
     is_void = (values == meaning.void) | (classes < 0)
     wrong = ~is_void & (classes >= num_classes)
@@ -204,6 +206,7 @@ def load_mask_splits(card: TaskCard, where: ListOptions, *, test_only: bool = Fa
     root = _root(card, meaning, where.data)
     masks: dict[str, str] = {}
     images: dict[str, str] = {}
+    beside_whom: dict[str, str] = {}
     found: dict[Split, list[Sample]] = {"train": [], "test": []}
     for split in _SPLITS[1:] if test_only else _SPLITS:
         folder, beside = (getattr(folders, split) for folders in (meaning.images, meaning.masks))
@@ -217,6 +220,10 @@ def load_mask_splits(card: TaskCard, where: ListOptions, *, test_only: bool = Fa
                 both = any(sample.id == identity for sample in found["train"]) and split == "test"
                 what = f"'{identity}' is {'in both splits' if both else 'listed twice'}"
                 raise BenchError(what, where=row, fix="a test image must not be trained on: remove one")
+            if mask in beside_whom:
+                what = f"is the mask of two images, {beside_whom[mask]} and {name}"
+                raise BenchError(what, where=mask, fix="remove one of the images, or give it another name")
+            beside_whom[mask] = name
             images[identity], masks[identity] = image, mask
             found[split].append(Sample(identity, image, 0))
     files = MaskFiles(tuple(images), tuple(images.values()), tuple(masks.values()), meaning, classes)
@@ -243,7 +250,11 @@ def _root(card: TaskCard, meaning: MaskAnnotations, data: Path | None) -> Path:
 def _names(card: TaskCard, root: Path, folder: str, where: ListOptions, split: Split) -> list[tuple[str, str]]:
     """Path of every image of a split below its folder, and where it is said to be: the list's row, or the folder."""
     given = where.train if split == "train" else where.val
-    listed = given or _first(root, card.annotations.train if split == "train" else card.annotations.test)
+    lists = card.annotations.train if split == "train" else card.annotations.test
+    listed = given or next((root / name for name in lists if (root / name).is_file()), None)
+    if lists and listed is None:
+        fix = f"restore it, or give --{'train' if split == 'train' else 'val'} LIST"
+        raise BenchError(f"no list of the {split} images", where=str(root / lists[0]), fix=fix)
     if not (root / folder).is_dir():
         raise BenchError(f"no folder of the {split} images", where=str(root / folder), fix="check --data")
     if listed is None:
@@ -258,10 +269,6 @@ def _names(card: TaskCard, root: Path, folder: str, where: ListOptions, split: S
         name = name.removeprefix(f"{Path(folder).name}/")
         names.append((suffixes.get(name, f"{name}.jpg"), f"{listed}:{line}"))
     return names
-
-
-def _first(root: Path, names: Sequence[str]) -> Path | None:
-    return next((root / name for name in names if (root / name).is_file()), None)
 
 
 def _images(folder: Path) -> list[str]:

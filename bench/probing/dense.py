@@ -28,7 +28,7 @@ EPS, MOMENTUM = 1e-5, 0.1
 """Of the batch normalisation: torch's own."""
 _CPU_VALUES = 1 << 22
 """Logits of pixels that are held at once on a CPU: what its caches nearly hold."""
-_GPU_VALUES = 1 << 28
+_GPU_VALUES = 1 << 26
 
 Size = tuple[int, int]
 """Height and width."""

@@ -269,3 +269,40 @@ def test_the_data_can_be_verified_and_are_not_copied(ade: Path, tmp_path: Path) 
     beyond(ade / "annotations" / "training" / "ADE_train_00000002.png")
     with pytest.raises(BenchError, match="value 151"):
         verify(ADE, ListOptions(ade), tmp_path, Silent())
+
+
+def test_a_mask_of_two_images_and_an_animated_one_are_refused(ade: Path, tmp_path: Path) -> None:
+    first = ade / "images" / "training" / "ADE_train_00000001.jpg"
+    (first.parent / "ADE_train_00000001.png").write_bytes(first.read_bytes())
+    with pytest.raises(BenchError, match=r"is the mask of two images, ADE_train_00000001\.jpg and .*1\.png"):
+        facts(ADE, ade)
+    pictures = [Image.new("L", (4, 4), value) for value in (0, 1)]
+    pictures[0].save(tmp_path / "m.png", save_all=True, append_images=pictures[1:])
+    with pytest.raises(BenchError, match="more than one picture"):
+        read_values(str(tmp_path / "m.png"))
+
+
+def test_a_list_that_is_not_there_is_named(tmp_path: Path) -> None:
+    standin("voc12", tmp_path, train=4, test=2)
+    (tmp_path / "ImageSets" / "Segmentation" / "train.txt").unlink()
+    with pytest.raises(BenchError, match="no list of the train images") as refused:
+        load_mask_splits(VOC, ListOptions(tmp_path))
+    assert refused.value.where == str(tmp_path / "ImageSets" / "Segmentation" / "train.txt")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"media": "video"}, "of still images"),
+        ({"classes": None}, "of so many classes"),
+        ({"classes": 256}, "255 is the value of a class"),
+        ({"metric": "top1"}, "metric mIoU"),
+        ({"masks": None}, "give it, and the metric mIoU"),
+        ({"masks": {**ADE.model_dump()["masks"], "void": 7}}, "7 is the value of a class"),
+        ({"masks": {**ADE.model_dump()["masks"], "masks": {"train": "images/training", "test": "x"}}}, "a folder each"),
+        ({"masks": {**ADE.model_dump()["masks"], "images": {"train": "../x", "test": "y"}}}, "inside the data folder"),
+    ],
+)
+def test_cards_that_cannot_be_meant_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(BenchError, match=said):
+        replace(ADE, changes, "card.yaml")
