@@ -97,6 +97,11 @@ class Section:
     """Scores of the board against the reference scores of the task's card."""
 
     @property
+    def metric(self) -> str:
+        """Of the scores, as a record calls it."""
+        return _metric_name(self.task)
+
+    @property
     def heading(self) -> tuple[str, ...]:
         """The names of the columns."""
         return ("model", _metric(self.task).heading, "probe", "views", "source")
@@ -173,8 +178,11 @@ def sections_of(board: Leaderboard) -> list[Section]:
 
 
 def _metric(task: str) -> _Metric:
-    known = load_task(task).metric if task in task_names() else "top1"
-    return _METRICS.get(known, _METRICS["top1"])
+    return _METRICS.get(_metric_name(task), _METRICS["top1"])
+
+
+def _metric_name(task: str) -> str:
+    return load_task(task).metric if task in task_names() else "top1"
 
 
 def _is_wanted(row: dict[str, str], metric: _Metric) -> bool:

@@ -32,7 +32,7 @@ def _plot(found: Comparison, section: Section | None) -> Plot:
     checks = [check for check in section.checks if check.probe == found.column.probe] if section else []
     # A score that a bar of its own is held against says no more in a row of its own.
     held = {(check.published, check.source) for check in checks}
-    shown = section.shown if section and found.column.metric == "top1" else ()
+    shown = section.shown if section and found.column.metric == section.metric else ()
     published = [score for score in shown if (score.value, score.source) not in held]
     rows = len(found.models) + len(published)
     figure = canvas(8.5, 1.6 + 0.34 * rows, found.title)
