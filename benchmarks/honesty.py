@@ -30,10 +30,9 @@ from scipy.stats import binom, multivariate_normal, norm
 from bench.analysis.gate import Outcomes, judge
 from bench.metrics.box_scores import BoxAnswers
 from bench.metrics.detection import CORNERS
-from bench.metrics.intervals import bootstrap_interval, paired, wilson_interval
-from bench.metrics.mcnemar import detectable_difference
+from bench.metrics.intervals import bootstrap_interval, detectable_difference, paired, wilson_interval
 from bench.metrics.metric import metric_of
-from bench.metrics.recall_scores import HEADS, RankedAnswers, ranked_answers
+from bench.metrics.recall import HEADS, RankedAnswers, ranked_answers
 from bench.metrics.resample import paired_scores, resampled
 
 Answers = NDArray[np.int64]

@@ -16,7 +16,7 @@ from bench.metrics.detection import CORNERS
 from bench.metrics.iou import Confusions, MapAnswers, confusion
 from bench.metrics.metric import FORMS, Metric, metric_of, score_all
 from bench.metrics.motion_share import Reading, controls_of
-from bench.metrics.recall_scores import RankedAnswers, ranked_answers
+from bench.metrics.recall import RankedAnswers, ranked_answers
 from bench.records.schema import Failure, Record
 from bench.records.tables.controls import write_readings
 from bench.records.write import write_record

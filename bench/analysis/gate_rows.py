@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from bench.analysis.compare import paired_seeds
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.intervals import unpaired_interval
-from bench.metrics.mcnemar import detectable_difference
+from bench.metrics.intervals import detectable_difference, unpaired_interval
 from bench.metrics.metric import form_of, metric_of
 from bench.metrics.resample import Resampled, contributions, is_paired, paired_scores, resampled
 from bench.metrics.score import Score

@@ -1,4 +1,6 @@
-"""From results folders to the board a user asks for: which records, in which order, beside which reference."""
+"""From results folders to the board a user asks for: which records, in which order, beside which reference;
+and the runs behind it in full, for plots and reports, which need sweeps, controls and the answers to each sample.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +10,12 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from bench.analysis.board import Column, Leaderboard, Row, best_first
-from bench.analysis.leaderboard import assemble, compared, reordered
+from bench.analysis.leaderboard import assemble, compared, newest, reordered
 from bench.core.errors import BenchError, nearest
 from bench.core.types import AXES
+from bench.records.curve import CSV_NAME, CurvePoint, read_curve
 from bench.records.index import read_run
-from bench.records.runs import load_summaries
+from bench.records.runs import StoredRun, in_full, load_summaries
 from bench.records.schema import Record
 from bench.records.summary import Summary, is_called, natural, summarise
 
@@ -151,3 +154,32 @@ def _sorting_columns(board: Leaderboard, by: str) -> list[Column]:
 
 def _sortable(board: Leaderboard) -> list[str]:
     return [*ORDERS, *dict.fromkeys(column.task for column in board.columns if not column.selected_on_test)]
+
+
+Evidence = StoredRun
+"""One run in full."""
+
+
+def read_evidence(
+    folders: Iterable[Path], tasks: Sequence[str] = (), models: Sequence[str] = (), probes: Sequence[str] = ()
+) -> tuple[list[Evidence], list[BenchError]]:
+    """The newest run of every encoder, task, protocol and seed under the results folders, and what could not be read.
+
+    `tasks` keeps only these tasks; `models` and `probes` are wildcards. Raises BenchError where a folder does not
+    exist, nothing was found in any of them, or what was asked for is not there.
+    """
+    folders = list(folders)
+    summaries, problems = choose(folders, Choice(tasks=tasks, models=models, probes=probes))
+    evidence = in_full(newest(summaries)[0], problems)
+    return evidence, problems + read_curves(folders)[1]
+
+
+def read_curves(folders: Iterable[Path]) -> tuple[list[tuple[str, list[CurvePoint]]], list[BenchError]]:
+    """(name, points) of every score curve under the results folders, in order of the names, and what is unreadable."""
+    curves, problems = [], []
+    for path in sorted(path for folder in folders for path in folder.glob(f"curves/*/{CSV_NAME}")):
+        try:
+            curves.append((path.parent.name, read_curve(path)))
+        except BenchError as error:
+            problems.append(error)
+    return curves, problems

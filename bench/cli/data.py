@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bench.cli.options import Cache, Data, Json, Train, Val
-from bench.core.console import print_json
+from bench.core.console import json_text, print_json
 from bench.core.errors import BenchError
-from bench.core.escape import json_text
 
 if TYPE_CHECKING:
     from bench.data.sample import ListOptions

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from bench.core.console import console, print_json, say, show, tell
+from bench.core.console import console, plain, print_json, say, show, tell
 from bench.core.errors import BenchError
-from bench.core.escape import plain
 from bench.core.files import human_bytes
 
 if TYPE_CHECKING:

@@ -151,7 +151,7 @@ def plot(
         raise BenchError(f"no plot is called '{kind}'", where="bench plot", fix=nearest(kind, KINDS))
     if output.suffix.lower() not in SUFFIXES:
         raise BenchError(f"'{output.suffix}' cannot be written", where=f"-o {output}", fix="end it in .svg or .png")
-    from bench.analysis.runs import read_evidence
+    from bench.analysis.select import read_evidence
     from bench.core.files import atomic_write, check_output, writable_folder
     from bench.report.plots import draw
 
@@ -295,7 +295,7 @@ def _report(found: Check, junit: Path | None, summary: Path | None, github: bool
 
 
 def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
-    from bench.analysis.baseline_update import leaks, other_encoders, renew
+    from bench.analysis.gate import leaks, other_encoders, renew
     from bench.records.baseline import left_out
 
     changes = renew(path, runs)

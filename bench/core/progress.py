@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from bench.core.console import console as terminal
-from bench.core.console import unheard
-from bench.core.escape import plain
+from bench.core.console import plain, unheard
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -22,8 +22,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.console import plain
 from bench.core.errors import BenchError
-from bench.core.escape import plain
 from bench.core.inputs import WEIGHTS, check_input
 
 _ZIP, _PICKLE = b"PK", b"\x80"

@@ -128,7 +128,7 @@ FORMS: dict[str, Form] = {
     "classes": Form("accuracy", ("top1",)),
     "boxes": Form("box_scores", ("frame-mAP@0.5",)),
     "maps": Form("iou", ("mIoU", "pixel-accuracy")),
-    "ranked": Form("recall_scores", ("action-recall@5", "verb-recall@5", "noun-recall@5")),
+    "ranked": Form("recall", ("action-recall@5", "verb-recall@5", "noun-recall@5")),
 }
 """Every form of answers. It is read without an array library, so that listing scores stays quick."""
 

@@ -16,8 +16,7 @@ from bench.core.remote import remote_url
 from bench.core.types import Split
 from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
-from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.class_order import suspicion
+from bench.metrics.accuracy import ClassAnswers, suspicion
 from bench.metrics.metric import Answers, metric_of, score_all
 from bench.metrics.motion_share import Controls, Reading, controls_of
 from bench.metrics.score import FewerLabels

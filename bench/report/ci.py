@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 
 from bench.analysis.gate import Check
 from bench.analysis.gate_rows import Status, Verdict
-from bench.core.escape import markdown, plain
+from bench.core.console import markdown, plain
 from bench.metrics.metric import form_of
 from bench.report.compare_view import points
 from bench.report.terminal import definitions

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bench.analysis.changes import ClassChange
 from bench.analysis.compare import Comparison
-from bench.core.escape import plain
+from bench.core.console import plain
 from bench.metrics.metric import form_of, title_of
 from bench.report.terminal import definitions
 

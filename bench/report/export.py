@@ -17,7 +17,7 @@ from bench.analysis.board import Cell, Leaderboard, Run
 from bench.analysis.contamination import exposure
 from bench.analysis.published import Section
 from bench.analysis.sheet import MISSING, Entry, PrintedColumn, Sheet, lay_out
-from bench.core.escape import csv_cell, json_text, latex, markdown
+from bench.core.console import csv_cell, json_text, latex, markdown
 
 
 def to_markdown(board: Leaderboard) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.analysis.board import Leaderboard
-from bench.analysis.published import Section
-from bench.analysis.references import HIGH, LOW, WITHIN
+from bench.analysis.published import HIGH, LOW, WITHIN, Section
 from bench.analysis.sheet import PrintedColumn, Sheet, lay_out
-from bench.core.escape import html
+from bench.core.console import html
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -10,10 +10,9 @@ from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
 from bench.analysis.board import Leaderboard
-from bench.analysis.published import Section
-from bench.analysis.references import HIGH, LOW, WITHIN
+from bench.analysis.published import HIGH, LOW, WITHIN, Section
 from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out
-from bench.core.escape import plain
+from bench.core.console import plain
 from bench.core.types import FrameOrder
 from bench.metrics.score import FewerLabels
 from bench.records.schema import Record

@@ -21,7 +21,7 @@ from bench.data.actions import ActionSplits, load_actions
 from bench.data.sample import ListOptions, Sample, Splits
 from bench.encoders import Choice, Encoder, EncoderFacts
 from bench.encoders.predictor import describe_with_predictor, load_with_predictor, steps_ahead
-from bench.metrics.recall_scores import RankedAnswers, ranked_answers
+from bench.metrics.recall import RankedAnswers, ranked_answers
 from bench.probing.actions import HEADS, ActionClasses
 from bench.probing.objectives import NextAction, Objective
 from bench.tasks.clips import augmented, clip_plan, needs_held_out_clips, pace_words, square_clips, square_words

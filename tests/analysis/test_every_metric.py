@@ -13,9 +13,8 @@ import pytest
 from made_answers import FORMS_MADE, write_made_run
 from support import Run
 
-from bench.analysis.baseline_update import renew
 from bench.analysis.compare import compare
-from bench.analysis.gate import Check, check
+from bench.analysis.gate import Check, check, renew
 from bench.analysis.select import Choice, load_board
 from bench.core.errors import BenchError
 from bench.metrics.metric import FORMS

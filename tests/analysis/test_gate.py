@@ -11,8 +11,7 @@ import pytest
 from rich.console import Console
 from support import Run, assert_refused
 
-from bench.analysis.baseline_update import renew
-from bench.analysis.gate import Check, Outcomes, check, judge
+from bench.analysis.gate import Check, Outcomes, check, judge, renew
 from bench.core.errors import BenchError
 from bench.records.baseline import read_baseline
 from bench.records.runs import load_runs

@@ -9,11 +9,10 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from bench.analysis import references
+from bench.analysis import published
 from bench.analysis.board import Leaderboard
 from bench.analysis.leaderboard import build
-from bench.analysis.published import sections_of
-from bench.analysis.references import reference_checks
+from bench.analysis.published import reference_checks, sections_of
 from bench.cards.fields import layers_name
 from bench.cards.load import load_probe_card, load_task, task_names
 from bench.encoders.catalog import model_cards
@@ -35,8 +34,8 @@ def card_with_references(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     clip = load_task("ssv2").clip
     clips = {"vjepa2": clip.model_copy(update={"sampling": "random"}), "centre": clip}
-    shown = SimpleNamespace(clip=clip, clips=clips, references=known, media="video")
-    monkeypatch.setattr(references, "load_task", lambda name: shown if name == "ssv2" else load_task(name))
+    shown = SimpleNamespace(clip=clip, clips=clips, references=known, media="video", published_task=None)
+    monkeypatch.setattr(published, "load_task", lambda name: shown if name == "ssv2" else load_task(name))
 
 
 @pytest.fixture
@@ -116,7 +115,7 @@ PRINTED = [
 @pytest.mark.parametrize(("task", "reference"), PRINTED)
 def test_every_printed_score_is_held_against_a_run_of_its_protocol(make_record, monkeypatch, task, reference) -> None:
     """What the plan of such a run says of itself is what the reference asks for."""
-    monkeypatch.setattr(references, "load_task", load_task)
+    monkeypatch.setattr(published, "load_task", load_task)
     card = load_task(task)
     clip = card.clips[reference.clip]
     layers = layers_name(clip.layers) if clip.layers else ""

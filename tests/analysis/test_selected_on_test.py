@@ -10,12 +10,10 @@ import numpy as np
 import pytest
 
 from bench import BenchError
-from bench.analysis.baseline_update import renew
 from bench.analysis.board import Leaderboard
 from bench.analysis.compare import compare
-from bench.analysis.gate import check
-from bench.analysis.runs import Evidence
-from bench.analysis.select import Choice, load_board
+from bench.analysis.gate import check, renew
+from bench.analysis.select import Choice, Evidence, load_board
 from bench.analysis.sheet import lay_out
 from bench.records.baseline import read_baseline
 from bench.records.runs import load_runs

@@ -15,7 +15,7 @@ from support import Run
 
 import bench
 from bench import BenchError
-from bench.analysis.references import _same_protocol
+from bench.analysis.published import _same_protocol
 from bench.cards.fields import Layers, layers_name, parse_layers
 from bench.cards.load import TaskCard, load_probe_card, load_task, override
 from bench.data.dataset import read

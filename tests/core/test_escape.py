@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from bench.core import escape
+from bench.core import console
 
 CONTROLS = {
     "escape": "\x1b[2J",
@@ -39,34 +39,34 @@ FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", " =1", "＝1", "\u00
 
 @pytest.mark.parametrize("text", CONTROLS.values(), ids=CONTROLS)
 def test_no_control_character_is_left(text: str) -> None:
-    shown = [make(text) for make in (escape.plain, escape.csv_cell, escape.markdown, escape.latex, escape.html)]
-    assert all(line.isprintable() for line in [*shown, json.dumps(escape.json_text(text))])
-    assert json.loads(escape.json_text(text)) == text
+    shown = [make(text) for make in (console.plain, console.csv_cell, console.markdown, console.latex, console.html)]
+    assert all(line.isprintable() for line in [*shown, json.dumps(console.json_text(text))])
+    assert json.loads(console.json_text(text)) == text
 
 
 @pytest.mark.parametrize("text", COMMANDS)
 def test_no_line_is_a_command_of_continuous_integration_wherever_it_is_broken(text: str) -> None:
-    shown = [make(text) for make in (escape.plain, escape.csv_cell, escape.markdown, escape.latex, escape.html)]
-    for line in [*shown, escape.json_text({text: [text]})]:
+    shown = [make(text) for make in (console.plain, console.csv_cell, console.markdown, console.latex, console.html)]
+    for line in [*shown, console.json_text({text: [text]})]:
         assert not re.search(r"::[a-z]|##\w*\[", line)
-    assert json.loads(escape.json_text(text)) == text
+    assert json.loads(console.json_text(text)) == text
 
 
 @pytest.mark.parametrize(
     "text", ["vit_large", "a::1", "http://[::1]:80", "C# ## title", "größer – 5 µs", "日本", "a:b"]
 )
 def test_usual_names_stay_as_they_are(text: str) -> None:
-    assert escape.plain(text) == escape.csv_cell(text) == text == escape.plain(escape.plain(text))
+    assert console.plain(text) == console.csv_cell(text) == text == console.plain(console.plain(text))
 
 
 @pytest.mark.parametrize("text", FORMULAS)
 def test_a_spreadsheet_computes_nothing(text: str) -> None:
-    assert escape.csv_cell(text).startswith("'")
-    assert escape.csv_cell(f"x;{text}").partition(";")[2].strip().startswith(("'", escape.SUBSTITUTE, "＝"))
+    assert console.csv_cell(text).startswith("'")
+    assert console.csv_cell(f"x;{text}").partition(";")[2].strip().startswith(("'", console.SUBSTITUTE, "＝"))
 
 
 def test_numbers_of_a_spreadsheet_stay_numbers() -> None:
-    assert [escape.csv_cell(value) for value in (-1.5, 0, None, True)] == [-1.5, 0, None, True]
+    assert [console.csv_cell(value) for value in (-1.5, 0, None, True)] == [-1.5, 0, None, True]
 
 
 @pytest.mark.parametrize(
@@ -83,4 +83,4 @@ def test_numbers_of_a_spreadsheet_stay_numbers() -> None:
     ],
 )
 def test_markdown_shows_marks_as_letters(text: str, shown: str) -> None:
-    assert escape.markdown(text) == shown
+    assert console.markdown(text) == shown

@@ -15,8 +15,7 @@ from support import ROOT
 
 import bench
 from bench import BenchError
-from bench.analysis.baseline_update import renew
-from bench.analysis.gate import check
+from bench.analysis.gate import check, renew
 from bench.encoders import describe_encoder, known_clips, load_encoder
 from bench.encoders.loading import Choice
 from bench.probing.files import read_metadata

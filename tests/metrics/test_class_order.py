@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bench.metrics.class_order import suspicion
+from bench.metrics.accuracy import suspicion
 
 
 def predictions(num_classes: int, accuracy: float, n: int, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from bench.metrics.intervals import paired, unpaired_interval
-from bench.metrics.mcnemar import detectable_difference, power_of_test, sign_flip_tails
+from bench.metrics.intervals import detectable_difference, paired, power_of_test, sign_flip_tails, unpaired_interval
 
 outcomes = st.lists(st.tuples(st.integers(0, 1), st.integers(0, 1)), min_size=1, max_size=60)
 

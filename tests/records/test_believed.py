@@ -15,8 +15,7 @@ from safetensors.numpy import save_file
 from tampering import Spoil, in_record, in_rows, in_table, said_of, without
 
 from bench.analysis.compare import compare
-from bench.analysis.runs import read_evidence
-from bench.analysis.select import load_board
+from bench.analysis.select import load_board, read_evidence
 from bench.cli.app import main
 from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval

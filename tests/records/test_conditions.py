@@ -12,9 +12,8 @@ import numpy as np
 import pytest
 import typer
 
-from bench.analysis.baseline_update import renew
 from bench.analysis.compare import compare
-from bench.analysis.gate import Check, check
+from bench.analysis.gate import Check, check, renew
 from bench.cards.load import load_probe_card
 from bench.cli.scores import check as command
 from bench.core.errors import BenchError

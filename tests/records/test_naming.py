@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.analysis.baseline_update import other_encoders, renew
 from bench.analysis.compare import compare
-from bench.analysis.gate import check
+from bench.analysis.gate import check, other_encoders, renew
 from bench.analysis.select import Choice, load_board
 from bench.core.errors import BenchError
 from bench.records.baseline import read_baseline

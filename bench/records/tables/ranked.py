@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.metrics.recall_scores import BEST, HEADS, RankedAnswers, Ranking
+from bench.metrics.recall import BEST, HEADS, RankedAnswers, Ranking
 from bench.records.tables import FILES
 from bench.records.tables.reading import contradiction, matrix, read_columns, refuse_failed, refuse_twice, whole_numbers
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from bench.analysis.board import Column, Leaderboard, Row
 from bench.analysis.published import Section
 from bench.analysis.sheet import lay_out
-from bench.core.escape import plain
+from bench.core.console import plain
 from bench.report.html import board_part, published_part, style, templates
 from bench.report.page.parts import Material, breakdowns, class_tables, column_names, failed_samples, findings
 from bench.report.page.pictures import galleries, key_frames

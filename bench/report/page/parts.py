@@ -12,8 +12,7 @@ from statistics import fmean, median_low
 from typing import NamedTuple
 
 from bench.analysis.board import Column, Leaderboard, Row
-from bench.analysis.runs import Evidence
-from bench.analysis.select import Choice, load_board
+from bench.analysis.select import Choice, Evidence, load_board
 from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
 from bench.records.runs import in_full

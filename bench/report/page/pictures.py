@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.core.errors import BenchError
 from bench.records.key_frames import Guess, Person, ShownFrame, read_key_frames
 from bench.report.page.parts import Material, column_names
@@ -16,7 +16,7 @@ from bench.report.page.parts import Material, column_names
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-    from bench.analysis.runs import Evidence
+    from bench.analysis.select import Evidence
 
 _PX_PER_PT = 96 / 72
 _LINKS = "http://www.w3.org/1999/xlink"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.analysis.sheet import duration
 from bench.records.schema import Head, Record
 from bench.report.page.parts import Material

@@ -13,7 +13,7 @@ from bench.core.errors import BenchError, nearest
 from bench.report.plots.plot import Plot
 
 if TYPE_CHECKING:
-    from bench.analysis.runs import Evidence
+    from bench.analysis.select import Evidence
 
 __all__ = ["KINDS", "Plot", "draw"]
 

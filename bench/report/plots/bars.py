@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bench.analysis.leaderboard import build
-from bench.analysis.published import PublishedScore, Section, sections_of
-from bench.analysis.references import Check
-from bench.analysis.runs import Evidence
+from bench.analysis.published import Check, PublishedScore, Section, sections_of
+from bench.analysis.select import Evidence
 from bench.report.plots.models import INTERVALS, Comparison, comparisons, seed_words, sentences
 from bench.report.plots.plot import COLOURS, GREY, INK, Plot, canvas, chance_line, fold, reach, seed_dots
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.analysis.sheet import METRIC_NAMES
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Interval, wilson_interval

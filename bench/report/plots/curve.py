@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from bench.analysis.runs import Evidence, read_curves
+from bench.analysis.select import Evidence, read_curves
 from bench.core.types import AXES
 from bench.records.curve import CurvePoint
 from bench.report.plots.plot import GREY, Plot, canvas, fold, mark, style

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.analysis.board import Cell, Column
 from bench.analysis.leaderboard import build
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.analysis.sheet import METRIC_NAMES
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers

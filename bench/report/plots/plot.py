@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.core.escape import plain
+from bench.core.console import plain
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

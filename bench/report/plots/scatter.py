@@ -9,7 +9,7 @@ from math import floor, log10, sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.core.errors import BenchError
 from bench.records.schema import Record
 from bench.report.plots.models import INTERVALS, Comparison, Model, comparisons, count_words, seed_words, sentences

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench.analysis.runs import Evidence
+from bench.analysis.select import Evidence
 from bench.metrics.score import Score
 from bench.records.schema import Head, Record
 from bench.report.plots.models import INTERVALS, Comparison, Model, of_first_scores, rest_words, seed_words, sentences

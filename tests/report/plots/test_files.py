@@ -10,7 +10,7 @@ import pytest
 from made_results import made_results, made_run
 from support import Run, assert_refused
 
-from bench.analysis.runs import read_evidence
+from bench.analysis.select import read_evidence
 from bench.core.errors import BenchError
 from bench.report.plots import KINDS, draw
 

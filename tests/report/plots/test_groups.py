@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from made_results import made_run
 
-from bench.analysis.runs import read_evidence
+from bench.analysis.select import read_evidence
 from bench.records.curve import CurvePoint, write_curve
 from bench.report.plots import Plot, draw
 from bench.report.plots.curve import curve_pictures

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 
-from bench.analysis.runs import Evidence, read_evidence
+from bench.analysis.select import Evidence, read_evidence
 from bench.core.errors import BenchError
 from bench.metrics.score import Breakdown, Score
 from bench.records.schema import Head
