@@ -18,7 +18,6 @@ from bench import BenchError
 from bench.core.progress import Silent
 from bench.core.workers import Pool
 from bench.pipeline import suite
-from bench.pipeline import suite as crew
 from bench.pipeline.plan import RunPlan, make_plan
 from bench.pipeline.run import run
 from bench.pipeline.suite import run_all
@@ -50,7 +49,8 @@ def two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Starting a second one takes seconds, and a test of failures learns nothing from it."""
-    monkeypatch.setattr(suite, "Crew", lambda size, reporter: crew.Crew(1, reporter))
+    several = suite.Crew
+    monkeypatch.setattr(suite, "Crew", lambda size, reporter: several(1, reporter))
 
 
 def plan_of(data: Path, folder: Path, **options: Any) -> RunPlan:
