@@ -34,7 +34,7 @@ def card_with_references(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     clip = load_task("ssv2").clip
     clips = {"vjepa2": clip.model_copy(update={"sampling": "random"}), "centre": clip}
-    shown = SimpleNamespace(clip=clip, clips=clips, references=known, media="video", published_task="ssv2")
+    shown = load_task("ssv2").model_copy(update={"clips": clips, "references": known})
     monkeypatch.setattr(published, "load_task", lambda name: shown if name == "ssv2" else load_task(name))
 
 
