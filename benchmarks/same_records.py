@@ -64,6 +64,9 @@ MEASUREMENTS = {
     "actions": f"{KITCHEN} --model vjepa-nano {ONE}",
     "actions-predicted": f"{KITCHEN} --model DATA/predicting.pt --set encoder.num_heads=3 --set clip.fps=2 "
     f"--set clip.frames=4 --set clip.tokens=encoder+predictor {ONE}",
+    "masks": f"--task ade20k --data DATA/ade20k --model vjepa-nano --workers 0 --set clip.resolution=32 {SHORT}",
+    "boxes-controls": f"{FILMS} --controls shuffled --labels 50% {ONE}",
+    "actions-controls": f"{KITCHEN} --model vjepa-nano --controls shuffled --labels 50% {ONE}",
     "two-processes": f"--task digits-motion --model vjepa-nano,random --limit 48 --workers 0 {SHORT}",
 }
 WITH_PROBE = {"given-probe": ("linear", f"{DIGITS} --probe-weights PROBE")}
@@ -80,7 +83,7 @@ def make_data(folder: Path) -> None:
     ava_standin(folder / "ava", train=6, test=3)
     kitchen(folder / "epic", train=3, test=2)
     with_predictor(folder / "predicting.pt")
-    for name in ("jester", "in1k"):
+    for name in ("jester", "in1k", "ade20k"):
         standin(name, folder / name)
 
 
@@ -164,8 +167,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def compare(name: str, sides: dict[str, Path], work: Path) -> list[str]:
-    """Measure at both revisions, one after the other, and say what differs."""
+def compare(name: str, sides: dict[str, Path], work: Path) -> list[str] | None:
+    """Measure at both revisions, one after the other, and say what differs; None where the base refuses to measure it."""
     for side, checkout in sides.items():
         needs, arguments = WITH_PROBE.get(name, ("", MEASUREMENTS.get(name, "")))
         if needs:
@@ -173,7 +176,13 @@ def compare(name: str, sides: dict[str, Path], work: Path) -> list[str]:
             measure(checkout, first, work / "data", MEASUREMENTS[needs])
             shutil.copy(next((first / "results").glob("*/probe.safetensors")), work / side)
             arguments = arguments.replace("PROBE", str(work / side / "probe.safetensors"))
-        measure(checkout, work / side / name, work / "data", arguments, processes=1 + (name == "two-processes"))
+        try:
+            measure(checkout, work / side / name, work / "data", arguments, processes=1 + (name == "two-processes"))
+        except RuntimeError:
+            if side == "base":
+                measure(sides["head"], work / "head" / name, work / "data", arguments)
+                return None
+            raise
     base, head = (contents(work / side / name) for side in sides)
     for side in sides:
         shutil.rmtree(work / side / name)
@@ -203,9 +212,10 @@ def main(given: Sequence[str] | None = None) -> int:
         chosen, failed = options.only or names, 0
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             for measured, lines in zip(chosen, pool.map(lambda one: compare(one, sides, work), chosen), strict=True):
-                print(f"{'differs' if lines else 'same':8} {measured}", *lines, sep="\n         ", flush=True)
+                verdict = "new" if lines is None else "differs" if lines else "same"
+                print(f"{verdict:8} {measured}", *(lines or []), sep="\n         ", flush=True)
                 failed += bool(lines)
-    print(f"{len(chosen) - failed} of {len(chosen)} measurements are the same")
+    print(f"{failed} of {len(chosen)} measurements differ")
     return 1 if failed else 0
 
 
