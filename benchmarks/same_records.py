@@ -168,7 +168,7 @@ def _short(value: Any) -> str:
 
 
 def compare(name: str, sides: dict[str, Path], work: Path) -> list[str] | None:
-    """Measure at both revisions, one after the other, and say what differs; None where the base refuses to measure it."""
+    """Measure at both revisions, one after the other, and say what differs; None where the base cannot."""
     for side, checkout in sides.items():
         needs, arguments = WITH_PROBE.get(name, ("", MEASUREMENTS.get(name, "")))
         if needs:
