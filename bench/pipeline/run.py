@@ -108,6 +108,8 @@ def _hold_out(
     samples = [train.samples[number] for number in sorted({owners[row] for row in rows.tolist()})]
     features = extract_held_out(plan, samples, encoder, contents, reporter)
     readable = [row for row in rows.tolist() if train.samples[owners[row]].id not in features.failures]
+    if len(readable) != len(features.keys):
+        raise ValueError("some examples of a sample are held out, and some are trained on")
     return HeldOutFeatures(rows, np.array(readable), features)
 
 

@@ -12,7 +12,8 @@ import torch.nn.functional as F
 from bench.cards.load import ProbeCard, load_probe_card, override
 from bench.metrics.detection import label_map
 from bench.probing import fit
-from bench.probing.objectives import BinaryCrossEntropy, ManyLabels
+from bench.probing.actions import ActionClasses
+from bench.probing.objectives import BinaryCrossEntropy, ManyLabels, NextAction, Objective, OneLabel
 from bench.probing.scoring import mean_sigmoid
 
 
@@ -96,3 +97,36 @@ def test_ranked_labels_have_the_precision_of_their_classes() -> None:
     scores = np.array([[0.9, 0.1, 0.2], [0.8, 0.9, 0.3], [0.7, 0.2, 0.4]])
     assert label_map(labels, scores) == pytest.approx((0.5 + 0.5 * 2 / 3 + 1) / 2)
     assert label_map(np.zeros_like(labels), scores) == 0.0
+
+
+NUMBERS = np.random.RandomState(0)
+VIDEOS = tuple(f"v{number % 11}" for number in NUMBERS.permutation(90))
+CLASSES = ActionClasses(3, 4, ((0, 1), (0, 3), (1, 0), (2, 1), (2, 2)))
+OBJECTIVES: list[Objective] = [
+    OneLabel(NUMBERS.randint(0, 6, 90), 6),
+    ManyLabels(NUMBERS.randint(0, 2, (90, 4)), VIDEOS),
+    NextAction(NUMBERS.randint(0, 5, 90), VIDEOS, CLASSES),
+]
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: type(one).__name__)
+def test_no_example_is_trained_on_and_held_out(objective: Objective, share: float, seed: int) -> None:
+    """Of all examples, of a part of the labels, and of what is held out of the whole and lies in that part."""
+    part = objective.draw(share, seed=seed + 1)
+    for some in (objective, objective.take(part)):
+        rest, held_out = some.hold_out(0.2, seed=seed)
+        assert len(rest) and len(held_out)
+        assert np.array_equal(np.sort(np.concatenate([rest, held_out])), np.arange(len(some.targets)))
+        assert len(held_out) == pytest.approx(0.2 * len(some.targets), abs=9)
+    assert np.array_equal(part, np.unique(part)) and len(part) == pytest.approx(90 * share, abs=9)
+    assert np.array_equal(objective.take(part).targets, objective.targets[part])
+    assert len(objective.made_up(12, 3).hold_out(0.5, seed=0)[1]) == 6
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES[1:], ids=lambda one: type(one).__name__)
+def test_videos_are_drawn_and_held_out_whole(objective: ManyLabels | NextAction) -> None:
+    for rows in (objective.draw(0.3, seed=2), objective.hold_out(0.3, seed=2)[1]):
+        chosen = {objective.videos[row] for row in rows.tolist()}
+        assert rows.tolist() == [row for row, video in enumerate(objective.videos) if video in chosen]
