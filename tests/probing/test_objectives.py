@@ -110,7 +110,7 @@ OBJECTIVES: list[Objective] = [
 
 
 @pytest.mark.parametrize("seed", [0, 7])
-@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("share", [0.3, 0.5])
 @pytest.mark.parametrize("objective", OBJECTIVES, ids=lambda one: type(one).__name__)
 def test_no_example_is_trained_on_and_held_out(objective: Objective, share: float, seed: int) -> None:
     """Of all examples, of a part of the labels, and of what is held out of the whole and lies in that part."""
