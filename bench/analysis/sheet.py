@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bench.analysis.board import Cell, Column, Difference, GroupMean, Leaderboard, Row
 from bench.analysis.leaderboard import ALPHA
+from bench.metrics.metric import form_of
 
 MISSING = "—"
 _TITLES = {"motion": "Motion", "appearance": "Appearance", "anticipation": "Anticipation", None: "No axis"}
@@ -231,7 +232,11 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
     if len(cells) > 1:
         legend.append(("order", f"{board.order}; bold: best of a column"))
     if any(cell.rank is not None for cell in cells):
-        test = f"exact McNemar test on the same samples, {ALPHA:.0%}, Holm over the column".replace("%", " %")
+        ranked = {column.metric for row in board.rows for column, cell in row.cells.items() if cell.rank is not None}
+        accuracies = {metric for metric in ranked if form_of(metric) == "classes"}
+        tests = ["exact McNemar test on the same samples"] if accuracies else []
+        tests += ["sign flips of what each video or image adds to both scores"] if ranked - accuracies else []
+        test = f"{' or, in other metrics, '.join(tests)}, {ALPHA:.0%}, Holm over the column".replace("%", " %")
         legend.append(("#", f"rank: 1 + the models of the column that are significantly better ({test})"))
     if board.reference:
         legend.append(("below", f"difference from {board.reference.label}, with 95 % interval of paired samples"))

@@ -16,6 +16,7 @@ from support import Run
 from bench.analysis.compare import compare
 from bench.analysis.gate import Check, check, renew
 from bench.analysis.select import Choice, load_board
+from bench.analysis.sheet import lay_out
 from bench.core.errors import BenchError
 from bench.metrics.metric import FORMS
 from bench.metrics.motion_share import Reading
@@ -109,6 +110,8 @@ def test_ranks_and_differences_stand_on_the_board(form: str, write: Write, resul
     change = next(row.cells[first].difference for row in board.rows if row.label == "good")
     found = compare("good", "bad", [results])
     assert asdict(change) == pytest.approx({"value": found.difference, "low": found.low, "high": found.high})
+    (said,) = (words for mark, words in lay_out(board).legend if mark == "#")
+    assert ("McNemar" in said) == (form == "classes") and ("sign flips" in said) == (form != "classes")
 
 
 @pytest.fixture
