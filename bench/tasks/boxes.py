@@ -217,8 +217,12 @@ def _tokens(plan: RunPlan) -> BoxTokens:
 
 def box_labels(frames: Sequence[BoxSample], actions: Sequence[int]) -> NDArray[np.int64]:
     """Of each annotated box of these key frames: 1 for its actions among `actions`, else 0, [n, C]."""
-    rows = [[action in frame.truth.boxes[box] for action in actions] for frame in frames for box in frame.looked_at]
-    return np.array(rows, dtype=np.int64).reshape(-1, len(actions))
+    columns = {action: column for column, action in enumerate(actions)}
+    boxes = [frame.truth.boxes[box] for frame in frames for box in frame.looked_at]
+    labels = np.zeros((len(boxes), len(actions)), dtype=np.int64)
+    for row, true in enumerate(boxes):
+        labels[row, [columns[action] for action in true if action in columns]] = 1
+    return labels
 
 
 def box_table(frames: Sequence[BoxSample]) -> pd.DataFrame:
