@@ -24,7 +24,7 @@ _PART = ".part"
 PARTS = f".*{_PART}"
 """How the temporary folders are called."""
 _MARK = ".vjepa-bench"
-"""In folders that are made here: their name. What does not bear it is never removed."""
+"""Name of the mark in folders that are made here. A folder without the mark is never removed."""
 _LONGEST_NAME = 255
 
 

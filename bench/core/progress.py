@@ -21,7 +21,7 @@ _FINISHED_BARS = 6
 
 
 class Reporter(Protocol):
-    """What the engine tells: the stage it is in with a count, and lines worth reading."""
+    """What the engine reports: the stage it is in with a count, and lines worth reading."""
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
         """`done` of `total` units of the stage `name` are finished; `detail` says how it goes."""
@@ -31,7 +31,7 @@ class Reporter(Protocol):
 
 
 class Silent:
-    """Tells nothing."""
+    """A reporter that shows nothing."""
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
         """Nothing."""

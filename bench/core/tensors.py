@@ -37,7 +37,7 @@ FSDP of today and of before, and activation checkpointing."""
 _OTHER_WEIGHTS = "give a file whose weights are floats, as they were trained"
 _LONGEST_NAME = 200
 _REPEATED_BYTES = 1 << 30
-"""Of a tensor that repeats what the file holds: more may be meant to fill a memory."""
+"""The most a tensor that repeats what its file holds may take: a larger one may be meant to fill the memory."""
 
 
 def read_tensors(path: Path) -> dict[str, Any]:
@@ -79,7 +79,7 @@ def plain_name(name: str) -> str:
 def plain_names(tensors: Mapping[Any, Any], path: Path) -> dict[str, Tensor]:
     """The tensors of a state dict under their plain names.
 
-    Raises BenchError for whatever is no tensor of floating-point weights, and where wrappers alone tell names apart.
+    Raises BenchError for whatever is no tensor of floating-point weights, and where wrappers alone distinguish names.
     """
     plain: dict[str, Tensor] = {}
     for name, value in tensors.items():

@@ -56,7 +56,7 @@ class Lost:
 
 @dataclass(frozen=True)
 class _Told:
-    """A sign of life, and what is told with it."""
+    """A sign of life, with the arguments of the call."""
 
     words: tuple[Any, ...] = ()
 
