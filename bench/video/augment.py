@@ -146,7 +146,7 @@ class Erasing:
 
     box: Region
     seed: int
-    """Of the noise."""
+    """Seed of the noise."""
     still: bool
     """Whether all frames get the same noise."""
 

@@ -1,4 +1,4 @@
-"""What is asked of a video: the item, the frames of its clips, the pixels of its views.
+"""Views of a video: the item that is asked for, the frames of its clips, the pixels of its views.
 
 Shapes: T frames of a clip, n frames read at once, H x W pixels of the video.
 """
@@ -34,13 +34,13 @@ class VideoItem:
     id: str
     path: str
     draw: int = 0
-    """Tells apart several random draws of the same sample."""
+    """Number of the draw: distinguishes random draws of the same sample."""
     start_s: float | None = None
     end_s: float | None = None
     attempt: int = 0
     """How many other videos have failed in this one's place."""
     fps: float | None = None
-    """Frames per second of a folder of frames; a video file tells its own."""
+    """Frames per second of a folder of frames; a video file states its own."""
 
 
 class Plan(Protocol):
@@ -48,7 +48,7 @@ class Plan(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the uint8 pixels that one item gives."""
+        """Shape of the uint8 pixels that one item gives."""
         ...
 
     @property
@@ -147,7 +147,7 @@ class ClipPlan:
     sampling: Literal["center", "random"]
     """Where the window of a segment lies; "random" is the official way."""
     seed: int
-    """Of the random windows, together with a sample's id and draw."""
+    """Decides the random windows, together with a sample's id and draw."""
     short_side: int | None
     """Short side that videos are resized to before the crop, pixels; None for the protocol's."""
     decoder: Decoder
@@ -171,7 +171,7 @@ class ClipPlan:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:
-        """Of a sample's pixels: [views, num_segments, T, size, size, 3]."""
+        """Shape of a sample's pixels: [views, num_segments, T, size, size, 3]."""
         return (self.views, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
 
     @property
@@ -205,7 +205,7 @@ class ClipPlan:
         return self.clip_shape
 
     def unpack(self, pixels: Tensor) -> Tensor:
-        """An item's pixels of this plan's shape -> its clips, uint8 [V * K, T, size, size, 3]."""
+        """An item's pixels, of the shape of these views -> its clips, uint8 [V * K, T, size, size, 3]."""
         return pixels.flatten(0, 1)
 
     def finish(
@@ -229,7 +229,7 @@ class ClipPlan:
         return replace(self, num_segments=1, views=1)
 
     def fields(self) -> dict[str, Any]:
-        """As `Views`. Neither batch nor workers are among them, nor the seed of a plan that draws nothing. The decoder
+        """As `Views`. Neither batch nor workers are among them, nor the seed of views that draw nothing. The decoder
         is: a few kinds of file differ between the two. What is not official has fields of its own, so that the keys of
         official features stay what they are."""
         unusual: dict[str, Any] = {}
@@ -249,7 +249,7 @@ class ClipPlan:
         }
 
     def fill(self, item: VideoItem, video: Video, out: npt.NDArray[np.uint8]) -> list[list[int]]:
-        """The views of the item's segments into `out`, of this plan's shape."""
+        """Write the views of the item's segments into `out`, of the shape of these views."""
         ending = self.ending
         chosen = [before_action(self, ending, item, video.info)] if ending else self._segments(item, video.info)
         indices = ordered_clips(chosen, self.frame_order, item)

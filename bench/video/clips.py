@@ -154,7 +154,7 @@ unless it is told otherwise."""
 
 _POINTS: dict[Anchor, float] = {"before-start": 1.0, "before-end": 0.0}
 _DRAWN_POINTS: dict[Anchor, tuple[float, float]] = {"before-start": (0.75, 1.0), "before-end": (0.0, 0.25)}
-"""Of training clips. Those of `before-end` are the official ones; the others are their mirror image."""
+"""Ranges that training clips draw their point from. Those of `before-end` are official; the others mirror them."""
 _DRAWN_SECONDS = 0.75
 """Training clips end at most so much earlier or later: 0.25 to 1.75 s for one second, as in the official code."""
 

@@ -23,7 +23,7 @@ from bench.video.image_frames import frame_files, reader_of, unusual_reader
 from bench.video.states import remember, remembered, sampled, state_of
 
 SUFFIX = "-plain"
-"""Of the ids of files whose frames are those of a plain decode, mirrors included, where they were not before."""
+"""Ends the ids of files whose frames are now those of a plain decode, mirrors included, and were not before."""
 
 _PROGRAM_STREAM = b"\x00\x00\x01\xba"
 _ASF = b"\x30\x26\xb2\x75\x8e\x66\xcf\x11"

@@ -45,7 +45,7 @@ class Region(NamedTuple):
         return Region(top, left, min(self.bottom, other.bottom) - top, min(self.right, other.right) - left)
 
     def grown(self, margin: int) -> Region:
-        """With so many pixels more on each side."""
+        """This region with so many more pixels on each side."""
         return Region(self.top - margin, self.left - margin, self.height + 2 * margin, self.width + 2 * margin)
 
 

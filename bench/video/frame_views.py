@@ -1,4 +1,4 @@
-"""Key frame -> the pixels of a clip around it, whole frames, whatever their shape.
+"""Views of key frames: the pixels of a clip around each, in whole frames of any shape.
 
 Frames keep their shape, so clips of different videos differ in size, while the slots that carry pixels out of loader
 processes have one size: a slot begins with the height and the width of its frames.

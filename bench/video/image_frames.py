@@ -31,7 +31,7 @@ from bench.video.endings import is_cut_off
 from bench.video.info import DecodeError, Frames, Seconds, VideoInfo, open_file
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-"""Of the files that count as images, upper case or lower case."""
+"""Suffixes of the files that count as images, in upper or lower case."""
 
 _ANIMATED = ("GIF", "PNG", "WEBP")  # not MPO, whose first picture is the photograph
 

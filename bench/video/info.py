@@ -41,7 +41,7 @@ def open_file(path: str | os.PathLike[str]) -> BinaryIO:
 
 @dataclass(frozen=True)
 class VideoInfo:
-    """What a video holds, as it is displayed (rotation applied)."""
+    """Facts of a video as it is displayed, with its rotation applied."""
 
     num_frames: int
     """Frames that can be asked for, counted from the packets or the files."""

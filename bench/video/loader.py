@@ -22,7 +22,7 @@ from bench.video.decode import open_video
 _BYTES_IN_FLIGHT = 1 << 28
 
 Outcome = list[list[int]] | str
-"""Of an item: the frame numbers of its clips, or the reason why it has none."""
+"""The frame numbers of an item's clips, or the reason why it has none."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class LoadedClips:
     id: str
     draw: int
     pixels: torch.Tensor | None
-    """uint8 RGB of the plan's shape; None if the item failed."""
+    """uint8 RGB of the views' shape; None if the item failed."""
     indices: list[list[int]] | None
     """Frame numbers in the file, one list per clip; None if the item failed."""
     error: str | None
@@ -99,7 +99,7 @@ def _loaded(item: VideoItem, pixels: torch.Tensor, outcome: Outcome) -> LoadedCl
 
 
 def _load_or_explain(item: VideoItem, plan: Plan, out: npt.NDArray[np.uint8]) -> Outcome:
-    """Fill `out`, of the plan's shape; return the indices, or the reason why not."""
+    """Fill `out`, of the views' shape; return the frame numbers, or the reason why there are none."""
     try:
         with open_video(item.path, plan.decoder, item.fps) as video:
             return plan.fill(item, video, out)

@@ -50,7 +50,7 @@ class CleanStarts:
 
         codec = stream.codec_context.codec
         self._codec_does = codec.name in _FORGETFUL or codec.intra_only
-        # Of a packet, in the form that has start codes: IDR slices (5) and supplemental information (6).
+        # Keeps of a packet, in the form with start codes, the IDR slices (5) and the supplemental information (6).
         chain = "h264_mp4toannexb,filter_units=pass_types=5-6"
         self._h264 = BitStreamFilterContext(chain, stream) if codec.name == "h264" else None
 
@@ -91,7 +91,7 @@ Integers = npt.NDArray[np.int64]
 
 # Containers that write a presentation time beside every frame. What FFmpeg guesses elsewhere is wrong with B-frames.
 _WITH_TIMES = ("mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm", "flv", "mpegts", "nut")
-# Of the others, the one that has them beside most frames. Elsewhere the times of decoding are what a file says.
+# A container that writes them beside most frames. In all others a file says only the times of decoding.
 _WITH_MANY_TIMES = "mpeg"
 _AVI = "avi"
 _FROM_ZERO = (*_WITH_TIMES[:2], _AVI)
@@ -100,7 +100,7 @@ _MICROSECONDS = 1_000_000
 _ROUNDING_S = 2e-3
 """What containers round the times of even frames to, at the coarsest: 1/600 s, in old QuickTime files."""
 _DIGITS = 6
-"""Of seconds: no file tells finer, and annotations that name a frame's time mean that frame."""
+"""Decimals of a time in seconds: no file is finer, and annotations that name a frame's time mean that frame."""
 _SAME_RATE = 0.1
 """Relative: a header's rate that is further from the frames' is a guess from the first of them."""
 # decord takes the padding of a row for pixels where it is as wide as the row; it is below 64 bytes.
@@ -195,7 +195,7 @@ class Reading:
 
     @property
     def tells_frames(self) -> bool:
-        """Whether the packets tell which frames a decode from the beginning shows."""
+        """Whether the packets show which frames a decode from the beginning gives."""
         name = self.container.format.name
         if (
             name == _AVI

@@ -101,11 +101,11 @@ class TrainingPlan:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of a video's pixels: [num_clips, T, S, S, 3]."""
+        """Shape of a video's pixels: [num_clips, T, S, S, 3]."""
         return (self.num_clips, self.num_frames, self.size, self.size, 3)
 
     def fill(self, item: VideoItem, video: Video, out: Frames) -> list[list[int]]:
-        """Windows and crops into `out`, of this plan's shape. Raises BenchError for a video shorter than a clip."""
+        """Write windows and crops into `out`, of `shape`. Raises BenchError for a video shorter than a clip."""
         span, length = self.num_frames * self.frame_step, video.info.num_frames
         if length < span and not self.pad_short:
             raise BenchError(

@@ -1,4 +1,4 @@
-"""Whether files have changed since they were read, told without reading them all: the one place that decides it.
+"""Whether files have changed since they were read, decided here alone and without reading them all.
 
 A state is no identity. Who remembers something of a file keeps its state beside it (`remember`); `unchanged` and
 `remembered` tell of which files it still holds. Of all others the content is looked at again, and the content decides.
@@ -30,7 +30,7 @@ from bench.core.memo import Memo
 from bench.video.image_frames import frame_files
 
 MOST_BYTES = 32 << 30
-"""Of files that are read anew as their change time, inode or device alone differ: minutes of reading, not hours."""
+"""Most bytes of files that are read anew although only their change time, inode or device differs: minutes."""
 
 _LOCAL_DISKS = ("ext2", "ext3", "ext4", "f2fs", "jfs", "xfs", "zfs")
 """File systems with a change time of their own, on whose files `stat` gives the device of the mount."""

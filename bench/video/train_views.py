@@ -131,7 +131,7 @@ class TrainViews:
 
     @property
     def shape(self) -> tuple[int, int, int, int, int, int]:
-        """Of a sample's pixels: [1, K, T, S, S, 3], the axes of test views."""
+        """Shape of a sample's pixels: [1, K, T, S, S, 3], the axes of test views."""
         return (1, self.num_segments, self.frames_per_clip, self.size, self.size, 3)
 
     @property
@@ -155,7 +155,7 @@ class TrainViews:
         return (self.frames_per_clip, self.size, self.size)
 
     def fill(self, item: VideoItem, video: Video, out: Frames) -> list[list[int]]:
-        """Augmented and cropped segments of the item into `out`, of this plan's shape; the frame numbers of each."""
+        """Write augmented, cropped segments of the item into `out`, of these views' shape; return each one's frames."""
         segments = range(self.num_segments)
         indices = ordered_clips(self._chosen(item, video.info), self.frame_order, item)
         views = [self.draw_view(item, segment, video.info.height, video.info.width) for segment in segments]
@@ -193,7 +193,7 @@ class TrainViews:
         return self.clip_shape
 
     def unpack(self, pixels: Tensor) -> Tensor:
-        """An item's pixels of this plan's shape -> its clips, uint8 [K, T, S, S, 3]."""
+        """An item's pixels, of the shape of these views -> its clips, uint8 [K, T, S, S, 3]."""
         return pixels.flatten(0, 1)
 
     def finish(
