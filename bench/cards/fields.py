@@ -13,17 +13,17 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 NotNegative = Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False, strict=True)]
 LearningRate = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
-"""As large as anyone likes: a training that diverges is told, and costs no more than another."""
+"""Any size is allowed: a training that diverges is reported, and costs no more than another."""
 Rate = Annotated[float, Field(ge=1e-3, le=1e5, allow_inf_nan=False, strict=True)]
 """Frames per second."""
 Seconds = Annotated[float, Field(ge=1e-3, le=1e6, allow_inf_nan=False, strict=True)]
 AtLeastOne = Annotated[int, Field(ge=1, le=10**9, strict=True)]
 Thousand = Annotated[int, Field(ge=1, le=1000, strict=True)]
-"""Of parts: blocks, heads, layers, segments, crops."""
+"""Numbers of parts: blocks, heads, layers, segments, crops."""
 Side = Annotated[int, Field(ge=1, le=10_000, strict=True)]
 """Pixels of a side, or frames of a clip."""
 Million = Annotated[int, Field(ge=1, le=10**6, strict=True)]
-"""Of what is counted in thousands: classes, epochs, samples of a batch, frames between two."""
+"""Numbers that go into the thousands: classes, epochs, samples of a batch, frames between two."""
 
 
 def _inside(name: str) -> str:

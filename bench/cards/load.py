@@ -210,7 +210,7 @@ def changed_settings(recipe: ProbeCard, usual: ProbeCard) -> list[str]:
 
 
 def own_recipe_mark(recipe: ProbeCard) -> str:
-    """What tells a recipe of the user's own from a shipped one, whatever name it bears; empty for those."""
+    """Identifies a recipe of the user's own, whatever name it bears; empty for shipped ones."""
     if recipe.name in probe_names() and flat(load_probe_card(recipe.name)) == flat(recipe):
         return ""
     return "#" + text_digest(json.dumps(flat(recipe)))[:6]

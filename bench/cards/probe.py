@@ -161,10 +161,10 @@ class ProbeCard(CardPart):
     neighbours: tuple[Million, ...] = ()
     """For knn: the values of k to choose from."""
     boxes: BoxReading | None = None
-    """Of recipes for boxes in key frames, whose loss is the binary cross-entropy of every class on its own."""
+    """For boxes in key frames, whose loss is the binary cross-entropy of every class on its own; else None."""
     masks: MaskReading | None = None
-    """Of recipes for the masks of still images: the class of every pixel, from the token that it lies in and those
-    around it."""
+    """For the masks of still images: the class of every pixel, from the token that it lies in and those around it;
+    else None."""
     caveat: str = ""
     """What a reader of its scores must know; a footnote on the leaderboard."""
 

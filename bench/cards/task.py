@@ -84,16 +84,16 @@ class ClipProtocol(CardPart):
     sampling: Sampling = "center"
     """Position of the test clips in their segments: the middle, or drawn at random as the official code does."""
     mean: tuple[NotNegative, NotNegative, NotNegative] | None = None
-    """Of red, green and blue between 0 and 1: what is taken off them; the encoder's own where empty."""
+    """What is subtracted from red, green and blue, which lie between 0 and 1; the encoder's own where empty."""
     std: tuple[Positive, Positive, Positive] | None = None
     """What the rest is divided by; the encoder's own where empty."""
     layers: Layers = None
     """Encoder layers, counted from 0, whose normed tokens the probe gets, joined: the same of every encoder, or by its
     number of layers; the last alone where empty (protocol.md 4.3)."""
     starts_s: NotNegative = 0.0
-    """Of boxes: second of the annotations' clock at which the video files begin; 900 for films cut at 15 minutes."""
+    """For boxes: second of the annotations' clock at which the video files begin; 900 for films cut at 15 minutes."""
     anticipation: Anticipation | None = None
-    """Of tasks of anticipation."""
+    """Only for tasks whose samples are actions to be anticipated."""
 
     @field_validator("layers", mode="before")
     @classmethod
@@ -143,7 +143,7 @@ class AnnotationFiles(CardPart):
     train: tuple[DataPath, ...] = ()
     test: tuple[DataPath, ...] = ()
     folders: tuple[DataPath, ...] = ()
-    """Of lists: where below the data folder their paths may start; the data folder itself where none has the files."""
+    """Folders below the data folder where paths of lists may start; the data folder where none has the files."""
 
 
 class BoxAnnotations(CardPart):
@@ -259,11 +259,11 @@ class TaskCard(CardPart):
     `actions`: a sample is an action in a long video, to be foreseen; `masks`: a sample is a still image, every pixel of
     which has a class."""
     boxes: BoxAnnotations | None = None
-    """Of tasks whose samples are key frames."""
+    """Annotations of a task whose samples are key frames."""
     actions: ActionAnnotations | None = None
-    """Of tasks whose samples are actions."""
+    """Annotations of a task whose samples are actions."""
     masks: MaskAnnotations | None = None
-    """Of tasks whose samples are images with masks."""
+    """Annotations of a task whose samples are images with masks."""
     format: Format = "list"
     """Official format of the annotations. Lists of `path label` lines are read for every task, whatever it is."""
     annotations: AnnotationFiles = AnnotationFiles()
@@ -280,8 +280,8 @@ class TaskCard(CardPart):
     """Number of classes, or their names in label order; taken from the lists where empty. Where a card states only the
     number, the annotation files may hold the names."""
     labels: Literal["from-0", "as-they-are"] = "from-0"
-    """Of lists whose card states no classes: whether labels of which the smallest is 1 are refused, as they seem to
-    count from 1."""
+    """For lists whose card states no classes: "from-0" refuses labels of which the smallest is 1, as they seem to
+    count from 1; "as-they-are" takes them."""
     clip: ClipProtocol = ClipProtocol()
     """The clip protocol that is used where the user names none."""
     clips: dict[str, ClipProtocol] = Field(default_factory=dict)
