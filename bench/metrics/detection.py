@@ -86,7 +86,7 @@ def match_frames(
     rows = truth.rows_of(counted)
     if not len(rows):
         raise BenchError("no box has a class that counts", where="ground truth", fix="check the classes and the file")
-    # In the order of their corners: of boxes that nothing else tells apart, the order of rows must not choose.
+    # In the order of their corners: where boxes are otherwise equal, the order of rows must not choose.
     rows = rows[np.lexsort(truth.boxes[rows].T)]
     kept = found.rows_of(counted)
     kept = kept[np.lexsort((*found.boxes[kept].T, found.action[kept], -found.score[kept]))]
@@ -132,7 +132,7 @@ class Matches:
 
     @cached_property
     def curves(self) -> dict[int, ClassCurve]:
-        """Of every class in the ground truth, in rising order: what its curve is made from."""
+        """What the curve of each class is made from, for the classes in the ground truth, in rising order."""
         order = np.lexsort((-self.score, self.found_class))
         found_class, score = self.found_class[order], self.score[order]
         curves = {}

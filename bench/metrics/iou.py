@@ -57,7 +57,7 @@ class Confusions:
 
     @classmethod
     def of(cls, confusions: Iterable[NDArray[np.int64]]) -> Confusions:
-        """Of images with these `confusion`s, in their order; one is looked at after another."""
+        """Gather what `confusion` gives of images, in their order; they are looked at one after another."""
         parts = []
         for image, pixels in enumerate(confusions):
             true, predicted = np.nonzero(pixels)
@@ -65,7 +65,7 @@ class Confusions:
         return cls(*(np.concatenate(parts, axis=1) if parts else np.zeros((4, 0), dtype=np.int64)))
 
     def take(self, rows: NDArray[np.int64]) -> Confusions:
-        """Those of some of the images [m], each once, in this order."""
+        """The counts of some of the images [m], each once, in this order."""
         places = {image: place for place, image in enumerate(rows.tolist())}
         place = np.array([places.get(image, -1) for image in self.image.tolist()], dtype=np.int64)
         order = np.flatnonzero(place >= 0)
@@ -78,7 +78,7 @@ class PixelCounts:
     """Pixels of each image by class; all int64 [n, C]."""
 
     right: NDArray[np.int64]
-    """Of the class, and predicted to be: the intersection."""
+    """Pixels of the class that are predicted to be of it: the intersection."""
     true: NDArray[np.int64]
     predicted: NDArray[np.int64]
 
@@ -94,7 +94,7 @@ class PixelCounts:
 
     @property
     def union(self) -> NDArray[np.int64]:
-        """Of the class or predicted to be, [n, C]."""
+        """Pixels that are of the class or predicted to be, [n, C]."""
         return self.true + self.predicted - self.right
 
 
@@ -165,13 +165,13 @@ class PixelSums:
     right: NDArray[np.float64]
     """Pixels that are right, of each group and class, [G, C]."""
     of: NDArray[np.float64]
-    """Those that it is a share of, [G, C]."""
+    """The pixels that it is a share of, [G, C]."""
     by_class: bool
     """Whether it is the mean of the shares of all classes that a draw holds, or the share of all pixels."""
 
     @staticmethod
     def grouped(names: NDArray[Any], right: NDArray[np.int64], of: NDArray[np.int64], *, by_class: bool) -> PixelSums:
-        """Of images [n, C] and the name of the group of each [n]."""
+        """Sum the pixels of images [n, C] by the group of each, named in `names` [n]."""
         groups, member = np.unique(names, return_inverse=True)
         sums = [np.zeros((len(groups), values.shape[1])) for values in (right, of)]
         for total, values in zip(sums, (right, of), strict=True):
@@ -249,7 +249,7 @@ class MeanIou(_OfPixels):
         }
 
     def breakdowns(self, answers: MapAnswers) -> list[Breakdown]:
-        """That of every class; none of a class in no map."""
+        """The intersection over union of every class; None for a class in no map."""
         parts = self.by_class(answers)
         names = enumerate(answers.class_names)
         values = {name: parts[label].value if label in parts else None for label, name in names}

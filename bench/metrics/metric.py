@@ -119,7 +119,7 @@ class Form:
     """Which metrics are made from one form of answers, and where."""
 
     module: str
-    """Of `bench.metrics`: it has the metrics in `METRICS`, by name."""
+    """Name of a module of `bench.metrics`, whose `METRICS` holds the metrics by name."""
     metrics: tuple[str, ...]
     """All of them are scores of a run, in this order; a task card names the first."""
 

@@ -37,13 +37,13 @@ class Reading:
     frames: FrameOrder
     trained_on: FrameOrder
     answers: Any
-    """Of any form: Answers."""
+    """Answers, in any form."""
     failed: int
     """Test samples that could not be read."""
 
     @property
     def name(self) -> str:
-        """Of its column or folder among the tables of a run, such as `reversed_by_ordered`."""
+        """Name of its column or folder among the tables of a run, such as `reversed_by_ordered`."""
         return f"{self.frames}_by_{self.trained_on}"
 
     def control(self, metric: str) -> Control:
@@ -70,7 +70,7 @@ def controls_of(readings: Sequence[Reading], metric: str, counts: ClassCounts) -
 
 
 def motion_shares(readings: Sequence[Reading], metric: str, counts: ClassCounts) -> list[MotionShare]:
-    """The shares that these readings tell; the first one is of ordered clips.
+    """The shares that these readings give; the first reading is of ordered clips.
 
     The interval is a paired bootstrap over the samples, or over their videos where some share one. There is no share
     where one of its resamples puts the ordered score at chance or below: nothing is then left to be shared out; and

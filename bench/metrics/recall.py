@@ -119,7 +119,7 @@ class RecallSums:
 
     @staticmethod
     def of(labels: ArrayLike, hits: ArrayLike, videos: NDArray[Any]) -> RecallSums:
-        """Of samples with `labels` [n] of which `hits` [n] are right, cut from `videos` [n]."""
+        """Count samples with `labels` [n], right where `hits` [n] is true, cut from `videos` [n]."""
         classes, member = np.unique(np.asarray(labels), return_inverse=True)
         names, video = np.unique(videos, return_inverse=True)
         shape = (len(names), len(classes))
@@ -181,7 +181,7 @@ class RankedAnswers:
     groups: NDArray[Any]
     """[n], equal where two samples were cut from one video."""
     heads: Mapping[str, Ranking]
-    """Of `action`, `verb` and `noun`, in any order."""
+    """The rankings of `action`, `verb` and `noun`, in any order."""
 
     @property
     def sample_digest(self) -> str:

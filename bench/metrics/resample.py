@@ -66,17 +66,17 @@ def group_names(samples: Sequence[str], groups: NDArray[Any] | None) -> NDArray[
 
 @dataclass(frozen=True)
 class MeanSums:
-    """Of a metric that is a mean over samples. A GroupSums."""
+    """Sums of a metric that is a mean over samples. A GroupSums."""
 
     groups: tuple[str, ...]
     sums: Floats
-    """Of the samples' values, [G]."""
+    """Sum of the samples' values in each group, [G]."""
     sizes: Floats
     """Samples of each group, [G]."""
 
     @staticmethod
     def of(values: ArrayLike, names: NDArray[Any]) -> MeanSums:
-        """Of one value for each sample [n], in the units of the score, and the name of its group."""
+        """Sum one value for each sample [n], in the units of the score, by the name of its group."""
         groups, member = np.unique(names, return_inverse=True)
         sums = np.bincount(member, weights=np.asarray(values, dtype=np.float64))
         sizes: Floats = np.bincount(member).astype(np.float64)

@@ -84,4 +84,4 @@ class Breakdown(RecordPart):
     by: str
     """What the parts are: `class`, `group`."""
     values: dict[str, Percent | None]
-    """None where a part has no sample."""
+    """None for a part without samples."""
