@@ -29,7 +29,7 @@ from bench.data.sample import ListOptions, Sample, Split, Splits
 
 _TIME = re.compile(r"([0-9]{1,4}):([0-5]?[0-9]):([0-5]?[0-9](?:\.[0-9]+)?)")
 _MAX_FRAME = 10**9
-"""Of videos that there are; much larger numbers have no seconds that a float holds."""
+"""More frames than any video has; a float holds no seconds of much larger numbers."""
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class ActionSplits(Splits):
     verb_names: tuple[str, ...] = ()
     noun_names: tuple[str, ...] = ()
     pairs: tuple[tuple[int, int], ...] = ()
-    """Of each action: its verb and its noun."""
+    """The verb and the noun of each action."""
     num_left_out: int = 0
     """Test samples whose pair no training sample has, and which the clip protocol leaves out."""
 

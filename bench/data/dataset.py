@@ -183,7 +183,7 @@ def _class_names(card: TaskCard, num_classes: int, read: Mapping[Split, ReadSpli
 
 
 def _num_classes(card: TaskCard, read: Mapping[Split, ReadSplit]) -> int:
-    """Those of the card, else those that the splits name, else as many as the training labels need."""
+    """Number of classes: the card's, else of those that the splits name, else as many as the training labels need."""
     counted = next(read[split] for split in ("train", "test") if split in read)
     named = 1 + max(counted.class_names or [-1])
     return card.num_classes or named or _infer_classes(counted.path, counted.samples)

@@ -42,7 +42,7 @@ class BoxSplits(Splits):
     frames: Mapping[str, BoxSample] = field(default_factory=dict)
     """Sample id -> its boxes, of both splits."""
     actions: Mapping[int, str] = field(default_factory=dict)
-    """Those that are evaluated: number -> name, in label order."""
+    """Actions that are evaluated: number -> name, in label order."""
 
 
 def read_box_splits(

@@ -161,7 +161,7 @@ def _object(relative: str, info: Mapping[str, Any]) -> str:
 
 
 def _version(info: Mapping[str, Any]) -> str | list[str]:
-    """What tells the content of a file from another of its size; empty where the storage says nothing of it."""
+    """Identifies the content of a file among those of its size; empty where the storage says nothing of it."""
     etag = info.get("ETag") or info.get("etag")
     return str(etag) if etag else [f"{field}: {info[field]}" for field in _VERSION_FIELDS if info.get(field)]
 

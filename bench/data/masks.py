@@ -106,7 +106,7 @@ def checked(files: MaskFiles, cache: Path, progress: Callable[[int, int], None])
 
 
 def _facts(files: MaskFiles, progress: Callable[[int, int], None]) -> Iterator[npt.NDArray[np.int64]]:
-    """Of every mask: height, width and the pixels of each class."""
+    """Yield height, width and the pixels of each class, for every mask."""
     for number, found in enumerate(_in_order(files.read_mask, range(len(files.masks)))):
         yield np.array([*found.shape, *np.bincount(found.ravel() + 1, minlength=files.num_classes + 1)[1:]])
         progress(number + 1, len(files.masks))

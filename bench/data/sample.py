@@ -28,7 +28,7 @@ class Sample:
     start_s: float | None = None
     end_s: float | None = None
     fps: float | None = None
-    """Frames per second of a folder of frames; a video file tells its own."""
+    """Frames per second of a folder of frames; a video file states its own."""
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def _names(card: TaskCard) -> list[str]:
 
 
 def _texts(listed: Sequence[str], names: Sequence[str]) -> list[str]:
-    """Of the files of a remote folder: those that lie beside an annotation file, or directly in the folder.
+    """Files of a remote folder that lie beside an annotation file, or directly in the folder.
 
     Readers look for lists of classes and the like beside annotation files, and for those in the folder itself and
     one folder down.

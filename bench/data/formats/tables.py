@@ -18,7 +18,7 @@ from bench.core.inputs import read_text as read_text_of
 from bench.video.image_frames import IMAGE_SUFFIXES
 
 USUAL_VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".avi", ".mov", ".m4v", ".mpg", ".mpeg")
-"""Of the files that official datasets are made of."""
+"""Suffixes of the files that official datasets are made of."""
 VIDEO_SUFFIXES = (
     *USUAL_VIDEO_SUFFIXES,
     ".3g2",
@@ -40,7 +40,7 @@ VIDEO_SUFFIXES = (
     ".vob",
     ".wmv",
 )
-"""Of the files that count as videos in a folder, upper case or lower case."""
+"""Suffixes of the files that count as videos in a folder, in upper or lower case."""
 MEDIA_SUFFIXES = VIDEO_SUFFIXES + IMAGE_SUFFIXES
 
 

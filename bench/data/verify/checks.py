@@ -19,7 +19,7 @@ from bench.video.states import State, sampled, state_of
 Fault = Literal["missing", "empty", "unreadable"]
 _DURATION_UNITS = 1_000_000  # FFmpeg counts microseconds
 _WHOLE = 0.9
-"""Of its duration."""
+"""Share of its stated duration that a whole file has at least."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Facts:
     """What a path leads to, or why it leads to nothing."""
 
     frames: int = 0
-    """0 where the header does not tell."""
+    """0 where the header does not state it."""
     fps: float = 0.0
-    """0 where the file does not tell."""
+    """0 where the file does not state it."""
     height: int = 0
     width: int = 0
     fault: Fault | None = None

@@ -172,7 +172,7 @@ _ENOUGH = 0.5
 
 
 def class_names(card: TaskCard, splits: Parts) -> tuple[str, ...]:
-    """Of the card, else of the annotations; numbers where neither has any, up to the largest training label."""
+    """Class names of the card, else of the annotations; else numbers, up to the largest training label."""
     if isinstance(card.classes, tuple):
         return card.classes
     known = splits["train"].class_names or {}

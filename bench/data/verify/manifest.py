@@ -112,7 +112,7 @@ class Prepared(BaseModel):
 
     schema_version: Literal[1] = 1
     version: str
-    """Of the suite."""
+    """Version of the suite."""
     task: str
     source: str
     """The data folder that it was made from."""
@@ -124,7 +124,7 @@ class Prepared(BaseModel):
     """Lists in the official format, by split; none where parts of videos were not cut out."""
     samples: int
     failed: int
-    """Of these, samples without a readable source."""
+    """Samples without a readable source, among `samples`."""
     notes: list[str]
 
 

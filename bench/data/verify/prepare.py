@@ -183,8 +183,8 @@ def _remembered(memo: Memo, task: Task) -> Made | None:
 
 
 def _still_true(known: Mapping[str, Made], tasks: Mapping[str, Task]) -> dict[str, Made]:
-    """Of what was made, by the name of its task: that of which neither the source nor the file has changed since, with
-    their states now."""
+    """What was made and still holds, by the name of its task: neither the source nor the file has changed since. The
+    states are those of now."""
     states: dict[str, str] = {}
     for name, made in known.items():
         states.setdefault(tasks[name].source, made.source_state)

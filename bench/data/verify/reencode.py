@@ -149,7 +149,7 @@ class Task:
 
     @property
     def path(self) -> str:
-        """Of the file that results."""
+        """Path of the file that results."""
         return str(self.out / self.name) if self.encoding else self.source
 
     @property

@@ -85,7 +85,7 @@ class SplitReport(_Part):
     empty: int
     unreadable: int
     bytes: int
-    """Of the files, each counted once."""
+    """Size of all files, each counted once."""
     frames: Range | None
     fps: Range | None
     short_side: Range | None
@@ -100,7 +100,7 @@ class Report(_Part):
 
     schema_version: Literal[1] = 1
     version: str
-    """Of the suite."""
+    """Version of the suite."""
     task: str
     data: str | None
     """The folder."""
@@ -117,7 +117,9 @@ class Report(_Part):
 
 
 SHORTFALL = 0.01
-"""Of the official number of samples: a larger difference misleads. As the default of `bench run --max-failed`."""
+"""Largest difference from the official number of samples, as a share of it: a larger one would mislead.
+
+The same as the default of `bench run --max-failed`."""
 
 
 def verify(
@@ -208,7 +210,7 @@ def _split_report(
 
 
 def _range(values: NDArray[Any]) -> Range | None:
-    """Of those that are known, which are above 0."""
+    """The range of the values that are known, which are above 0; None where none is."""
     known = values[values > 0]
     if not known.size:
         return None
