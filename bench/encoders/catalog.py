@@ -69,9 +69,9 @@ class ModelCard(BaseModel):
     url: str | None = None
     """Where the file can be had; none where it ships with the package."""
     size_bytes: int | None = None
-    """Of the file; none where nobody says."""
+    """Size of the file; None where nobody states it."""
     sha256: str | None = None
-    """Of the file, as its authors publish it, 64 hex digits; none where they do not."""
+    """SHA-256 of the file as its authors publish it, 64 hex digits; None where they do not."""
     hf: str | None = None
     """Repository of the same weights on Hugging Face."""
     training: Training | None = None

@@ -63,7 +63,7 @@ WEIGHTS_FACTS = ("family", "key", "prefix", "num_heads", "notes")
 
 @dataclass(frozen=True)
 class Described:
-    """What the header of a V-JEPA file tells of its encoder."""
+    """Facts of the encoder in a V-JEPA file, from the file's header."""
 
     config: vjepa.VitConfig
     frame_step: int

@@ -24,7 +24,7 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 MOST_TOKENS = 1 << 20
-"""Of a clip. Released encoders see 18,432; what states more is damaged, and would ask for memory without end."""
+"""Most tokens of a clip. Released encoders see 18,432; a file that states more than this is damaged."""
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -77,7 +77,7 @@ class EncoderFacts:
     flops_per_token: float | None = None
     """Floating-point operations of a forward pass for each token; None for a transformer that `architecture` tells."""
     weights: Mapping[str, Any] = field(default_factory=dict)
-    """Of a file of weights: which family, key, prefix of names and heads were read, and notes; empty for others."""
+    """What was read from a file of weights: family, key, prefix of names, heads, notes; empty without a file."""
 
     def __post_init__(self) -> None:
         spec = self.input_spec

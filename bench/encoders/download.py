@@ -147,7 +147,7 @@ def _attempt(wanted: Wanted, reporter: Reporter) -> None:
     """One request, and all that it brings. Raises PassingError where another one may go on."""
     noted = _noted(wanted)
     if not noted or not (noted.validator or wanted.sha256):
-        discard(wanted)  # nothing would tell the rest of this file from that of another
+        discard(wanted)  # nothing identifies the file whose rest would follow
     offset = _gathered(wanted)
     if noted and offset and offset == noted.size_bytes:
         return
@@ -332,7 +332,7 @@ def words_of(error: object) -> str:
 
 
 def _refusal(url: str, error: urllib.error.HTTPError) -> Exception:
-    """What an answer other than the file means."""
+    """The error for an answer that is not the file."""
     said = f"the server says {error.code} {error.reason}"
     if error.code == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return PassingError("the file on the server is shorter than what has come", pause_s=0, begin_again=True)
@@ -354,7 +354,7 @@ def _asked_pause_s(headers: Message) -> float | None:
 
 
 def _silence(url: str, error: Exception) -> Exception:
-    """What a connection that brought no answer means."""
+    """The error for a connection that brought no answer."""
     reason = error.reason if isinstance(error, urllib.error.URLError) else error
     if isinstance(reason, ssl.SSLCertVerificationError):
         return BenchError(

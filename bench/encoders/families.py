@@ -87,9 +87,9 @@ _MULTILEVEL_NAMES = ("norms_block.", "patch_embed_img.", "img_mod_embed", "video
 _RELEASED_INPUT: dict[Family, tuple[int, int]] = {"V-JEPA 2": (64, 256), "V-JEPA 2.1": (64, 384)}
 """Frames and pixels that most released files of a family were trained on (protocol.md 1.3, 1.4)."""
 _RELEASED_MASK_TOKENS = 10
-"""Of the released V-JEPA 2 predictors."""
+"""Mask tokens of the released V-JEPA 2 predictors."""
 _MASK_TOKENS_OF_1 = 2
-"""Of a V-JEPA 1 predictor at most."""
+"""Most mask tokens of a V-JEPA 1 predictor."""
 
 
 def family_of(

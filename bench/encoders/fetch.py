@@ -31,7 +31,7 @@ from bench.encoders.download import Wanted, discard, download, report_bytes
 _MADE = ("random", "pixels")
 """Kinds of encoder that have no weights to read."""
 _PARAMETERS_TOLERANCE = 0.05
-"""Of the card's rounded number; neighbouring sizes of a family differ by more than half."""
+"""Share of the card's rounded number; neighbouring sizes of a family differ by more than half."""
 _FILES = ["*.json", "*.safetensors"]
 """Configurations and weights as data; no pickles, no code."""
 

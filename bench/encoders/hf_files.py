@@ -240,7 +240,7 @@ _ENDS = re.compile(r"(?<=attention\.attention\.)(query\.bias|value\.bias|key\.bi
 _WEIGHTS = "model.safetensors"
 _INDEX = f"{_WEIGHTS}.index.json"
 _PREFIX = "videomae."
-"""Of the encoder in files of larger models."""
+"""Begins the names of the encoder's tensors in files of larger models."""
 
 
 def fill_biases(model: nn.Module, missing: Sequence[str], fetch: Callable[[str], Path | None]) -> list[str]:

@@ -82,13 +82,16 @@ FAMILIES = {
   facebookresearch/TimeSformer, configs/Kinetics/TimeSformer_divST_{8x32_224,16x16_448,96x4_224}.yaml
 
 On Something-Something v2 VideoMAE takes 2 instead of 4 (scripts/ssv2), and TimeSformer spreads its frames over all of
-the video (INV_UNIFORM_SAMPLE, configs/SSv2). No file that transformers writes tells these weights from the others.
+the video (INV_UNIFORM_SAMPLE, configs/SSv2). No file that transformers writes identifies these weights.
 """
 
 
 def hf_facts(argument: str) -> EncoderFacts:
-    """What the configuration files tell. Raises BenchError where transformers is missing, nothing is found, the model
-    is of another family, or its preprocessing is not known here."""
+    """Read the facts in the configuration files.
+
+    Raises BenchError where transformers is missing, nothing is found, the model is of another family, or its
+    preprocessing is not known here.
+    """
     transformers = _transformers(argument)
     source, name = _source(argument), "config.json"
     try:

@@ -237,7 +237,7 @@ def _vit_config(folder: HfFolder, names: dict[str, list[str]]) -> vjepa.VitConfi
         resolution=config.crop_size,
         use_rope=True,
     )
-    # Of joined tensors the first piece: no size is told by them.
+    # The first piece stands for a tensor joined from several: no size is read from such tensors.
     shapes = {official: folder.shapes[pieces[0]] for official, pieces in names.items()}
     sizes = tensor_sizes(shapes, str(folder.path))
     found = {name: sizes[name] for name in ("patch_size", "tubelet_size")}

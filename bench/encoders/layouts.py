@@ -1,4 +1,4 @@
-"""Checkpoint layouts: where the encoder is in a file, under which names, and what its tensors' shapes tell.
+"""Checkpoint layouts: where the encoder is in a file, under which names, and what follows from its tensors' shapes.
 
 Layouts: protocol.md 2.1 and 2.2; files of this project's pretraining have the official one, and under one more key,
 `bench`, what shapes do not tell (in safetensors files: JSON text of that name in the metadata). Whatever is missing,
@@ -130,7 +130,7 @@ class Entry:
     parts: tuple[Any, ...]
     """Its path without the parts of wrappers; the last may be no text."""
     name: Any
-    """As it is called in the innermost dictionary."""
+    """Its key in the innermost dictionary."""
     value: Any
 
 
@@ -222,7 +222,7 @@ class Checkpoint:
     own: OwnFacts | None = None
     """What a file of this project's pretraining says of itself."""
     names: Mapping[str, str] = field(default_factory=dict)
-    """Of tensors that are called otherwise in the file: how."""
+    """What the file calls a tensor, by our name for it, where the two differ."""
     has_empty_predictor: bool = False
     """Whether this is the whole state of a training run, encoder and average, whose predictor was emptied."""
 
@@ -313,7 +313,7 @@ def _has_empty_predictor(content: Mapping[str, Any]) -> bool:
 
 
 def tensor_sizes(shapes: Mapping[str, tuple[int, ...]], where: str) -> dict[str, Any]:
-    """The fields of VitConfig that the shapes of the tensors tell (protocol.md 2.2)."""
+    """The fields of VitConfig that follow from the shapes of the tensors (protocol.md 2.2)."""
     patches = shape_of(shapes, PATCHES, 5, where)
     return {
         "embed_dim": patches[0],

@@ -46,7 +46,7 @@ class Spec:
     card: ModelCard | None = None
     """The card of the catalog, where the spec is its name."""
     stated: Stated = NOTHING
-    """What the user says of a file of weights."""
+    """Facts that the user states of a file of weights."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ class Choice:
 
     spec: str
     stated: Stated = NOTHING
-    """What the user says of its file."""
+    """Facts that the user states of its file."""
     resolution: int | None = None
     """Side of the frames that it is built for, pixels; None for that of its weights."""
 

@@ -94,19 +94,19 @@ class Predictor(nn.Module):
 
 _OFFICIAL_WIDTH = 384
 _OFFICIAL_HEADS = 12
-"""Of the V-JEPA 2 predictors (protocol.md 1.3); those of V-JEPA 1 have as many as their encoder."""
+"""Heads of V-JEPA 2 predictors (protocol.md 1.3); those of V-JEPA 1 have as many as their encoder."""
 _MASK_INDEX = 1
-"""Of the mask token that the official code asks with."""
+"""Index of the mask token that the official code asks with."""
 
 
 @dataclass(frozen=True)
 class Ahead:
-    """What is asked of a predictor."""
+    """The places that a predictor is asked for."""
 
     grid: tuple[int, int, int]
     """(t, h, w) tokens of the clip."""
     steps: int
-    """From the first step after the clip."""
+    """Token steps from the first one after the clip to the one that is predicted; 0 predicts the first."""
 
 
 class EncoderWithPredictor(nn.Module):

@@ -27,7 +27,7 @@ from bench.encoders.contract import Encoder, EncoderFacts, InputSpec
 from bench.encoders.hf_files import hub_access
 
 OPTIONS = ("special", "time", "untrained")
-"""In the order in which a row's name has them."""
+"""Options, in the order in which a row's name has them."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TimmSpec:
     """What follows `timm:` in a model spec, taken apart."""
 
     model: str
-    """With the tag of its weights where one was given."""
+    """Name of the model, with the tag of its weights where one was given."""
     special: bool = False
     time: bool = False
     untrained: bool = False
@@ -130,7 +130,7 @@ class FrameTokens(nn.Module):
         return [self._lifted(feature_map, prefix, len(clips)) for feature_map, prefix in found]
 
     def _lifted(self, feature_map: Tensor, prefix: Tensor, num_clips: int) -> Tensor:
-        """Of the frames of all clips: [B*T, D, h, w] and [B*T, P, D] -> [B, T * (P + h*w), D]."""
+        """Join the tokens of each clip's frames: [B*T, D, h, w] and [B*T, P, D] -> [B, T * (P + h*w), D]."""
         tokens = torch.cat([prefix, feature_map.flatten(2).transpose(1, 2)], dim=1)
         tokens = tokens.view(num_clips, -1, *tokens.shape[1:])
         return (add_frame_times(tokens) if self.time else tokens).flatten(1, 2)
@@ -152,11 +152,11 @@ def feature_maps(
 
 @dataclass(frozen=True)
 class _Description:
-    """What a model without its weights tells."""
+    """Facts of a model that are known without its weights."""
 
     facts: EncoderFacts
     tag: str | None
-    """Of the weights that the preprocessing belongs to."""
+    """timm's tag of the weights that the preprocessing belongs to."""
     options: Mapping[str, Any]
     """What timm is to build the model with."""
     normed: bool
@@ -270,7 +270,7 @@ def add_frame_times(tokens: Tensor) -> Tensor:
 
     Tokens have any scale, so the code follows it: its root mean square is half (`SHARE`) that of the clip's tokens
     around their mean. The mean token of a clip does not change, hence neither does what a probe of mean-pooled tokens
-    (`linear`, `knn`) sees; a probe that attends to tokens can tell frames apart.
+    (`linear`, `knn`) sees; a probe that attends to tokens can distinguish frames.
     """
     tokens = tokens.float()
     spread = (tokens - tokens.mean(dim=(1, 2), keepdim=True)).square().mean(dim=(1, 2, 3), keepdim=True).sqrt()

@@ -15,7 +15,7 @@ from bench.encoders.contract import Encoder, EncoderFacts, InputSpec, architectu
 
 SEED = 0
 PROBE_HEADS = 16
-"""Of the official probes, also for encoders of more heads: ViT-g has 22, ViT-G 26 (protocol.md 4.2)."""
+"""Heads of the official probes, also for encoders with more: ViT-g has 22, ViT-G 26 (protocol.md 4.2)."""
 
 
 def random_facts(size: str = "vit_nano") -> EncoderFacts:
