@@ -20,14 +20,14 @@ from bench.probing import attentive, blocks
 from bench.probing.weights import first_weights
 
 HEADS = ("verb", "noun", "action")
-"""In the order of the official queries."""
+"""The three classifications, in the order of the official queries."""
 ALPHA, GAMMA = 0.25, 2.0
-"""Of the official focal loss."""
+"""Weight of the positives, and the exponent, of the official focal loss."""
 
 
 @dataclass(frozen=True)
 class ActionClasses:
-    """What is told apart, and the verb and the noun of each action."""
+    """The classes of each head, and the verb and the noun of each action."""
 
     num_verbs: int
     num_nouns: int

@@ -26,7 +26,7 @@ from bench.probing.weights import Stack, first_weights
 
 BLOCKS = "pooler.blocks"
 CLASSIFIERS = ("verb_classifier", "noun_classifier", "action_classifier")
-"""Of probes with three queries, in the order of the official ones (protocol.md 4.2)."""
+"""Classifiers of probes with three queries, in the order of the official ones (protocol.md 4.2)."""
 _MICRO_BATCH_VALUES = 1 << 25
 """Token values (clips x tokens x channels) in a forward pass: 128 MiB each for the tensors of a block."""
 _ALIGNMENT = 64

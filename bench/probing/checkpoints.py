@@ -1,4 +1,4 @@
-"""How far a training has come, on disk: what an interrupted one goes on from, to the bit.
+"""Checkpoints of a training: an interrupted one goes on from them and ends in the same bits.
 
     FOLDER/<phase>-<first setting>-<last>.safetensors      tensors, and facts as JSON in the metadata
     FOLDER/settings_at_once                                how many settings are trained together
@@ -38,7 +38,7 @@ class Checkpoints:
     interval_s: float = INTERVAL_S
 
     def of(self, phase: str) -> Checkpoint:
-        """That of one phase, such as `sweep-0-19`."""
+        """The checkpoint of one phase, such as `sweep-0-19`."""
         return Checkpoint(self.folder / f"{phase}.safetensors", self.interval_s)
 
     def settings_at_once(self, fitting: int) -> int:
@@ -54,7 +54,7 @@ class Checkpoints:
         return int(stated[0])
 
     def remove(self) -> None:
-        """The training is finished and kept elsewhere."""
+        """Remove the checkpoints: the training is finished and kept elsewhere."""
         for path in (*self.folder.glob("*.safetensors"), self.folder / _AT_ONCE):
             path.unlink(missing_ok=True)
         remove_abandoned(self.folder, age_s=0)

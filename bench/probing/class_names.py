@@ -79,7 +79,7 @@ def _unreadable(path: Path, what: str) -> BenchError:
 
 
 def match(task: Names, probe: Names, *, where: str) -> tuple[int, ...]:
-    """Of every class of the task: its number among the probe's, which are as many.
+    """The number of each of the task's classes among the probe's, which are as many.
 
     Names are compared without regard to case, brackets, and underscores for spaces. Raises BenchError where the two do
     not name the same classes.

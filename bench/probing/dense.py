@@ -25,7 +25,7 @@ SCALE, SHIFT = "batchnorm_layer.weight", "batchnorm_layer.bias"
 MEAN, VARIANCE = "batchnorm_layer.running_mean", "batchnorm_layer.running_var"
 WEIGHT, BIAS = "conv.weight", "conv.bias"
 EPS, MOMENTUM = 1e-5, 0.1
-"""Of the batch normalisation: torch's own."""
+"""Epsilon and momentum of the batch normalisation: torch's own."""
 _CPU_VALUES = 1 << 22
 """Logits of pixels that are held at once on a CPU: what its caches nearly hold."""
 _GPU_VALUES = 1 << 26

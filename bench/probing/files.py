@@ -51,7 +51,7 @@ def save_probe(path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProb
 
 
 def read_metadata(path: str | Path) -> dict[str, str]:
-    """What `save_probe` was told of a probe; empty for files of other makers."""
+    """The metadata that `save_probe` was given; empty for files of other makers."""
     if Path(path).suffix != ".safetensors":
         return {}
     try:

@@ -1,4 +1,4 @@
-"""A probe that is given instead of trained: is it one for this task and encoder, and which class is which?
+"""A released probe, scored without training: is it one for this task and encoder, and which class is which?
 
 The order of the classes is settled by name where both sides have names. A side without names is refused where the
 other has them, except for a released probe of this very task, whose order is that of the task's annotations unless it
@@ -41,7 +41,7 @@ class GivenProbe:
     name: str
     """Where trained probes have the name of their recipe: probes that are not known to be alike share no column."""
     class_order: tuple[int, ...]
-    """Of every output that the task asks for: its number among the probe's."""
+    """The number among the probe's outputs of each output that the task asks for."""
     class_order_source: str
     notes: tuple[str, ...]
     num_heads: int | None
@@ -137,8 +137,8 @@ def class_order(
     *,
     trained_on: str | None = None,
 ) -> tuple[tuple[int, ...], str]:
-    """Of every class of the task: its number among the probe's; and how it is known. `probe_names` is None where the
-    probe has none, `trained_on` the task that a file of our own states.
+    """The number among the probe's classes of each class of the task, and how it is known. `probe_names` is None where
+    the probe has none; `trained_on` is the task that a file of our own states.
 
     Raises BenchError that says what to provide where it is not known.
     """

@@ -58,7 +58,7 @@ def make_plan(recipe: Optimisation, num_samples: int) -> Plan:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training says of each setting, both [S]."""
+    """Results of a training for each setting, both [S]."""
 
     loss: list[float]
     """Mean loss over the samples of the last epoch."""
@@ -109,7 +109,7 @@ def train_sweep(
 
 
 class Losses(Protocol):
-    """What a training minimises."""
+    """The losses that a training minimises."""
 
     def means(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The mean loss [S] of logits [S, B, C] for the targets of B examples."""
@@ -121,7 +121,7 @@ class Losses(Protocol):
 
 
 class CrossEntropy:
-    """Of one label for each example, targets [B]."""
+    """Cross-entropy where each example has one label, targets [B]."""
 
     def means(self, logits: Tensor, targets: Tensor) -> Tensor:
         """As Losses."""

@@ -24,12 +24,12 @@ from bench.probing.scoring import Logits, held_out_scores, mean_sigmoid, predict
 from bench.probing.source import Rows, TokenSource, split_videos, stratified_split
 
 Qualities = tuple[list[float], list[float]]
-"""Of each setting: what it is chosen by, 0 to 1, and its mean loss."""
+"""What each setting is chosen by, 0 to 1, and its mean loss."""
 _AT_ONCE = 256
 
 
 class Objective(Protocol):
-    """The examples of a training split, and what is wanted of a probe for them."""
+    """The training examples, and the outputs, loss, hold-out and selection metric of a probe for them."""
 
     @property
     def targets(self) -> NDArray[np.int64]:
@@ -43,7 +43,7 @@ class Objective(Protocol):
 
     @property
     def losses(self) -> Losses:
-        """What is minimised."""
+        """The losses that a training minimises."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Objective(Protocol):
         ...
 
     def take(self, rows: Rows) -> Objective:
-        """That of these examples."""
+        """The objective of these examples alone."""
         ...
 
     def draw(self, share: float, *, seed: int) -> Rows:
@@ -112,7 +112,7 @@ class OneLabel:
         return replace(self, targets=self.targets[rows])
 
     def draw(self, share: float, *, seed: int) -> Rows:
-        """In proportion to the classes, and of every class at least one."""
+        """Drawn in proportion to the classes, at least one of every class."""
         return stratified_split(self.targets, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:

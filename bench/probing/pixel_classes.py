@@ -26,7 +26,7 @@ from bench.probing.source import Rows, TokenSource, split_videos
 
 _AT_ONCE = 16
 _MEMORY_SHARE = 0.25
-"""Of the free memory: what masks in the size that is trained on may take. Others are read anew in every epoch."""
+"""Share of the free memory that masks in the training size may take; else they are read anew in every epoch."""
 
 
 class Masks(Protocol):
@@ -38,7 +38,7 @@ class Masks(Protocol):
         ...
 
     def read_all(self, numbers: Sequence[int], side: int | None = None) -> Iterator[NDArray[np.int32]]:
-        """Those of several images in their order: in their own size, or `side` pixels high and wide. VOID where no
+        """The masks of several images in their order: in their own size, or `side` pixels high and wide. VOID where no
         class is meant."""
         ...
 
@@ -53,7 +53,7 @@ class SquareMasks:
         self._kept: dict[int, NDArray[Any]] = {}
 
     def __call__(self, numbers: Tensor) -> Tensor:
-        """Those of these images [b], int32 [b, side, side] on the device of the numbers."""
+        """The masks of these images [b], int32 [b, side, side] on the device of the numbers."""
         wanted = numbers.tolist()
         missing = [number for number in dict.fromkeys(wanted) if number not in self._kept]
         fresh = dict(zip(missing, self._read(missing), strict=True))
@@ -92,7 +92,7 @@ class PixelClasses:
     """[n]: the number of each image, by which its mask is found."""
     masks: Masks = field(repr=False)
     grid: Size
-    """Of the tokens."""
+    """Rows and columns of the tokens."""
     side: int
     """Pixels of a side of the masks that are trained on: those that the encoder sees."""
     scored_at: Literal["own"] | int

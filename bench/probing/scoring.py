@@ -42,7 +42,7 @@ def log_probabilities(
 def held_out_scores(
     logits: Logits, source: TokenSource, rows: Rows, labels: Rows, *, device: str, batch_size: int
 ) -> tuple[list[int], list[float]]:
-    """Of each setting: correctly classified samples, and the mean loss."""
+    """Correctly classified examples and the mean loss, for each setting."""
     correct: list[npt.NDArray[np.int64]] = []
     loss: list[npt.NDArray[np.float64]] = []
     for block, log_p in log_probabilities(logits, source, rows, device=device, batch_size=batch_size):
@@ -84,7 +84,7 @@ def mean_sigmoid(
 
 
 Scores = tuple[Sequence[float], Sequence[float]]
-"""Of every setting, on the samples of the choice: what is chosen by, 0 to 1, and the mean loss."""
+"""What settings are chosen by, 0 to 1, and their mean loss, on the samples of the choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Head:
     diverged: bool
     chosen: bool
     start_lr: float | None = None
-    """Of a setting with a schedule of its own, as are the next two."""
+    """Only for a setting with a schedule of its own, as are the next two."""
     warmup_epochs: float | None = None
     final_weight_decay: float | None = None
 
@@ -149,7 +149,7 @@ def choose(diverged: Sequence[bool], correct: Sequence[float], loss: Sequence[fl
 
 
 def has_diverged() -> BenchError:
-    """What the user is told where no usable probe is left."""
+    """The error where no usable probe is left."""
     return BenchError(
         "the probe diverged: its loss or weights are not finite",
         fix="lower the learning rates with --set probe.lr=[...], and check that the encoder's features are finite",

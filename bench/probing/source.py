@@ -44,7 +44,7 @@ class HeldOut:
     readable: Rows
     """Those whose clips could be read."""
     tokens: TokenSource
-    """Of the readable ones, in their order."""
+    """Tokens of the readable ones, in their order."""
 
 
 @dataclass(frozen=True)

@@ -41,7 +41,7 @@ class Chunk:
     rows: Rows
     """Its samples that could be read, in order."""
     tokens: Tensor
-    """Of these, [b, N, D] float32 on the device of the training."""
+    """The tokens of `rows`, [b, N, D] float32 on the device of the training."""
     num_asked: int
     """Its samples, readable or not."""
     ends_batch: bool
@@ -56,7 +56,7 @@ class StreamCounts:
     clips: int = 0
     """Clips encoded."""
     seconds: float = 0.0
-    """Spent in training, all told."""
+    """Spent in training in all."""
     waiting_s: float = 0.0
     """Part of it in which nothing was done but to wait for decoded clips."""
 
@@ -183,7 +183,7 @@ class _Training:
         self._targets = torch.from_numpy(labels).to(device)
         self._batch = _BatchMean(sweep)
         self._loss = torch.zeros(len(settings), device=device)
-        """Of each setting: the sum of the losses of the last epoch."""
+        """Sum of the losses of the last epoch, for each setting."""
         self._num_losses = 0
         self._finite = torch.ones(len(settings), dtype=torch.bool, device=device)
         self._clock = self._saved = time.monotonic()
@@ -257,7 +257,7 @@ class _BatchMean:
     def __init__(self, sweep: Sweep) -> None:
         self._sweep = sweep
         self._sum: Tensor | None = None
-        """Of the gradients of the samples of all chunks but the last, [S, P]."""
+        """Sum of the gradients of all chunks' samples but the last chunk's, [S, P]."""
         self._losses = sweep.stack.values.detach().new_zeros(len(sweep.stack.values))
         self._count, self._last = 0, 0
         """Samples so far, and those of the last chunk."""

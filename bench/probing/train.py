@@ -190,7 +190,7 @@ class _Swept:
 
     result: TrainResult
     scores: tuple[list[float], list[float]]
-    """Of every setting: how good it is on them, and its mean loss."""
+    """How good each setting is on the samples of the choice, and its mean loss."""
     chosen: int
     best: _Final
 
