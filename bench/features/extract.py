@@ -46,7 +46,7 @@ class ExtractOptions:
 
 @dataclass
 class Extraction:
-    """What an extraction did."""
+    """Account of an extraction."""
 
     failures: dict[str, str] = field(default_factory=dict)
     """Id of a request -> why its item could not be read."""
@@ -90,7 +90,7 @@ def extract(
     An interrupted extraction goes on at the last finished shard. Where a batch does not fit the memory of the device,
     it and all that follow are halved. `changed` says which of the files that were just read are not what they were
     when their ids were taken: these fail. Raises BenchError, with the video, where the encoder gives values that are
-    not finite in fp16, and where fp16 loses what tells tokens apart.
+    not finite in fp16, and where fp16 loses what distinguishes tokens.
     """
     started = time.perf_counter()
     unique = joined(requests)

@@ -98,8 +98,8 @@ class HalfPrecision:
         self._tokens += len(tokens)
 
     def check(self) -> None:
-        """Raise BenchError where rounding has taken from the tokens so far what tells them apart, or where probes will
-        not see them for an epsilon. To be called before they are written."""
+        """Raise BenchError where rounding has taken from the tokens so far what distinguishes them, or where their
+        differences are below the epsilon of probes' layer norms. To be called before they are written."""
         if self._reference is None or self._clips < self._enough:
             return
         spread = (self._within / self._tokens) ** 0.5

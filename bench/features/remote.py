@@ -148,7 +148,7 @@ class _Space:
         return items
 
     def _holding(self, names: Sequence[str], missing: set[str], reporter: Reporter) -> Iterator[tuple[str, bytes]]:
-        """Of these shards, those that hold a missing item which none before holds, with their index."""
+        """Yield those shards, with their index, that hold a missing item which none before them holds."""
         for start in range(0, len(names), _INDEXES_AT_ONCE):
             part = [f"{self.root}/{name}.json" for name in names[start : start + _INDEXES_AT_ONCE]]
             for path, index in self.system.cat(part, on_error="return").items():

@@ -28,17 +28,17 @@ PATCHES_VERSION = 1
 
 @dataclass(frozen=True)
 class Request:
-    """An item that is to be encoded, and what is kept of it."""
+    """An item that is to be encoded, and the parts that are kept of its tokens."""
 
     item: VideoItem
     keys: tuple[str, ...]
-    """Of each part: its name in the feature space."""
+    """Name of each part in the feature space."""
     boxes: tuple[Corners, ...] = ()
-    """Of each part, where parts are boxes: x1, y1, x2, y2 as shares of the frame."""
+    """Box of each part, where parts are boxes: x1, y1, x2, y2 as shares of the frame."""
 
     @property
     def id(self) -> str:
-        """What tells items apart whose pixels may differ."""
+        """Identifies the item: items whose pixels may differ have different ids."""
         return item_key(self.item)
 
     def parts(self) -> list[Request]:
@@ -76,7 +76,7 @@ class FeatureSpec(Protocol):
     """What is kept of an item."""
 
     def request(self, item: VideoItem, sample: Sample) -> Request:
-        """What is asked of an item of this sample; no keys where nothing of it is kept."""
+        """The request for an item of this sample; without keys where nothing of the item is kept."""
         ...
 
     def shape(self, facts: EncoderFacts, clip: tuple[int, int, int]) -> tuple[int, int]:

@@ -230,7 +230,7 @@ def packed(tokens: NDArray[np.float16]) -> Records:
 
 
 def rounded(tokens: Tensor) -> Tensor:
-    """What is left of tokens [..., D], float32, that are kept in 8 bits."""
+    """Tokens [..., D], float32, as they are read back after being kept in 8 bits."""
     scales, steps = _steps(tokens)
     return steps * scales
 

@@ -144,7 +144,7 @@ class _Reader:
     def __init__(self, wanted: Iterator[VideoItem | None]) -> None:
         self._wanted = wanted
         self._asked: deque[bool] = deque()
-        """Of the rows ahead: whether the loader was asked for it."""
+        """Whether the loader was asked for each of the rows ahead."""
         self._ahead: deque[LoadedClips] = deque()
 
     def items(self) -> Iterator[VideoItem]:
