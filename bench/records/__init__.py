@@ -1,1 +1,1 @@
-"""What a run leaves behind, and how it is read."""
+"""Records and tables that runs leave on disk: written, read and checked."""

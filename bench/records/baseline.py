@@ -61,7 +61,7 @@ class BaselineRow(_Part):
     outcomes: str | None = None
     """Base64 of one bit a sample, 1 where it was right, in order of the ids."""
     resampled: str | None = None
-    """Of metrics that are no share of samples: the score on draws of its videos, and what each adds to it
+    """For metrics that are no share of samples: the score on draws of its videos, and what each adds to it
     (`bench.metrics.resample.Resampled`)."""
     predictions: str | None = None
     """SHA-256 of what was answered, in order of the ids."""

@@ -29,7 +29,7 @@ class Conditions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     training: str | None
-    """Digest of ids, labels and contents of the whole training list; of a probe that was given, its own."""
+    """Digest of ids, labels and contents of the whole training list; for a released probe, the probe's digest."""
     num_train: Count
     """Training samples that could be read."""
     shared: Count | None

@@ -1,4 +1,4 @@
-"""Whether a record agrees with itself: what is said twice in it must be said alike.
+"""Checks that a record agrees with itself: values that it states twice must be equal.
 
 What contradicts the scores is an error. What contradicts only the names that a score goes by (task, recipe, seed,
 classes) is a doubt: the score is that of the predictions all the same, so it is shown, with the doubt beside it.

@@ -281,4 +281,4 @@ _FIELDS = (
     list(Cost.model_fields),
 )
 _VERSION = zlib.crc32(repr((_MEANING, SCHEMA_VERSION, _FIELDS)).encode()) >> 1
-"""Of what the index holds: one that another version wrote is made anew. Below 2**31, as SQLite wants it."""
+"""Version of what the index holds: an index of another version is made anew. Below 2**31, as SQLite wants it."""

@@ -1,4 +1,4 @@
-"""What a run on boxes keeps to be looked at: `RUN/key_frames/`, a few drawn key frames and what is in them, in words.
+"""Key frames that a run on boxes keeps for people: `RUN/key_frames/`, a few drawn frames and their boxes in words.
 
 key_frames.json         the key frames in order, with the people in each
 01.jpg, 02.jpg, ...     the same key frames, drawn

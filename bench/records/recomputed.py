@@ -1,4 +1,4 @@
-"""What the tables beside a record say of it: every score, its interval, counts and parts made anew, and compared.
+"""Recomputes a record's scores, intervals, counts and parts from the tables beside it, and compares them.
 
 Every run writes the tables of its metric (bench.records.tables). A score of one label a sample without them is not
 believed; tables of other forms may have been left out where a folder was passed on, and then a doubt says so.

@@ -1,4 +1,4 @@
-"""Runs on disk: all of some results folders that are believed, and those that a user means by a name."""
+"""Reads runs from disk: all of some results folders whose records are sound, and those that a user names."""
 
 from __future__ import annotations
 
@@ -130,14 +130,14 @@ def called(name: str, runs: Sequence[StoredRun], problems: Sequence[BenchError] 
 
 
 def row_labels(runs: Iterable[StoredRun]) -> dict[str, str]:
-    """Of each run, by its id: the name of its row on a leaderboard of these runs."""
+    """Map each run's id to the name of its row on a leaderboard of these runs."""
     summaries = [summarise(run.record) for run in runs]
     called = labels(summaries)
     return {one.run_id: called[one.model, one.digests.get("encoder", ""), one.input] for one in summaries}
 
 
 def place_names(runs: Iterable[StoredRun]) -> dict[str, str]:
-    """Of each run, by its id: its model, with folders of the weights where others of these runs have the same model."""
+    """Map each run's id to its model, with folders of the weights where others of these runs have the same model."""
     runs = list(runs)
     found = names((run.record.model, run.record.digests.get("encoder", ""), run.place) for run in runs)
     return {run.record.run_id: found[run.record.model, run.record.digests.get("encoder", "")] for run in runs}

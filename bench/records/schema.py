@@ -1,4 +1,4 @@
-"""What a run leaves behind in `RESULTS/<run id>/record.json`.
+"""The schema of a record, `RESULTS/<run id>/record.json`.
 
 Records are the truth; every table is derived from them.
 """
@@ -61,7 +61,7 @@ class Head(RecordPart):
     diverged: bool = False
     chosen: bool = False
     start_lr: float | None = None
-    """Of sweeps whose settings have a schedule each, as are the next two."""
+    """Only for sweeps whose settings have a schedule each, as are the next two."""
     warmup_epochs: float | None = None
     final_weight_decay: float | None = None
 
@@ -72,7 +72,7 @@ class Head(RecordPart):
 
 
 class Cost(RecordPart):
-    """What the run took."""
+    """Cost of the run."""
 
     encoder_clips: int
     """Clips encoded now."""
@@ -126,7 +126,7 @@ class Record(RecordPart):
     resolved: dict[str, Any]
     """Task card, recipe, input spec, sampling and devices as used."""
     digests: dict[str, str]
-    """Of the encoder, the features and the sample lists: `encoder`, `features`, `train_list`, `test_list`.
+    """SHA-256 of the encoder, the features and the sample lists: `encoder`, `features`, `train_list`, `test_list`.
 
     Two encoders share a row of the leaderboard, and two lists a column, only where their digests are equal.
     """

@@ -2,7 +2,7 @@
 what encoders are called.
 
 A model's name is no identity: two pretrainings both leave an `e100.pt`. Where several weights bear one name, the
-folders of their files tell them apart, as far as they do; then the digests.
+folders of their files distinguish them, as far as they do; then the digests.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every record of a results folder, examined anew: the index of what was believed before is not asked."""
+"""Checks every record of a results folder anew, without the index of earlier checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Verified:
     verdict: Literal["ok", "left out", "in doubt"]
     """`in doubt`: it is shown, with the reason beside it."""
     reason: str = ""
-    """What contradicts what, or what is missing."""
+    """The contradiction, or what is missing."""
     fix: str | None = None
 
     def facts(self) -> dict[str, str | None]:

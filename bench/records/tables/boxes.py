@@ -1,4 +1,4 @@
-"""Actions in boxes: what was found in each box, and what was true of the same key frames.
+"""The tables of answers for actions in boxes: what was found in each box, and the truth of the same key frames.
 
     detections.parquet      video, timestamp, x1, y1, x2, y2, probabilities (of all classes, in the record's order)
     ground_truth.parquet    video, timestamp, x1, y1, x2, y2, action

@@ -1,4 +1,4 @@
-"""One label a sample: predictions.parquet.
+"""The table of answers where each sample has one label: predictions.parquet.
 
 sample, label, prediction, probabilities (of all classes); video: a number, where samples were cut from one video
 """

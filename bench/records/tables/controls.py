@@ -1,4 +1,4 @@
-"""What probes answered in other frame orders.
+"""The tables of answers in other frame orders.
 
 controls.parquet                         one label a sample: sample, label, and the predicted class by each probe,
                                          in a column such as `reversed_by_ordered`
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def write_readings(folder: Path, readings: Sequence[Reading]) -> None:
-    """Write what was answered in each frame order, the ordered one first; nothing of no readings.
+    """Write the answers in each frame order, the ordered one first; nothing where there are no readings.
 
     Rows of controls.parquet are those of predictions.parquet; a cell is empty where a sample could not be read in that
     order.
@@ -86,7 +86,7 @@ def _check_classes(path: Path, record: Record, answers: ClassAnswers) -> None:
 
 
 def _check_readings(folder: Path, record: Record, answers: Answers) -> None:
-    """Of forms with tables of their own for each reading."""
+    """Check the readings of a form that keeps a table of its own for each."""
     table, metric = table_of(answers.form), metric_of(record.scores[0].metric)
     said: dict[str, Any] = {}
     for control in record.controls:

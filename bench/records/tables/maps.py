@@ -1,4 +1,4 @@
-"""What was predicted for the pixels of images: images.parquet and pixels.parquet.
+"""The tables of answers for the pixels of images: images.parquet and pixels.parquet.
 
     images.parquet: sample; video: a number, where images were cut from one video
     pixels.parquet: image (its row in the other table), true, predicted, pixels: how many pixels of the true class were
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 IMAGES, PIXELS = FILES["maps"]
 _MOST_PIXELS = 1 << 32
-"""Of an image: more than any decoder opens."""
+"""More pixels than any decoder opens of an image."""
 _COLUMNS = ["image", "true", "predicted", "pixels"]
 
 

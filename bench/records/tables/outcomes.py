@@ -33,7 +33,7 @@ class Outcomes:
 
     @staticmethod
     def of(answers: ClassAnswers, path: Path) -> Outcomes:
-        """Of the answers in the predictions at `path`, in their order."""
+        """Keep what was right of the answers in the predictions at `path`, in their order."""
         right = _packed([bool(hit) for hit in answers.hits])
         return Outcomes(_digest(answers.samples), len(answers.samples), right, path, answers.groups is not None)
 

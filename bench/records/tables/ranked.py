@@ -1,4 +1,4 @@
-"""The best answers of several heads: top5.parquet.
+"""The table of the best answers of several heads: top5.parquet.
 
     sample, video; for each of verb, noun and action: the label, the five classes of highest score in falling order,
     and their scores

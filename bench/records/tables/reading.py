@@ -1,4 +1,4 @@
-"""What every table beside a record is checked with: its columns, its samples, and how contradictions are told."""
+"""Checks of every table beside a record: its columns and samples, and the errors for contradictions."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SAME = 1e-6
 
 
 def contradiction(table: Path, reason: str) -> BenchError:
-    """That a table beside a record and the record contradict each other, or the table itself."""
+    """The error for a table that contradicts its record or itself."""
     run = _run_of(table)
     return BenchError(
         f"its {table.relative_to(run)} contradicts it ({reason})",
@@ -124,6 +124,6 @@ def matrix(table: Any, path: Path, name: str) -> NDArray[Any]:
 
 
 def unreadable(path: Path, reason: str) -> BenchError:
-    """That a table beside a record is damaged."""
+    """The error for a damaged table beside a record."""
     kind = "predictions" if path.name == "predictions.parquet" else "answers"
     return BenchError(f"not readable {kind} ({reason})", where=str(path), fix="move the run away, or run again")
