@@ -1,1 +1,1 @@
-"""What differs between kinds of tasks, and nothing else."""
+"""The kinds of tasks: what differs between them, and nothing else."""

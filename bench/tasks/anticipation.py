@@ -31,7 +31,7 @@ from bench.video.clips import Ending
 
 
 class Anticipation(TaskKind):
-    """Verb, noun and action of what comes next, each of a query of its own."""
+    """Verb, noun and action of what comes next; the probe has a query for each."""
 
     def check_recipe(self, task: TaskCard, recipe: ProbeCard) -> None:
         """Raise BenchError for a recipe that has no three queries."""
@@ -76,7 +76,7 @@ class Anticipation(TaskKind):
     def dataset(
         self, task: TaskCard, recipe: ProbeCard, where: ListOptions, cache: Path, reporter: Reporter, *, test_only: bool
     ) -> Splits:
-        """As TaskKind; both lists tell the actions."""
+        """As TaskKind; the actions are taken from both lists."""
         splits = load_actions(task, where)
         return replace(splits, train=[]) if test_only else splits
 
@@ -176,6 +176,6 @@ def _actions(splits: Splits) -> ActionSplits:
 
 
 def action_classes(splits: Splits) -> ActionClasses:
-    """What a probe of verbs, nouns and actions tells apart."""
+    """The classes that a probe of verbs, nouns and actions distinguishes."""
     actions = _actions(splits)
     return ActionClasses(len(actions.verb_names), len(actions.noun_names), actions.pairs)

@@ -28,7 +28,7 @@ from bench.video.loader import load_clips
 MOST_FRAMES = 12
 _MOST_GUESSES = 3
 _LEAST_LIKELY = 0.01
-"""Of the second guess and the third; the first is shown whatever it is."""
+"""Least probability of a second or third guess that is shown; the first is shown whatever it is."""
 _CANDIDATES = 1000
 """Key frames that a choice is made of."""
 _SAME_PLACE = 0.5
@@ -42,9 +42,9 @@ class DrawnFrames:
     """Key frames to keep with a record."""
 
     frames: list[tuple[ShownFrame, bytes]]
-    """Each with its JPEG."""
+    """The key frames, each with its JPEG."""
     notes: list[str]
-    """What could not be drawn."""
+    """Notes on what could not be drawn."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class _Frame:
 
     @property
     def outcome(self) -> str:
-        """What is worst about it."""
+        """The worst error in the key frame."""
         if any(person.looked_at is None for person in self.people):
             return "somebody was not looked for"
         if any(person.annotated is None for person in self.people):
@@ -120,7 +120,7 @@ def _drawn(people: Sequence[_Person]) -> list[DrawnBox]:
 
 
 def _choose(candidates: Iterator[_Frame]) -> list[_Frame]:
-    """Of every outcome in turn, a key frame of a video that was taken least often so far."""
+    """Choose from every outcome in turn a key frame of a video that was taken least often so far."""
     by_outcome: dict[str, list[_Frame]] = {}
     for frame in candidates:
         by_outcome.setdefault(frame.outcome, []).append(frame)
@@ -218,7 +218,7 @@ class Line:
 TRUTH = Line((0, 158, 115), 7)
 RIGHT = Line((86, 180, 233), 3, (14, 7))
 WRONG = Line((230, 159, 0), 3, (3, 5))
-"""Colours of the Okabe-Ito palette, told apart by readers with any colour vision."""
+"""Colours of the Okabe-Ito palette, distinct for readers with any colour vision."""
 
 
 @dataclass(frozen=True)

@@ -216,7 +216,7 @@ def _tokens(plan: RunPlan) -> BoxTokens:
 
 
 def box_labels(frames: Sequence[BoxSample], actions: Sequence[int]) -> NDArray[np.int64]:
-    """Of each annotated box of these key frames: 1 for its actions among `actions`, else 0, [n, C]."""
+    """Labels [n, C] of the annotated boxes of these key frames: 1 for a box's actions among `actions`, else 0."""
     columns = {action: column for column, action in enumerate(actions)}
     boxes = [frame.truth.boxes[box] for frame in frames for box in frame.looked_at]
     labels = np.zeros((len(boxes), len(actions)), dtype=np.int64)

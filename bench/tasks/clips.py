@@ -15,7 +15,7 @@ from bench.video.train_views import Policy, TrainViews
 from bench.video.views import OFFICIAL_CROP
 
 _MOST_PIXELS = 1 << 32
-"""Of one sample: 13 GB of bytes. Papers show a probe up to some 20 million."""
+"""Most pixels of one sample: 13 GB of bytes. Papers show a probe up to some 20 million."""
 
 
 def clip_plan(

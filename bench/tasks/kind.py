@@ -92,7 +92,7 @@ class RunPlan:
 
     @property
     def probe_name(self) -> str:
-        """Name of the recipe, or of the given probe."""
+        """Name of the recipe, or of the released probe."""
         return self.given.name if self.given else self.recipe.name
 
     @property
@@ -156,32 +156,32 @@ class RunPlan:
 
 
 class TaskKind:
-    """One label for each sample; other kinds say what is otherwise with them."""
+    """A kind of task. The methods here are right for one label a sample; other kinds override what differs."""
 
     default_probe = RunOptions.probe
     """The recipe where the user names none."""
     items = "clips"
-    """What messages call what the encoder sees of samples."""
+    """The word of messages for what the encoder sees of samples."""
     samples_called = "samples"
-    """What notes call the samples."""
+    """The word of notes for the samples."""
     said_otherwise: frozenset[str] = frozenset()
-    """Settings of a recipe that the words of a protocol tell already."""
+    """Settings of a recipe that the words of a protocol name already."""
     unit = "%"
-    """Of its first score, for people."""
+    """Unit of its first score, for people."""
 
     def recipe_name(self, options: RunOptions) -> str:
-        """The recipe that is meant."""
+        """Name of the recipe that these options ask for."""
         return self.default_probe if options.probe == RunOptions.probe else options.probe
 
     def check_recipe(self, task: TaskCard, recipe: ProbeCard) -> None:
         """Raise BenchError for a recipe that cannot be trained on such a task."""
 
     def recipe_of_given(self, path: Path, recipe: ProbeCard) -> ProbeCard:
-        """The recipe that says what a given probe reads, of a task's usual one."""
+        """The recipe that says what a released probe reads, made from the task's usual one."""
         return recipe
 
     def check(self, plan: RunPlan) -> None:
-        """Raise BenchError for whatever else cannot mean anything."""
+        """Raise BenchError for what has no meaning in plans of this kind."""
 
     def describe(self, choice: Choice, task: TaskCard) -> EncoderFacts:
         """What is known of the encoder, reading the layers that the clip protocol names."""
@@ -203,7 +203,7 @@ class TaskKind:
         return load_splits(task, where, cache, progress, test_only=test_only)
 
     def settle(self, task: TaskCard, options: RunOptions, splits: Splits) -> TaskCard:
-        """The task, with what its samples tell of it."""
+        """The task, completed with what its samples say of it."""
         return task
 
     def views(self, task: TaskCard, recipe: ProbeCard, facts: EncoderFacts, options: RunOptions) -> ViewSet:
@@ -224,7 +224,7 @@ class TaskKind:
         return self.objective(plan, samples).targets if plan.chosen_on_test else None
 
     def given_outputs(self, splits: Splits) -> tuple[int, ...]:
-        """Outputs of the classifiers that a given probe must have before that of the classes."""
+        """Outputs of the classifiers that a released probe must have before that of the classes."""
         return ()
 
     def input_words(self, plan: RunPlan) -> str:
@@ -248,7 +248,7 @@ class TaskKind:
         return []
 
     def in_task_order(self, given: GivenProbe, outputs: NDArray[Any]) -> NDArray[Any]:
-        """Outputs of a given probe, of the classes as the task orders them."""
+        """Outputs of a released probe, in the order of the task's classes."""
         return given.in_task_order(outputs)
 
     def answers(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[Any]) -> Answers:
@@ -269,7 +269,7 @@ class TaskKind:
         return []
 
     def more_notes(self, plan: RunPlan) -> list[str]:
-        """The same, after them."""
+        """What a reader of the scores must know of them, after all other notes."""
         return []
 
     def resolved(self, plan: RunPlan, num_examples: Mapping[str, int], draws: int) -> dict[str, Any]:

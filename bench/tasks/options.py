@@ -1,4 +1,4 @@
-"""What a user can ask of a run, and what no run can be asked."""
+"""The options of a run, and checks that refuse those that cannot be combined."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class RunOptions:
     model: str = "random"
     probe: str = "attentive"
     probe_weights: Path | None = None
-    """A probe that is scored as it is; none is trained."""
+    """File of a released probe: it is scored as it is, and none is trained."""
     probe_classes: Path | None = None
     """Names of that probe's classes, in its order."""
     data: Path | None = None
@@ -153,7 +153,7 @@ def check_options(options: RunOptions) -> None:
 
 
 def _check_given(options: RunOptions) -> None:
-    """A given probe is not trained: what concerns training alone is refused rather than ignored."""
+    """A released probe is not trained: what concerns training alone is refused rather than ignored."""
     if options.probe_weights is None:
         if options.probe_classes is not None:
             raise BenchError("--probe-classes is for --probe-weights", fix="drop it, or give the probe's file too")

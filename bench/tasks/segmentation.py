@@ -50,7 +50,7 @@ class Segmentation(TaskKind):
                 raise BenchError(what, where=f"task {task.name}", fix="drop it")
 
     def recipe_of_given(self, path: Path, recipe: ProbeCard) -> ProbeCard:
-        """The usual recipe, with the masks scored as those of the given probe were, where its file says so."""
+        """The usual recipe, with the masks scored as the released probe's were, where its file says how."""
         stated = read_metadata(path).get("scored_at", "") if path.is_file() else ""
         if recipe.masks is None or not stated.isdecimal():
             return recipe
