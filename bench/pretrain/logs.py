@@ -1,7 +1,7 @@
-"""What a pretraining run tells of itself: its log, and whether features are still worth anything.
+"""The log of a pretraining run, and whether its features have collapsed.
 
 `log.csv` has one row an interval, and TensorBoard gets events where it is installed. A run that was interrupted and
-resumed leaves the same rows as one that was not. A small loss does not tell that features have collapsed: an encoder
+resumed leaves the same rows as one that was not. A small loss does not show that features have collapsed: an encoder
 that gives every clip the same ones is easy to predict. So their spread over clips is watched, and how many directions
 they fill.
 

@@ -171,7 +171,7 @@ def contrast(
     target_masks: Sequence[Tensor] = (),
     options: ObjectiveOptions = DEFAULTS,
 ) -> dict[str, Any]:
-    """Tell the other clip of a video from all clips of the other videos: InfoNCE (arXiv 1807.03748, 2002.05709).
+    """Find the other clip of a video among all clips of the other videos: InfoNCE (arXiv 1807.03748, 2002.05709).
 
     `clips` [2 V, 3, T, H, W]: clip i and clip V + i are of one video. Masks are not used. Returns `loss` and
     `accuracy`, the share of clips whose nearest neighbour is their partner.

@@ -92,7 +92,7 @@ class PretrainPlan:
 
     @property
     def data_digest(self) -> str:
-        """What tells one list of videos from another: SHA-256 of their ids."""
+        """Identifies the list of videos: SHA-256 of their ids."""
         names = "\n".join(video.id for video in self.videos) if self.videos else "digits"
         return text_digest(names)
 

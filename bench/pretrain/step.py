@@ -47,7 +47,7 @@ class Run:
     loss: float | None = None
     """Mean over the last epoch; none before the first has ended."""
     failures: list[DataFailure] = field(default_factory=list)
-    """Of this process, since the last epoch ended."""
+    """Failures in this process since the last epoch ended."""
     failed: set[str] = field(default_factory=set)
     """Videos that were passed over by any process since the run began."""
 

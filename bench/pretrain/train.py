@@ -43,7 +43,7 @@ _LINES = 20
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run leaves behind."""
+    """Results of a pretraining run."""
 
     checkpoint: Path
     steps: int
