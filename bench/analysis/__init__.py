@@ -1,1 +1,1 @@
-"""What records say together: leaderboards, comparisons, gates."""
+"""What several records show together: leaderboards, comparisons, gates."""

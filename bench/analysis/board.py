@@ -108,7 +108,7 @@ class Row:
     """One encoder: a model name and its weights."""
 
     label: str
-    """Model name, with its input or the digest of its weights where the name alone does not tell it apart."""
+    """Model name, with its input or the digest of its weights where the name alone does not identify it."""
     cells: Mapping[Column, Cell]
 
     @cached_property

@@ -37,10 +37,10 @@ class SampleChange:
     predicted_a: str
     predicted_b: str
     probability_a: float
-    """Of the class that A predicted."""
+    """Probability that A gave to the class it predicted."""
     probability_b: float
     label_probability_a: float
-    """That A gave to the label."""
+    """Probability that A gave to the label."""
     label_probability_b: float
 
 

@@ -36,7 +36,7 @@ from bench.records.schema import Record
 Hits = NDArray[np.int64]
 """Outcomes [K, n], 0 or 1."""
 ALPHA = 0.05
-"""Two models are told apart where the p value is below this."""
+"""Two models differ where the p value is below this."""
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class Comparison:
     test: str
     verdict: str
     classes: list[ClassChange]
-    """Those that differ most first."""
+    """Classes, those that differ most first."""
     changed: list[SampleChange]
-    """Those on whose label the models disagree most first; none where a sample has more than one label."""
+    """Samples, those on whose label the models disagree most first; none where one has more than one label."""
     further: list[FurtherChange]
     """The other metrics of the runs."""
     notes: list[str]

@@ -37,7 +37,7 @@ _DATASETS = {
 
 @dataclass(frozen=True)
 class Exposure:
-    """That an encoder's pretraining included the dataset of a task."""
+    """A statement that an encoder's pretraining included the dataset of a task."""
 
     labels: Literal["unlabelled", "labelled", "labels not stated"]
     statement: str

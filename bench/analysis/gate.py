@@ -45,7 +45,7 @@ EXIT_CODES: dict[Status, int] = {"pass": 0, "regression": 1, "unknown": 2}
 
 @dataclass(frozen=True)
 class Check:
-    """What the gate says of all rows."""
+    """The verdicts of the gate on all rows."""
 
     status: Status
     margin: float

@@ -31,7 +31,7 @@ Status = Literal["pass", "regression", "unknown"]
 ALPHA = 0.05
 """Chance of each of the two errors: a drop of the margin that passes, a regression where nothing fell."""
 CONFIDENCE = 1 - 2 * ALPHA
-"""Of a two-sided interval whose ends are the one-sided bounds."""
+"""Level of a two-sided interval whose ends are the one-sided bounds."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ def _paired(verdict: Verdict, rows: Sequence[BaselineRow], answers: Sequence[Any
 
 
 def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
-    """From the scores alone."""
+    """Judge a row by its scores alone."""
     now = [_score(run, verdict.metric) for run in runs]
     if form_of(verdict.metric) == ClassAnswers.form:
         return unpaired_row(verdict, rows, now)
@@ -245,7 +245,7 @@ def paired_row(verdict: Verdict, outcomes: Outcomes) -> Verdict:
 
 
 def unpaired_row(verdict: Verdict, rows: Sequence[BaselineRow], now: Sequence[Score]) -> Verdict:
-    """From counts alone, as if both scores came from samples of their own. More seeds are not more samples."""
+    """Judge a row by counts alone, as if its scores came from different samples. More seeds are not more samples."""
     from scipy.stats import fisher_exact
 
     n_then, n_now = min(row.n for row in rows), min(score.n for score in now)

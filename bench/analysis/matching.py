@@ -23,7 +23,7 @@ class Match:
     notes: tuple[str, ...]
     """What a reader must know: other seeds, runs left out, what does not fit in a record."""
     names: tuple[str, str] = ("", "")
-    """Of the two rows, as a leaderboard of all runs calls them."""
+    """Names of the two rows, as a leaderboard of all runs calls them."""
 
 
 def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:

@@ -74,7 +74,7 @@ _METRICS = {
     "action-recall@5": _Metric("recall@5", "class-mean recall at 5 of actions", "recall@5"),
     "mIoU": _Metric("miou", "mean IoU", "mIoU", "linear probe of every token", ("linear-dense",)),
 }
-"""Of tasks, those that published scores are shown of."""
+"""The metrics, as task cards name them, that published scores are shown in."""
 
 
 class Table(NamedTuple):
@@ -99,7 +99,7 @@ class Section:
 
     @property
     def metric(self) -> str:
-        """Of the scores, as a record calls it."""
+        """Metric of the scores, as a record names it."""
         return _metric_name(self.task)
 
     @property
@@ -209,7 +209,7 @@ def _score(row: dict[str, str]) -> PublishedScore:
 
 
 CHECK_HEADING = ("model", "probe", "measured", "published", "difference", "verdict", "source")
-"""Of a table of checks; the fields of `Check.words`."""
+"""Heading of a table of checks: the fields of `Check.words`."""
 WITHIN, LOW, HIGH = "within tolerance", "too low", "too high"
 
 

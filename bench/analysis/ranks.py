@@ -1,4 +1,4 @@
-"""Which models of a column a paired test can tell apart: exact McNemar tests, Holm's correction, ranks, differences.
+"""Which models of a column differ by a paired test: exact McNemar tests, Holm's correction, ranks, differences.
 
 Everything is paired: two models are compared on the same test samples. A model with several seeds counts on each
 sample with the share of its seeds that were right; the sample speaks for the model with the higher share. With one
@@ -47,7 +47,7 @@ def _hits(seeds: Sequence[Outcomes]) -> NDArray[np.int64]:
 
 
 def wins(models: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Of the shares of a column's models [R, n]: on how many samples row a is higher than row b, [R, R]."""
+    """Count the samples on which row a is higher than row b, [R, R], from the shares of a column's models [R, n]."""
     won = np.zeros((len(models), len(models)), np.int64)
     for start in range(0, models.shape[1], _BLOCK):
         block = models[:, start : start + _BLOCK]
