@@ -1,1 +1,1 @@
-"""The one story: plan, extract, fit, score, record."""
+"""How a run is carried out, for every kind of task: plan, extract, fit, score, record."""

@@ -33,7 +33,7 @@ class SplitFeatures:
     tokens: FeatureSet | None
     """None where there is no example, such as a box, in any of them."""
     keys: list[list[str]]
-    """Of each example: its items in the feature space, one for each draw."""
+    """Items of each example in the feature space, one for each draw."""
     failures: dict[str, str]
     """Sample id -> why it could not be read."""
     extraction: Extraction
@@ -53,12 +53,12 @@ class StreamedSplit:
     """A training split that is encoded while a probe is trained on it."""
 
     samples: list[Sample]
-    """Those with a file."""
+    """Samples that have a file."""
     tokens: ClipStream
     owners: list[int]
-    """Of each example, as the stream counts them: its sample."""
+    """The number of each example's sample, in the order of the stream."""
     keys: list[list[str]]
-    """Of each example: its item, whatever the epoch draws from it."""
+    """The item of each example, whatever the epoch draws from it."""
     failures: dict[str, str]
     """Sample id -> why it has no file."""
     contents: list[str]
@@ -72,7 +72,7 @@ class SplitAccount:
     """What a record says of a split, however its clips were encoded."""
 
     samples: list[Sample]
-    """Those that could be read."""
+    """Samples that could be read."""
     failures: dict[str, str]
     """Sample id -> why it could not be read."""
     contents: list[str]
@@ -82,7 +82,7 @@ class SplitAccount:
     encoded_clips: int
     cached_clips: int
     seconds: float
-    """Of bringing features into the cache."""
+    """Time that it took to bring the features into the cache."""
     num_bytes: int
     """Size of the features in the cache."""
     num_examples: int
@@ -239,7 +239,7 @@ def extract_options(plan: RunPlan) -> ExtractOptions:
 
 
 def examples_of(plan: RunPlan, samples: Sequence[Sample]) -> list[int]:
-    """Of each example of these samples, in order: the number of its sample."""
+    """The number of its sample, for each example of these samples in order."""
     counts = [len(plan.spec.request(sample_items(sample, {}, 1)[0], sample).keys) for sample in samples]
     return [number for number, count in enumerate(counts) for _ in range(count)]
 

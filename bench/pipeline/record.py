@@ -1,4 +1,4 @@
-"""From what a run did to its record: its scores, what was measured beside them, and everything behind them."""
+"""Writes the record of a run: its scores, what was measured beside them, and everything they follow from."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ _CLOCKS_DIFFER_BY = timedelta(minutes=1)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run did."""
+    """Everything that a run did and measured, from which its record is made."""
 
     plan: RunPlan
     encoder: Encoder
     train: SplitAccount | None
-    """None where a probe is given."""
+    """None for a released probe."""
     test: SplitAccount
     measured: Measured
     answers: Answers
@@ -173,7 +173,7 @@ def _digests(done: Outcome) -> dict[str, str]:
 
 
 def _list_digest(plan: RunPlan, split: Split, contents: list[str]) -> str:
-    """Of the ids, truth and contents of a whole list, readable or not."""
+    """SHA-256 of the ids, truth and contents of a whole list, readable or not."""
     return text_digest(plan.kind.list_text(plan, plan.samples(split), contents))
 
 
@@ -238,7 +238,7 @@ def notes_on_clock(results: Path, now: datetime) -> list[str]:
 
 
 def _notes_on_probe(done: Outcome) -> list[str]:
-    """What a reader of the score must know of the recipe, or of the probe that was given."""
+    """What a reader of the score must know of the recipe, or of the released probe."""
     given = done.plan.given
     if given is None:
         recipe = done.plan.recipe
@@ -285,7 +285,7 @@ def _resolved(done: Outcome) -> dict[str, Any]:
 
 
 def _halved(done: Outcome) -> dict[str, Any]:
-    """Of splits on which memory ran out: the clips that were encoded at once after that."""
+    """Say how many clips were encoded at once after memory ran out, for each split where it did."""
     halved = {split: part.halved_to for split, part in _parts(done).items() if part.halved_to}
     return {"clips_at_once_after_out_of_memory": halved} if halved else {}
 
@@ -323,11 +323,11 @@ class Further:
     """What goes to the record, and to the files beside it."""
 
     readings: tuple[Reading, ...]
-    """Of every frame order, the ordered one first; empty where none was asked for."""
+    """Readings of every frame order, the ordered one first; empty where none was asked for."""
     beside: Controls
     fewer_labels: list[FewerLabels]
     accounts: list[SplitAccount]
-    """Of the clips that were encoded for the controls."""
+    """Accounts of the clips that were encoded for the controls."""
     probe_s: float
     """Seconds of training the probes now."""
 

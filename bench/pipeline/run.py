@@ -65,8 +65,8 @@ def run(plan: RunPlan, reporter: Reporter) -> Record:
 
 
 def prepare(plan: RunPlan, reporter: Reporter) -> Prepared:
-    """Load the encoder and bring the features into the cache: of both splits, for a given probe the test split's, and
-    for a streaming recipe all but those that it trains on."""
+    """Load the encoder and bring the features of both splits into the cache: for a released probe those of the test
+    split alone, for a streaming recipe all but those that it trains on."""
     started = time.perf_counter()
     writable_folder(plan.options.results, option="--results")
     encoder = prepare_encoder(plan, reporter)
@@ -114,8 +114,8 @@ def _hold_out(
 
 
 def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
-    """Train the recipe on the training tokens, or take the given probe; then look at the test tokens once. The same for
-    the controls, and for parts of the training samples."""
+    """Train the recipe on the training tokens, or take the released probe; then read the test tokens once. The controls
+    and the trainings on parts of the samples are measured in the same way."""
     started = time.perf_counter()
     measured = _measure_one(job, inputs, reporter)
     controls = tuple(
@@ -145,7 +145,7 @@ def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
 
 
 def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
-    """What a setting is chosen on, where that is not a part of what is trained on."""
+    """The examples that a setting is chosen on, where they are not among those that are trained on."""
     if job.plan.chosen_on_test and job.test_targets is not None and inputs.test is not None:
         return TestSamples(inputs.test, job.test_targets)
     return inputs.held_out

@@ -28,7 +28,7 @@ from bench.tasks.kind import RunPlan
 from bench.tasks.options import is_measured
 
 WORTH = 1.05
-"""How many times as fast as fp32 a lower precision must be, and as the same uncompiled what is compiled."""
+"""How many times as fast a candidate must be: a lower precision as fp32, a compiled encoder as the uncompiled."""
 ROUNDING: dict[Precision, float] = {"fp32": 1e-5, "bf16": 0.05, "fp16": 0.01}
 """Relative error (of the Euclidean norm of all tokens) up to which compiled tokens agree with uncompiled ones."""
 _RUNS = 3
@@ -43,7 +43,7 @@ class Choice:
     precision: Precision
     compiled: bool
     clips_per_s: dict[str, float]
-    """Of every candidate, such as `bf16` and `bf16 compiled`; what could not be used is not among them."""
+    """Speed of every candidate, such as `bf16` and `bf16 compiled`; those that could not be used are left out."""
     notes: tuple[str, ...] = ()
     """Why some were not used."""
 

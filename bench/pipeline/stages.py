@@ -26,22 +26,22 @@ class HeldOutItems:
     """As in HeldOut."""
     readable: Rows
     items: list[list[str]]
-    """Of each readable example."""
+    """Items of each readable example in the feature space."""
     space: str
 
 
 @dataclass(frozen=True)
 class ProbeJob:
-    """What is left to do of a plan when its features are in the cache. Small enough to be sent to another process."""
+    """What remains to be done for a plan whose features are cached. Small enough to be sent to another process."""
 
     plan: RunPlan
     objective: Objective | None
-    """Of the readable training examples; None where a probe is given."""
+    """Objective of the readable training examples; None for a released probe."""
     train_items: list[list[str]]
-    """Of each readable training example: its items in the feature space."""
+    """Items of each readable training example in the feature space."""
     test_items: list[list[str]]
     test_targets: NDArray[np.int64] | None
-    """Of the readable test examples, for whoever needs them before they are scored (TaskKind.test_targets)."""
+    """Targets of the readable test examples, for whoever needs them before scoring (TaskKind.test_targets)."""
     train_space: str
     """Key of the feature space of the training split."""
     test_space: str
@@ -49,7 +49,7 @@ class ProbeJob:
     controls: tuple[ProbeJob, ...] = ()
     """The same with clips of other frame orders."""
     remark: str = ""
-    """What tells it from the run's own job in messages."""
+    """Distinguishes it from the run's own job in messages."""
 
     @property
     def trained(self) -> Objective:
@@ -61,15 +61,15 @@ class ProbeJob:
 
 @dataclass(frozen=True)
 class Inputs:
-    """What a probe is trained, chosen and tested on."""
+    """The tokens that a probe is trained, selected and tested on."""
 
     train: TokenSource | TokenStream | None
-    """None where a probe is given."""
+    """None for a released probe."""
     held_out: HeldOut | None
     test: TokenSource | None
     """None where there is no test example."""
     controls: tuple[Inputs, ...] = ()
-    """Of the controls, in the order of the job's."""
+    """Inputs of the controls, in the order of the job's."""
 
     @staticmethod
     def of(
@@ -102,7 +102,7 @@ class Prepared:
     plan: RunPlan
     encoder: Encoder
     train: SplitFeatures | StreamedSplit | None
-    """None where a probe is given."""
+    """None for a released probe."""
     held_out: HeldOutFeatures | None
     """None where a setting is chosen on what is trained on, or none is chosen."""
     test: SplitFeatures
@@ -124,12 +124,12 @@ class Prepared:
 
     @property
     def objective(self) -> Objective | None:
-        """Of the readable training examples."""
+        """Objective of the readable training examples; None where nothing is trained."""
         return self.plan.kind.objective(self.plan, self.train.samples) if self.train else None
 
     @property
     def job(self) -> ProbeJob:
-        """What is left to do."""
+        """What remains to be done."""
         held, plan = self.held_out, self.plan
         return ProbeJob(
             plan=plan,
@@ -171,7 +171,7 @@ class MeasuredControl:
     """What two probes made of clips whose frames are in another order."""
 
     trained_alike: Measured | None
-    """The probe that was trained on such clips; None where a probe is given."""
+    """The probe that was trained on such clips; None for a released probe."""
     by_ordered: NDArray[Any]
     """[n, C], of the run's own probe, for the test examples in order."""
 

@@ -100,7 +100,7 @@ def needs_one_core(prepared: Prepared) -> bool:
 
 
 _TELL_INTERVAL_S = 0.2
-"""A stage is told this often: a training step takes milliseconds, and every message costs both sides a part of one."""
+"""A stage is reported this often: a training step takes milliseconds, and each message costs both sides some of it."""
 _FIX = "if memory was short, give one --model at a time"
 
 Outcome = Measured | Exception
@@ -131,12 +131,12 @@ class Crew:
         return [(number, _unless_lost(outcome)) for (number, _), outcome in self._pool.ended(wait=wait)]
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
-        """Pass it on, and hear the processes."""
+        """Pass the stage on, and handle what the processes have sent."""
         self._reporter.stage(name, done, total, detail)
         self._pool.hear()
 
     def say(self, line: str) -> None:
-        """Pass it on."""
+        """Pass the line on."""
         self._reporter.say(line)
 
     def _pass_on(self, told: _Stage | str) -> None:
@@ -161,14 +161,14 @@ class _Stage:
 
 
 class _Messenger:
-    """The Reporter of a process: tells the parent."""
+    """The Reporter of a process: sends everything to the parent."""
 
     def __init__(self, tell: Tell) -> None:
         self.say = tell
         self._told = 0.0
 
     def stage(self, name: str, done: int, total: int, detail: str = "") -> None:
-        """Tell the stage now and then, and its end."""
+        """Report the stage at intervals, and its end."""
         now = time.monotonic()
         if done == total or now - self._told >= _TELL_INTERVAL_S:
             self._told = now
@@ -176,7 +176,7 @@ class _Messenger:
 
 
 def _work(task: tuple[int, ProbeJob], tell: Tell) -> Outcome:
-    """In a process: what came out of a job."""
+    """Run in a process: carry out a job and return what came of it."""
     _, job = task
     try:
         return measure(job, open_inputs(job), _Messenger(tell))

@@ -34,7 +34,7 @@ from bench.tasks.kind import RunPlan
 
 @contextmanager
 def shared_command() -> Iterator[tuple[World, Reporter]]:
-    """Connect the processes of a command for the block, and let the first tell how it goes."""
+    """Connect the processes of a command for the block, and let the first alone report progress."""
     world = world_from_environment()
     with together(world):
         if world.first:

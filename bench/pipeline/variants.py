@@ -95,11 +95,11 @@ class LabelPart:
     share: float
     draw: int
     rows: Rows
-    """Of the readable training examples."""
+    """Rows among the readable training examples."""
     job: ProbeJob
 
     def inputs(self, whole: Inputs) -> Inputs:
-        """What the probe is trained and tested on, taken from the run's own."""
+        """The tokens that the probe is trained and tested on, taken from the run's own."""
         if whole.train is None:
             raise ValueError("nothing is trained")
         held, train = whole.held_out, whole.train

@@ -53,30 +53,30 @@ class Constants(_Facts):
     encoding_cores: float
     """Cores that encoding keeps busy."""
     load: Constant
-    """Of the encoder."""
+    """Seconds to load the encoder."""
     hash: Constant
-    """Of a video file."""
+    """Seconds to hash a video file."""
     decode: dict[PartName, Constant]
-    """Of a video, of one core."""
+    """Seconds of one core to decode a video."""
     encode: Constant
-    """Of a clip."""
+    """Seconds to encode a clip."""
     write: Constant
-    """Of a byte of features."""
+    """Seconds to write a byte of features."""
     read_cold: Constant
-    """Of a byte of features that is not in memory, beyond what a step takes where it is."""
+    """Seconds to read a byte of features that is not in memory, beyond what a step takes where it is."""
     steps: tuple[StepTime, ...]
     steps_by_setting: bool
     """Whether settings are trained one after another, so that a step takes as much longer as there are more."""
     start: Constant
-    """Of a training."""
+    """Seconds that a training takes besides its steps."""
     score: Constant
-    """Of all settings of a sweep, on a sample in one view."""
+    """Seconds to score all settings of a sweep on a sample in one view."""
     predict: Constant
-    """Of one probe, on a sample in one view."""
+    """Seconds in which one probe predicts a sample in one view."""
     pool: Constant
-    """Of a sample in one view that is read once before a training; 0 where none is."""
+    """Seconds for a sample in one view that is read once before a training; 0 where none is."""
     seconds: float
-    """That the measurement took."""
+    """Seconds that the measurement took."""
 
 
 class Measurement(_Facts):

@@ -83,12 +83,12 @@ class Work:
 
     @property
     def tokens(self) -> int:
-        """Of all clips."""
+        """Tokens of all clips."""
         return self.clips * self.clip_tokens
 
     @property
     def kept_bytes(self) -> int:
-        """Of what is kept of one clip, or of one of its boxes, in the cache."""
+        """Size of what the cache keeps of one clip, or of one of its boxes."""
         num_tokens, channels = self.kept_shape
         return token_bytes(channels, self.token_bits) * num_tokens
 
@@ -109,7 +109,7 @@ class Work:
 
     @property
     def sample_bytes(self) -> int:
-        """Of those, in the cache."""
+        """Size in the cache of what a probe reads of one example in one view."""
         return self.kept_bytes * self.segments
 
 
@@ -136,7 +136,7 @@ def work_of(plan: RunPlan) -> Work:
 
 
 def _objectives(plan: RunPlan, orders: int) -> list[Objective]:
-    """What probes are trained for: one a frame order, and one a part of the labels; none where one is given."""
+    """What probes are trained for: one a frame order, and one a part of the labels; none for a released probe."""
     if plan.given:
         return []
     whole = plan.kind.objective(plan, plan.splits.train)

@@ -15,7 +15,7 @@ Pick = Callable[[Constant], float]
 
 @dataclass(frozen=True)
 class Span:
-    """Seconds, and between which they lie by the spread of what was measured."""
+    """Seconds, and the range that they lie in by the spread of the measurements."""
 
     value: float
     low: float
@@ -24,7 +24,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Of a run. Decoding and encoding go on at once: `extract` is what both take."""
+    """What a run will take. Decoding and encoding go on at once: `extract` is the time of both together."""
 
     clips: int
     tokens: int

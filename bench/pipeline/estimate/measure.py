@@ -199,7 +199,7 @@ def _of_one_shape(batch: Sequence[Decoded]) -> list[list[Decoded]]:
 
 
 def _hash_seconds(samples: Sequence[Sample]) -> Constant:
-    """Of one video: its file, or the files of its frames."""
+    """Seconds to hash one video: its file, or the files of its frames."""
     seconds = []
     for sample in samples:
         path = Path(sample.path)

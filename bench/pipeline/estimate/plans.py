@@ -32,11 +32,11 @@ NUM_CLIPS = 50
 
 @dataclass(frozen=True)
 class Subject:
-    """What is estimated."""
+    """A plan that is to be estimated."""
 
     plan: RunPlan
     card_without_weights: ModelCard | None
-    """Of an encoder whose weights are not here."""
+    """Card of an encoder whose weights are not on this machine; else None."""
     notes: tuple[str, ...]
     """What the estimate stands on besides measurement."""
 
@@ -109,7 +109,7 @@ def _video_of(task: TaskCard) -> VideoFacts:
 
 
 def _splits(task: TaskCard, clip: Path) -> Splits:
-    """As many samples as the card says, all of one video, the classes in turn."""
+    """Make as many samples as the card says, all of one video, with the classes in turn."""
     classes = task.num_classes or 0
     names = task.classes if isinstance(task.classes, tuple) else tuple(map(str, range(classes)))
 
@@ -139,7 +139,7 @@ def read_video_facts(text: str) -> VideoFacts:
 
 
 def describe(facts: VideoFacts) -> str:
-    """As --video takes it: `340x256@30,10`."""
+    """The facts in the form that --video takes: `340x256@30,10`."""
     return f"{facts.width}x{facts.height}@{facts.fps:g},{facts.duration_s:g}"
 
 

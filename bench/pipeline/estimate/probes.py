@@ -179,7 +179,7 @@ def _timed(action: Any, per: int) -> Constant:
 
 
 def _score_seconds(plan: RunPlan, source: TokenSource, predicting: Constant) -> Constant:
-    """Of all settings of the sweep, on one sample."""
+    """Seconds in which all settings of the sweep are scored on one sample."""
     if plan.recipe.selection is None:
         return NOTHING
     if plan.recipe.kind != "attentive" or plan.recipe.num_blocks > 1:
@@ -209,7 +209,7 @@ def _times(seconds: Constant, factor: int) -> Constant:
 
 
 def _pool_seconds(plan: RunPlan, source: TokenSource) -> Constant:
-    """Of one sample that is read before a training."""
+    """Seconds for one sample that is read before a training."""
     if reads_means(plan):
         return _timed(lambda: PooledTokens(source), source.num_samples)
     if normalised(plan):
