@@ -139,7 +139,7 @@ def _name(row: Verdict) -> str:
 
 
 def _metric(row: Verdict) -> str:
-    """Of rows whose metric is not accuracy, because a run may have several."""
+    """Name the metric of a row where it is not accuracy, because a run may have several."""
     return "" if form_of(row.metric) == "classes" else f", {row.metric}"
 
 

@@ -34,7 +34,7 @@ class Lead:
     model: str
     score: str
     remark: str
-    """How far that can be told from the others."""
+    """How far its score differs from the others."""
 
 
 @dataclass(frozen=True)

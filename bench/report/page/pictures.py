@@ -31,7 +31,7 @@ class Picture:
     caption: str
     svg: Markup
     width_px: int
-    """Of its own; it shrinks with the page as far as its words stay readable."""
+    """Width that it is drawn at; it shrinks with the page as far as its words stay readable."""
 
 
 @dataclass(frozen=True)

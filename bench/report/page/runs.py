@@ -1,4 +1,4 @@
-"""Every run of the report: what was run, on what, what it cost, and the command that runs it again."""
+"""Details of every run in the report: what was run, on which machine, its cost, and the command that repeats it."""
 
 from __future__ import annotations
 

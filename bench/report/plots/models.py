@@ -1,4 +1,4 @@
-"""Who stands in a plot: the columns of the leaderboard that some runs make, and the models in each, best first."""
+"""Which models a plot shows: the columns of the leaderboard that some runs make, and the models in each, best first."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Comparison:
 
     column: Column
     title: str
-    """Task and probe, and what else it takes to tell the columns apart."""
+    """Task and probe, and what else it takes to distinguish the columns."""
     models: tuple[Model, ...]
     """Best first."""
 
@@ -89,7 +89,7 @@ def of_first_scores(evidence: Sequence[Evidence]) -> list[Comparison]:
 
 
 def column_titles(columns: Sequence[Column]) -> dict[Column, str]:
-    """A heading for each column: the fewest words that tell them apart."""
+    """A heading for each column: the fewest words that distinguish them."""
     words = {
         column: [
             f"{column.task}, {column.probe} probe{', selected on test' if column.selected_on_test else ''}",

@@ -28,7 +28,7 @@ INK = "#1b1b1d"
 """Text and axes. Nothing else has this colour, so that a page can put its own in its place."""
 GREY = "#7a7a7a"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-"""Okabe and Ito's, which colour-blind readers tell apart, without black and yellow."""
+"""Okabe and Ito's colours, distinct for colour-blind readers, without black and yellow."""
 MARKERS = "os^Dv"
 TITLE_ID = "title"
 _LEGEND_WIDTH = 26
@@ -191,7 +191,7 @@ def _themed(drawn: str, *, prefix: str, title: str) -> str:
 
 
 FEW = 8
-"""Models that colours and markers alone can tell apart; more have numbers too."""
+"""Models that colours and markers alone can distinguish; more have numbers too."""
 _RINGS = (9, 15, 22, 30, 39, 49, 60)
 _ANGLES = np.deg2rad(np.arange(45, 405, 22.5))
 _CHARACTER, _LINE = 5.2, 9.5

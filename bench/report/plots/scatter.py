@@ -167,7 +167,7 @@ class Point:
 
     model: Model
     flops: float
-    """Of the encoder, for one sample: all its clips and views."""
+    """Operations of the encoder for one sample: all its clips and views."""
     clips: int
     """Clips times views of one sample."""
 
@@ -291,6 +291,6 @@ def _ticks(axes: Axes, zero: float | None) -> None:
 
 
 def _named(line: Sequence[Point], lines: Mapping[tuple[str, str], Any]) -> Model:
-    """The model of a line: without the input that tells its budgets apart, where the name is one line's alone."""
+    """The model of a line: without the input that distinguishes its budgets, where one line alone has the name."""
     first, name = line[0].model, line[0].model.runs[0].record.model
     return first if [other for other, _ in lines].count(name) > 1 else replace(first, label=name)
