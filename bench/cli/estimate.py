@@ -27,7 +27,7 @@ _ROWS = {
     "test": ("test predictions", False),
     "total": ("total", False),
 }
-"""Of each part: what it is called, and whether more GPUs share it."""
+"""What each part is called, and whether more GPUs share it."""
 
 
 @run_options(
