@@ -65,8 +65,8 @@ MEASUREMENTS = {
     "actions-predicted": f"{KITCHEN} --model DATA/predicting.pt --set encoder.num_heads=3 --set clip.fps=2 "
     f"--set clip.frames=4 --set clip.tokens=encoder+predictor {ONE}",
     "masks": f"--task ade20k --data DATA/ade20k --model vjepa-nano --workers 0 --set clip.resolution=32 {SHORT}",
-    "boxes-controls": f"{FILMS} --controls shuffled --labels 50% {ONE}",
-    "actions-controls": f"{KITCHEN} --model vjepa-nano --controls shuffled --labels 50% {ONE}",
+    "boxes-controls": f"{FILMS} --controls shuffled --labels 70% {ONE}",
+    "actions-controls": f"{KITCHEN} --model vjepa-nano --controls shuffled --labels 70% {ONE}",
     "two-processes": f"--task digits-motion --model vjepa-nano,random --limit 48 --workers 0 {SHORT}",
 }
 WITH_PROBE = {"given-probe": ("linear", f"{DIGITS} --probe-weights PROBE")}

@@ -21,6 +21,8 @@ from bench.cards.load import load_task
 from bench.encoders.vjepa import VitConfig
 from bench.probing.attentive import initial_weights
 
+pytestmark = pytest.mark.slow
+
 BRIEF = [
     word for key in ("epochs=2", "steps_per_epoch=2", "global_batch=8", "micro_batch=8") for word in ("--set", key)
 ]
@@ -125,6 +127,8 @@ def test_documented_commands_work(
         arrange(*before, made=runs.group())
     if arguments[0] == "pretrain":
         arguments += BRIEF
+    if "--probe-every" in arguments:
+        arguments += ["--probe-task", "gestures.yaml", "--probe-data", "my-videos"]
     if arguments[0] in ("compare", "check"):
         before = ["run", "--task", "custom", "--name", "digits-motion", "--data", "my-videos", "--probe", "linear"]
         before += ["--model", "vjepa-nano,pixel-nano", "--set", "probe.min_steps=40"]
@@ -141,7 +145,7 @@ def test_documented_commands_work(
     if "ek100" in arguments and arguments[0] == "run":
         arguments += ["--set", "probe.epochs=1", "--set", "probe.lr=0.01", "--set", "clip.frames=8"]
         arguments += ["--set", "clip.resolution=32"]
-    if "digits-motion" in arguments:
+    if "digits-motion" in arguments or (arguments[0] == "run" and "--task" not in arguments):
         arguments += ["--limit", "100", "--max-failed", "0"]
     done = bench_command(*arguments, cwd=users_folder)
     assert done.returncode == 0, done.stderr

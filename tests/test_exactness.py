@@ -11,6 +11,8 @@ from support import write_video
 
 import bench
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = {
     "probe.min_steps": 20,
     "probe.lr": [1e-2],

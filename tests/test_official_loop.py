@@ -22,6 +22,8 @@ from benchmarks import official_loop, whole_evaluation
 from benchmarks.official_loop import Clock, FusedHeads, ModuleHeads
 from benchmarks.ratios import ratio_of
 
+pytestmark = pytest.mark.slow
+
 HEADS = pytest.mark.parametrize("make_heads", [ModuleHeads, FusedHeads])
 EPOCHS = 3
 

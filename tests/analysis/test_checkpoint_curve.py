@@ -20,6 +20,8 @@ from bench.records.curve import read_curve
 from bench.records.schema import Record
 from bench.report.plots.curve import curve_pictures
 
+pytestmark = pytest.mark.slow
+
 NANO = vjepa.SIZES["vit_nano"]
 QUICK = ("--probe", "knn", "--set", "probe.neighbours=[1]", "--workers", "1", "--name", "brightness")
 

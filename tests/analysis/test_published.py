@@ -12,6 +12,8 @@ from bench.analysis.published import PROBES, published_rows, published_sections
 from bench.cards.load import load_task, task_names
 from bench.core.errors import BenchError
 
+pytestmark = pytest.mark.slow
+
 HEADING = "model,backbone,params_m,pretrain_data,resolution,frames,probe,task,views,metric,value,source,verified"
 
 

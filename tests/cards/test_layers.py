@@ -38,6 +38,8 @@ from bench.video.loader import load_clips
 from bench.video.train_views import TrainViews
 from bench.video.views import normalise
 
+pytestmark = pytest.mark.slow
+
 FOUR = (17, 19, 21, 23)
 SPEC = ClipTokens()
 NANO = replace(vjepa.SIZES["vit_nano"], embed_dim=24, num_heads=2, mlp_dim=48)

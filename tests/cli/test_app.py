@@ -16,6 +16,8 @@ from support import GOLDEN, ROOT, Run, assert_refused, write_video
 from bench.cards.load import probe_names, task_names
 from bench.cli.options import parse_settings
 
+pytestmark = pytest.mark.slow
+
 QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
 
 

@@ -22,6 +22,8 @@ from support import ROOT, Run
 from bench.cli.exit_codes import run_and_exit
 from bench.core.errors import BenchError, lack_of
 
+pytestmark = pytest.mark.slow
+
 Ended = Callable[..., tuple[int, str, str]]
 
 

@@ -20,6 +20,8 @@ from bench.core.files import write_mark
 from bench.data import digits
 from bench.data.digits import DigitsConfig
 
+pytestmark = pytest.mark.slow
+
 SMALL = DigitsConfig(train_clips=80, test_clips=80)
 
 

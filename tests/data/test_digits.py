@@ -23,6 +23,8 @@ from bench.data import digits
 from bench.data.digits import DEFAULT, FILE_FRAMES, MOTIONS, NUM_FRAMES, DigitsConfig
 from bench.video.decode import read_frames
 
+pytestmark = pytest.mark.slow
+
 SMALL = DigitsConfig(train_clips=80, test_clips=80)
 
 

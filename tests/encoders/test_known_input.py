@@ -16,6 +16,8 @@ from bench.encoders.families import card_config
 from bench.encoders.known_input import known_digest, known_numbers
 from bench.encoders.untrained import vjepa_facts
 
+pytestmark = pytest.mark.slow
+
 # The same on every machine: weights are files or a frozen stream, and no number lies within 1e-4 of a rounding edge.
 DIGESTS = {
     "contrast-nano": "aac8b1e13871dc6e",

@@ -38,6 +38,8 @@ from bench.video.clip_views import ClipPlan, VideoItem
 from bench.video.contents import content_ids
 from bench.video.train_views import TrainViews
 
+pytestmark = pytest.mark.slow
+
 STILL = ClipPlan(
     frames_per_clip=8, frame_step=1, num_segments=1, views=1, size=16, sampling="center", seed=0,
     short_side=16, decoder="auto",

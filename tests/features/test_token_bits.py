@@ -25,6 +25,8 @@ from bench.pipeline.run import extract_features, prepare_encoder
 from bench.records.schema import Record
 from bench.tasks.options import make_options
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.min_steps": 20, "probe.lr": [1e-2], "probe.weight_decay": 0.01, "probe.held_out": 0.5}
 
 

@@ -18,6 +18,8 @@ from bench.data.digits import ensure_digits
 from bench.pipeline import run as evaluation
 from bench.video import views
 
+pytestmark = pytest.mark.slow
+
 MODELS, TASKS = ("vjepa-nano", "pixel-nano"), ("digits-motion", "digits-appearance")
 RECIPE = {"probe": "linear", "settings": {"probe.lr": 0.03, "probe.weight_decay": 0.01}}
 BASELINE = ROOT / "results" / "baseline-digits.json"

@@ -33,6 +33,8 @@ from bench.tasks.options import make_options, read_orders
 from bench.video.clip_views import ClipPlan
 from bench.video.train_views import TrainViews
 
+pytestmark = pytest.mark.slow
+
 ALL = ("ordered", "shuffled", "static", "reversed")
 RIGHT = score_of("top1", [0] * 11 + [1], np.eye(2, dtype=np.float32)[[0] * 12], 0).model_dump()
 """Of eleven right answers in twelve."""

@@ -33,6 +33,8 @@ from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 from bench.video.decode import open_video
 
+pytestmark = pytest.mark.slow
+
 BRIEF = {"probe.min_steps": 20, "probe.epochs": 1, "probe.lr": [0.01, 0.001], "probe.weight_decay": [0.01]}
 
 

@@ -21,6 +21,8 @@ from bench.probing.source import SomeTokens
 from bench.records.schema import Record
 from bench.tasks.options import make_options, read_shares
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.min_steps": 40}
 
 

@@ -18,6 +18,8 @@ from bench.probing import load_probe, predict
 from bench.records.schema import Record
 from bench.video.contents import content_ids
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.min_steps": 30, "probe.epochs": 2, "probe.lr": [1e-2], "probe.weight_decay": 0.01}
 V1, V2 = GOLDEN / "vjepa1.pth.tar", GOLDEN / "vjepa2_probe.pt"
 TWO_HEADS = {"encoder.num_heads": 2}

@@ -21,6 +21,8 @@ from bench.pipeline.plan import make_plan
 from bench.records.schema import Record, read_record
 from bench.tasks.options import make_options
 
+pytestmark = pytest.mark.slow
+
 QUICK = {"probe.min_steps": 10, "probe.lr": 0.01, "probe.weight_decay": 0.01}
 QUICK_ARGUMENTS = ["--set=probe.min_steps=10", "--set=probe.lr=0.01", "--set=probe.weight_decay=0.01"]
 

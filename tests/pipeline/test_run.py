@@ -17,6 +17,8 @@ from bench.cards.load import load_probe_card
 from bench.records.schema import read_record
 from bench.video.contents import content_ids
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 
 

@@ -14,6 +14,8 @@ from bench.core.errors import BenchError
 from bench.pipeline.slurm import parse_parameters, repeat_arguments
 from bench.records.schema import read_record
 
+pytestmark = pytest.mark.slow
+
 KNN = ["--probe", "knn", "--set", "probe.neighbours=[1,3]"]
 
 

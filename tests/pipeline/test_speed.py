@@ -29,6 +29,8 @@ from bench.pipeline.speed import Choice, fastest, usable_precisions
 from bench.tasks.kind import RunPlan
 from bench.tasks.options import make_options
 
+pytestmark = pytest.mark.slow
+
 
 class Told(Silent):
     """Keeps what it is told."""

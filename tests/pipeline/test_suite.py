@@ -24,6 +24,8 @@ from bench.pipeline.suite import run_all
 from bench.records.schema import Record, read_record
 from bench.tasks.options import make_options
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.min_steps": 20, "probe.epochs": 1, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 
 

@@ -16,6 +16,8 @@ from worlds import Ended, disk_full_while_encoding, killed_while_encoding, run_w
 
 from bench.records.schema import Record, read_record
 
+pytestmark = pytest.mark.slow
+
 SHORT = [
     word
     for pair in ("min_steps=20", "epochs=1", "lr=[0.01,0.001]", "weight_decay=0.01")

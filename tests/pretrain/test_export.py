@@ -19,6 +19,8 @@ from bench.pretrain.plan import make_options, make_plan
 from bench.pretrain.presets import load_preset
 from bench.pretrain.train import pretrain, train
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": 2, "steps_per_epoch": 2, "global_batch": 8, "micro_batch": 8}
 TRAINED_HERE = [card for card in model_cards() if card.training]
 

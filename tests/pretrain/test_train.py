@@ -26,6 +26,8 @@ from bench.pretrain.logs import read_log
 from bench.pretrain.presets import ObjectiveName
 from bench.pretrain.train import pretrain
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": 4, "steps_per_epoch": 3, "global_batch": 8, "micro_batch": 8, "warmup_epochs": 1, "keep_every": 2}
 OBJECTIVES: tuple[ObjectiveName, ...] = ("features", "pixels", "contrast", "slow")
 

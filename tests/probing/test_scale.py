@@ -18,6 +18,8 @@ from bench.probing.files import load_probe, save_probe
 from bench.probing.objectives import OneLabel
 from bench.probing.pooled import LinearProbe
 
+pytestmark = pytest.mark.slow
+
 TRAINED = {"optimisation": {"epochs": 12, "batch_size": 16, "lr": [1e-3, 1e-2], "weight_decay": [0.01]}}
 CARDS: dict[str, dict[str, Any]] = {
     "attentive": {"kind": "attentive", **TRAINED},

@@ -18,6 +18,8 @@ from bench import BenchError
 from bench.probing import load_probe
 from bench.records.schema import Record, read_record
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.lr": [1e-2, 1e-6], "probe.weight_decay": 0.01, "probe.min_steps": 1, "clip.frames": 8}
 ONE_EPOCH = {"probe.epochs": 1, "probe.lr": 1e-2}
 

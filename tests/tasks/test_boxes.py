@@ -30,6 +30,8 @@ from bench.report.page.page import to_page
 from bench.report.page.parts import gather
 from bench.tasks.options import make_options
 
+pytestmark = pytest.mark.slow
+
 SHORT = {
     "clip.resolution": 32,
     "clip.starts_s": 900,

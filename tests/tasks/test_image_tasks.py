@@ -21,6 +21,8 @@ from bench.video.clip_views import VideoItem
 from bench.video.loader import load_clips
 from bench.video.views import normalise
 
+pytestmark = pytest.mark.slow
+
 SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 
 

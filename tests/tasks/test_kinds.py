@@ -32,6 +32,8 @@ from bench.records.runs import open_run
 from bench.records.schema import Record
 from bench.tasks.kinds import KINDS
 
+pytestmark = pytest.mark.slow
+
 ONE_SETTING: Settings = {"probe.lr": 1e-2}
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -184,7 +186,6 @@ def test_other_cores_give_the_same_records(
     assert first.scores == record.scores and other.model == "random"
 
 
-@pytest.mark.slow
 def test_two_processes_give_the_record_of_one(subject: Subject, folder: Path, record: Record, tmp_path: Path) -> None:
     options = subject.options(folder, cache=tmp_path / "shared", results=tmp_path / "results")
     settings = [

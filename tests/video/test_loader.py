@@ -26,6 +26,8 @@ from bench.video.decode import Video, open_video, read_frames
 from bench.video.loader import LoadedClips, load_clips
 from bench.video.views import crop_views
 
+pytestmark = pytest.mark.slow
+
 PLAN = ClipPlan(
     frames_per_clip=4,
     frame_step=2,

@@ -22,6 +22,8 @@ from bench.records.schema import Record
 from bench.report.page.page import to_page
 from bench.report.page.parts import gather
 
+pytestmark = pytest.mark.slow
+
 VOID = {"br", "img", "meta"}
 
 
