@@ -70,7 +70,7 @@ class _Frame:
 
     @property
     def outcome(self) -> str:
-        """The worst error in the key frame."""
+        """`right`, or in words the worst error in the key frame."""
         if any(person.looked_at is None for person in self.people):
             return "somebody was not looked for"
         if any(person.annotated is None for person in self.people):
