@@ -34,7 +34,7 @@ class Lead:
     model: str
     score: str
     remark: str
-    """How far its score differs from the others."""
+    """Whether its lead over the others is more than chance."""
 
 
 @dataclass(frozen=True)
