@@ -77,7 +77,7 @@ def _check_probabilities(record: Record, names: list[str], values: NDArray[np.fl
     with np.errstate(invalid="ignore"):
         total = values.sum(axis=1, dtype=np.float64)
         good = (values >= -_ROUNDING).all(axis=1) & (total <= 1 + _ROUNDING)
-    # A probe that was given may know classes that the task has not.
+    # A released probe may know classes that the task has not.
     if not record.resolved.get("probe_weights"):
         good &= total >= 1 - _ROUNDING
     if not good.all():
