@@ -34,7 +34,7 @@ class Lead:
     model: str
     score: str
     remark: str
-    """Whether its lead over the others is more than chance."""
+    """What the ranks say of its lead over the others."""
 
 
 @dataclass(frozen=True)
