@@ -42,7 +42,7 @@ def cache_folder(given: str | Path | None = None) -> Path:
 def cache_path(given: str | Path | None = None) -> Path:
     """Where the cache is: `given`, else `BENCH_CACHE`, else the user's cache directory.
 
-    Of a cache at an address, such as `s3://bucket/cache`: where its local part is, in `BENCH_CACHE` or the user's.
+    For a cache at an address, such as `s3://bucket/cache`, the folder of its local part in `BENCH_CACHE` or the user's.
     """
     variable = os.environ.get("BENCH_CACHE")
     users = Path(platformdirs.user_cache_dir("vjepa-bench", appauthor=False))
