@@ -145,7 +145,7 @@ _TURNS = (
     Orientation(rows_reversed=True, columns_reversed=True),
     Orientation(transposed=True, columns_reversed=True),
 )
-"""By quarter turns to the left."""
+"""Orientations, by the number of quarter turns to the left."""
 
 
 def orientation_of(frame: VideoFrame) -> Orientation:

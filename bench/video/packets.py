@@ -35,7 +35,7 @@ _MORE = 255
 
 
 class CleanStarts:
-    """Tells the clean starts among the packets of one stream: decoding from there gives the frames of a decode from the
+    """Finds the clean starts among the packets of one stream: decoding from there gives the frames of a decode from the
     beginning.
 
     What a container flags as a key frame need not be one. An MP4 file without a list of key frames flags every frame;
