@@ -164,7 +164,7 @@ def infer_config(
     checkpoint: Checkpoint, card: ModelCard | None = None, stated: Stated = NOTHING
 ) -> tuple[vjepa.VitConfig, list[str]]:
     """The architecture, and notes on what a reader must know of it: as the file states it, or else from its tensors
-    (protocol.md 2.2). What they do not tell is as `stated`, or from `card`. Frames and resolution, which change no
+    (protocol.md 2.2). What they do not show is as `stated`, or from `card`. Frames and resolution, which change no
     token of an encoder with rotary positions, may also be those of an official file of that name.
 
     Raises BenchError that says how to state it where more than one reading fits.

@@ -243,7 +243,7 @@ class PassingError(Exception):
 
 @dataclass(frozen=True)
 class Version:
-    """What a server said of the file that it sent, so that its rest can be told from another file's."""
+    """What a server stated of the file that it sent: it identifies the file when the rest is fetched."""
 
     url: str
     etag: str | None
