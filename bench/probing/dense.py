@@ -56,7 +56,7 @@ def as_maps(logits: Tensor, grid: Size) -> Tensor:
 def mask_losses(logits: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
     """Losses [S, B] of logits [S, B, C, h, w] on masks [B, H, W], and their gradients by the logits.
 
-    Of each image: the cross-entropy summed over the pixels with a class, by the number of all its pixels.
+    An image's loss is the cross-entropy summed over its pixels with a class, divided by the number of all its pixels.
     """
     S, B, C = logits.shape[:3]
     height, width = masks.shape[1:]

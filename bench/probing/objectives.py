@@ -188,11 +188,11 @@ class ManyLabels:
         return replace(self, targets=self.targets[rows], videos=tuple(self.videos[row] for row in rows.tolist()))
 
     def draw(self, share: float, *, seed: int) -> Rows:
-        """Those of whole videos."""
+        """Rows of whole videos."""
         return split_videos(self.videos, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Those of whole videos (bench.probing.source)."""
+        """Rows to train on and rows held out, of whole videos (bench.probing.source)."""
         return split_videos(self.videos, share, seed=seed)
 
     @torch.no_grad()
@@ -276,11 +276,11 @@ class NextAction:
         return replace(self, targets=self.targets[rows], videos=tuple(self.videos[row] for row in rows.tolist()))
 
     def draw(self, share: float, *, seed: int) -> Rows:
-        """Those of whole videos."""
+        """Rows of whole videos."""
         return split_videos(self.videos, 1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """Those of whole videos (bench.probing.source)."""
+        """Rows to train on and rows held out, of whole videos (bench.probing.source)."""
         return split_videos(self.videos, share, seed=seed)
 
     @torch.no_grad()

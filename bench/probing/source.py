@@ -42,7 +42,7 @@ class HeldOut:
     rows: Rows
     """All of them, numbered among the training samples: none is trained on before the choice."""
     readable: Rows
-    """Those whose clips could be read."""
+    """Samples whose clips could be read."""
     tokens: TokenSource
     """Tokens of the readable ones, in their order."""
 
