@@ -118,7 +118,7 @@ class Anticipation(TaskKind):
         return layer_words(plan)
 
     def question_words(self, plan: RunPlan) -> list[str]:
-        """What is to be foreseen, and from what."""
+        """Words for what is to be anticipated, and how long before it a clip ends."""
         question = _question(plan.task)
         words = [f"{question.seconds:g} s {question.anchor}"]
         words += [question.times] if question.times != "timestamps" else []
