@@ -186,7 +186,7 @@ class _Part:
 def best_first(rows: Sequence[Row], columns: Sequence[Column]) -> tuple[list[Row], str]:
     """The models by their scores in the columns that they share, and the words for it.
 
-    Of equal models the one with more scores comes first, else they keep their order; models without a score come last.
+    Among equals the one with more scores comes first, else they keep their order; models without a score come last.
     A model that ran the easier tasks alone is not put first: where most models have further tasks, and scored lower on
     these than on its own, the next one goes first.
     """

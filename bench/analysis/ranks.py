@@ -123,7 +123,7 @@ def ranks_of_scores(
 ) -> list[int]:
     """The same in a metric that is no accuracy, from the resampled scores [K] of each model on the same samples.
 
-    Of a pair, the signs of what each video adds to the difference are flipped.
+    The test of a pair flips the signs of what each video adds to the difference.
     """
     added = np.stack([contributions(seeds) for seeds in models])
     means = np.array([np.mean([one.value for one in seeds]) for seeds in models])
