@@ -41,14 +41,14 @@ def shown(plan: RunPlan, samples: Sequence[BoxSample], rows: Sequence[Sequence[f
     return draw_key_frames(samples, said, ACTIONS, plan.test_clips, num_workers=0, timeout_s=60)
 
 
-def tested(plan: RunPlan) -> list[BoxSample]:
+def looked_at(plan: RunPlan) -> list[BoxSample]:
     """The test key frames."""
     return [plan.splits.frames[sample.id] for sample in plan.splits.test]
 
 
 def frame(plan: RunPlan, truth: dict[Corners, set[int]], looked_at: Sequence[Corners], number: int = 0) -> BoxSample:
     """A key frame of the stand-in with other people in it."""
-    of = tested(plan)[number]
+    of = looked_at(plan)[number]
     boxes = {box: frozenset(actions) for box, actions in truth.items()}
     return BoxSample(of.sample, KeyFrame(of.truth.video, of.truth.timestamp, boxes), tuple(looked_at))
 
@@ -69,7 +69,7 @@ def test_people_are_paired_with_what_was_found_in_their_place(plan: RunPlan) -> 
 
 
 def test_every_outcome_is_chosen_before_one_comes_twice(plan: RunPlan) -> None:
-    place = len(tested(plan)) - 1
+    place = len(looked_at(plan)) - 1
     samples = [frame(plan, {LEFT: {3}}, [LEFT], number) for number in range(place - 2)]
     samples.append(frame(plan, {LEFT: {1}}, [LEFT], place - 2))
     samples.append(frame(plan, {}, [LEFT], place - 1))
@@ -84,8 +84,8 @@ def test_every_outcome_is_chosen_before_one_comes_twice(plan: RunPlan) -> None:
 
 
 def test_all_videos_are_shown_before_one_comes_twice(plan: RunPlan) -> None:
-    rows = np.zeros((2 * len(tested(plan)), len(ACTIONS)))
-    made = [shown(plan, tested(plan), rows) for _ in range(2)]
+    rows = np.zeros((2 * len(looked_at(plan)), len(ACTIONS)))
+    made = [shown(plan, looked_at(plan), rows) for _ in range(2)]
     videos = [one.video for one, _ in made[0].frames]
     assert all(set(videos[start : start + 3]) == {"val00", "val01", "val02"} for start in (0, 3, 6, 9))
     assert made[0] == made[1]
@@ -96,7 +96,7 @@ def test_an_empty_key_frame_is_not_shown(plan: RunPlan) -> None:
 
 
 def test_the_box_that_is_drawn_lies_where_the_digit_is(plan: RunPlan) -> None:
-    sample = tested(plan)[0]
+    sample = looked_at(plan)[0]
     ((_, jpeg),) = shown(plan, [sample], [WALKS] * 2).frames
     grey = np.asarray(Image.open(io.BytesIO(jpeg)).convert("L")).astype(int)
     colours = np.asarray(Image.open(io.BytesIO(jpeg)).convert("HSV")).astype(int)
@@ -113,11 +113,11 @@ def test_the_box_that_is_drawn_lies_where_the_digit_is(plan: RunPlan) -> None:
 
 
 def test_a_film_that_cannot_be_read_again_is_noted(plan: RunPlan, tmp_path: Path) -> None:
-    lost = tested(plan)[0]
+    lost = looked_at(plan)[0]
     path = tmp_path / "lost.mp4"
     path.write_bytes(b"no film")
     gone = replace(lost, sample=Sample(lost.sample.id, str(path), 0, start_s=2.0))
-    drawn = shown(plan, [gone, tested(plan)[4]], [WALKS] * 4)
+    drawn = shown(plan, [gone, looked_at(plan)[4]], [WALKS] * 4)
     assert [one.video for one, _ in drawn.frames] == ["val01"]
     (note,) = drawn.notes
     assert note.startswith("1 of 2 key frames could not be drawn, first val00,0902: ")
@@ -131,7 +131,7 @@ def test_frames_of_folders_and_of_squeezed_encoders_keep_their_shape(plan: RunPl
             Image.new("RGB", (160, 90), (200, 200, 200)).save(folder / "img_00000.jpg")
         else:
             shutil.copy(folder / "img_00000.jpg", folder / f"img_{number:05d}.jpg")
-    sample = replace(tested(plan)[0], sample=Sample("film", str(folder), 0, start_s=2.0, fps=30.0))
+    sample = replace(looked_at(plan)[0], sample=Sample("film", str(folder), 0, start_s=2.0, fps=30.0))
     clips, said = replace(plan.test_clips, square=True), np.zeros((2, len(ACTIONS)), np.float32)
     ((_, jpeg),) = draw_key_frames([sample], said, ACTIONS, clips, num_workers=0, timeout_s=60).frames
     assert Image.open(io.BytesIO(jpeg)).size == (512, 288)
