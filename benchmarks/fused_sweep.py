@@ -22,8 +22,7 @@ from torch import Tensor
 
 from bench.cards.load import load_probe_card
 from bench.probing.attentive import AttentiveSweep, initial_weights
-from bench.probing.loop import setting_losses
-from bench.probing.optim import SweepOptimiser
+from bench.probing.loop import SweepOptimiser, setting_losses
 from benchmarks.ratios import Ratio, ratio_of
 from tests.probing.reference import ReferenceProbe
 

@@ -30,8 +30,7 @@ from bench.encoders import Encoder
 from bench.features.extract import clips_at_once
 from bench.pipeline.run import prepare_encoder
 from bench.probing.attentive import AttentiveSweep, initial_weights
-from bench.probing.loop import Plan, batches, make_plan, setting_losses
-from bench.probing.optim import SweepOptimiser, learning_rate, weight_decay
+from bench.probing.loop import Plan, SweepOptimiser, batches, learning_rate, make_plan, setting_losses, weight_decay
 from bench.probing.source import Rows
 from bench.tasks.kind import RunPlan
 from bench.video.clip_views import ClipPlan, VideoItem

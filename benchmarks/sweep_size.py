@@ -25,7 +25,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from bench.cards.load import load_probe_card
 from bench.probing.attentive import AttentiveSweep, initial_weights
-from bench.probing.optim import SweepOptimiser
+from bench.probing.loop import SweepOptimiser
 
 DIM, HEADS, CLASSES = 384, 6, 174
 SETTINGS = (1, 5, 20)

@@ -16,15 +16,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.changes import (
+from bench.analysis.matching import match
+from bench.analysis.pairing import (
+    Change,
     ClassChange,
     SampleChange,
+    change_of_answers,
+    change_of_hits,
     changed_samples,
     classes_of_answers,
     classes_of_metric,
+    common_answers,
+    mean_score,
 )
-from bench.analysis.matching import match
-from bench.analysis.pairing import Change, change_of_answers, change_of_hits, common_answers, mean_score
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import Paired, paired, wilson_interval

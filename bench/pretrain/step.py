@@ -26,7 +26,7 @@ from bench.pretrain.plan import PretrainPlan
 from bench.pretrain.presets import MASKED, Optimisation
 from bench.pretrain.state import TrainState
 from bench.pretrain.stream import Batch, DataFailure
-from bench.probing.optim import cosine
+from bench.probing.loop import cosine
 
 _MASKS = 1
 """Ends the seeds of the masks, so that their streams are none of those that draw the data."""

@@ -23,8 +23,7 @@ from torch import Tensor
 from bench.cards.load import Optimisation, ProbeCard, Setting
 from bench.core.threads import small_steps
 from bench.probing.checkpoints import Checkpoint
-from bench.probing.loop import Plan, Sweep, TrainResult, batches, make_plan
-from bench.probing.optim import SweepOptimiser
+from bench.probing.loop import Plan, Sweep, SweepOptimiser, TrainResult, batches, make_plan
 from bench.probing.source import Rows
 
 CHUNK_VALUES = 1 << 26

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis.changes import ClassChange
 from bench.analysis.compare import Comparison
+from bench.analysis.pairing import ClassChange
 from bench.core.console import plain
 from bench.metrics.metric import form_of, title_of
 from bench.report.terminal import definitions

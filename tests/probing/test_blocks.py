@@ -19,8 +19,8 @@ from bench.probing import blocks, fit, load_probe, predict
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.attentive import initial_weights as one_block_weights
 from bench.probing.blocks import BlockProbe, BlockSweep, block_logits, initial_weights, tensor_shapes
+from bench.probing.loop import SweepOptimiser, learning_rate
 from bench.probing.objectives import OneLabel
-from bench.probing.optim import SweepOptimiser, learning_rate
 
 
 def test_golden_logits_of_every_head() -> None:

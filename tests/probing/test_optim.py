@@ -13,8 +13,7 @@ from probing.reference import ReferenceProbe
 from bench.cards.load import Optimisation, Setting
 from bench.probing import load_probe
 from bench.probing.attentive import AttentiveSweep, initial_weights
-from bench.probing.loop import setting_losses
-from bench.probing.optim import SweepOptimiser, clip_gradients, learning_rate, weight_decay
+from bench.probing.loop import SweepOptimiser, clip_gradients, learning_rate, setting_losses, weight_decay
 from bench.probing.weights import Stack
 
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
