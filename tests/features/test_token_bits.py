@@ -27,7 +27,13 @@ from bench.tasks.options import make_options
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"probe.min_steps": 20, "probe.lr": [1e-2], "probe.weight_decay": 0.01, "probe.held_out": 0.5}
+SHORT = {
+    "probe.epochs": 1,
+    "probe.min_steps": 20,
+    "probe.lr": [1e-2],
+    "probe.weight_decay": 0.01,
+    "probe.held_out": 0.5,
+}
 
 
 def options_of(data: Path, folder: Path, **more: Any) -> dict[str, Any]:
@@ -107,7 +113,7 @@ def test_a_second_run_reads_them_and_a_damaged_shard_is_encoded_again(both: dict
 
 def test_the_number_of_processes_changes_nothing(bright_and_dark: Path, tmp_path: Path) -> None:
     given = arguments(bright_and_dark, "--model", "random", "--probe", "linear", "--token-bits", "8")
-    given += ["--set", "probe.min_steps=20"]
+    given += ["--set", "probe.epochs=1", "--set", "probe.min_steps=20"]
     records = {size: run(tmp_path / str(size), size, given) for size in (1, 2)}
     assert_same(tmp_path / "1", records[1], tmp_path / "2", records[2])
     assert all(record.input.endswith("8-bit tokens") for record in records[2].values())

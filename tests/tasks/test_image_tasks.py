@@ -23,7 +23,7 @@ from bench.video.views import normalise
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
+SHORT = {"probe.epochs": 1, "probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 
 
 def evaluate(data: Path | None, folder: Path, **options: Any) -> Record:
@@ -60,7 +60,7 @@ def photos(tmp_path: Path) -> Path:
 def test_a_list_of_images_is_an_image_task(photos: Path, tmp_path: Path) -> None:
     record = evaluate(photos, tmp_path)
     assert (record.scores[0].value, record.scores[0].n) == (100, 12)
-    assert (record.input, record.protocol.split(" lr=")[0]) == ("16px image", "attentive/2 image min_steps=60")
+    assert (record.input, record.protocol.split(" lr=")[0]) == ("16px image", "attentive/2 image epochs=1 min_steps=60")
     assert record.cost.encoder_clips == 36
 
 
