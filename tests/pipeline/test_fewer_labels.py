@@ -23,7 +23,7 @@ from bench.tasks.options import make_options, read_shares
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.min_steps": 40}
+SHORT = {"probe.lr": [0.03, 0.01], "probe.weight_decay": 0.01, "probe.epochs": 1, "probe.min_steps": 40}
 
 
 def options_of(data: Path, folder: Path, **options: Any) -> dict[str, Any]:
