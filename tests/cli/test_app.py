@@ -18,7 +18,14 @@ from bench.cli.options import parse_settings
 
 pytestmark = pytest.mark.slow
 
-QUICK = ("--set", "probe.min_steps=40", "--set", "probe.lr=1e-2", "--workers", "1", "--name", "brightness")
+QUICK = (
+    "--set=probe.epochs=8",
+    "--set=probe.min_steps=40",
+    "--set=probe.lr=1e-2",
+    "--workers=1",
+    "--name",
+    "brightness",
+)
 
 
 @pytest.mark.parametrize(

@@ -248,18 +248,8 @@ def test_controls_mean_nothing_for_images(tmp_path: Path) -> None:
 
 def test_the_command_line_prints_tables_below_the_leaderboard(bench_command: Run, fading: Path) -> None:
     arguments = ["run", "--task", "custom", "--data", fading, "--model", "pixels", "--probe", "linear", "--workers", 0]
-    arguments += [
-        "--set",
-        "probe.lr=0.03",
-        "--set",
-        "probe.epochs=1",
-        "--set",
-        "probe.min_steps=60",
-        "--controls",
-        "reversed",
-        "--labels",
-        "50%",
-    ]
+    arguments += ["--set=probe.lr=0.03", "--set=probe.epochs=1", "--set=probe.min_steps=60"]
+    arguments += ["--controls", "reversed", "--labels", "50%"]
     done = bench_command(*arguments)
     assert done.returncode == 0, done.stderr
     table = done.stdout[done.stdout.index("Frame order: ") :]

@@ -23,8 +23,13 @@ from bench.tasks.options import make_options
 
 pytestmark = pytest.mark.slow
 
-QUICK = {"probe.min_steps": 10, "probe.lr": 0.01, "probe.weight_decay": 0.01}
-QUICK_ARGUMENTS = ["--set=probe.min_steps=10", "--set=probe.lr=0.01", "--set=probe.weight_decay=0.01"]
+QUICK = {"probe.epochs": 1, "probe.min_steps": 10, "probe.lr": 0.01, "probe.weight_decay": 0.01}
+QUICK_ARGUMENTS = [
+    "--set=probe.epochs=1",
+    "--set=probe.min_steps=10",
+    "--set=probe.lr=0.01",
+    "--set=probe.weight_decay=0.01",
+]
 
 
 @pytest.fixture(scope="module")

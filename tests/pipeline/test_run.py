@@ -19,7 +19,7 @@ from bench.video.contents import content_ids
 
 pytestmark = pytest.mark.slow
 
-SHORT = {"probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
+SHORT = {"probe.epochs": 1, "probe.min_steps": 60, "probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01}
 
 
 def evaluate(data: Path, cache: Path, **options: Any) -> bench.records.schema.Record:  # type: ignore[name-defined]
@@ -163,7 +163,13 @@ def test_segments_can_be_classified_one_by_one(
     from bench.pipeline.suite import open_features
     from bench.probing import load_probe
 
-    settings = {"probe.lr": [1e-2, 1e-3], "probe.weight_decay": 0.01, "probe.min_steps": 20, **settings}
+    settings = {
+        "probe.lr": [1e-2, 1e-3],
+        "probe.weight_decay": 0.01,
+        "probe.epochs": 1,
+        "probe.min_steps": 20,
+        **settings,
+    }
     settings |= {"probe.lr": 1e-3} if probe == "vjepa1-paper" else {}
     record = evaluate(bright_and_dark, tmp_path, probe=probe, settings={**settings, **APART})
     assert record.cost.encoder_clips == clips + 12 * 2 * 3 and " 2x3 center clips apart" in record.protocol
@@ -275,7 +281,7 @@ def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> N
     from support import GOLDEN
 
     record = evaluate(
-        bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"), settings={"encoder.num_heads": 2}
+        bright_and_dark, tmp_path, model=str(GOLDEN / "vjepa1.pth.tar"), settings={**SHORT, "encoder.num_heads": 2}
     )
     assert (record.model, record.input, record.scores[0].value) == ("vjepa1", "8x64px step 4", 100)
     assert any("read as V-JEPA 1" in note for note in record.notes)
@@ -285,7 +291,7 @@ def test_an_official_checkpoint_runs(bright_and_dark: Path, tmp_path: Path) -> N
 def test_a_run_at_another_resolution_builds_the_encoder_for_it(bright_and_dark: Path, tmp_path: Path) -> None:
     from support import GOLDEN
 
-    spec, settings = str(GOLDEN / "vjepa1.pth.tar"), {"encoder.num_heads": 2, "clip.resolution": 32}
+    spec, settings = str(GOLDEN / "vjepa1.pth.tar"), {**SHORT, "encoder.num_heads": 2, "clip.resolution": 32}
     record = evaluate(bright_and_dark, tmp_path, model=spec, settings=settings)
     assert record.digests["encoder"] == bench.load_encoder(spec, num_heads=2, resolution=32).digest
     assert any("positions made anew for 32 px" in note for note in record.notes)
