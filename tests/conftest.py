@@ -10,14 +10,34 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from commands import run_command
 from fetch_lab import RIGHT, Lab
 from support import ROOT, Run, write_video
 from web_site import serving
 
+from bench.data.digits import ensure_digits
 from bench.encoders import catalog
 
 pytest_plugins = ["made_records", "s3_server"]
+
+WORKER = "PYTEST_XDIST_WORKER"
+
+
+def pytest_configure() -> None:
+    """One thread a worker, as there are as many workers as cores: more would wait for each other."""
+    if WORKER in os.environ:
+        os.environ.setdefault("OMP_NUM_THREADS", "1")  # for processes that tests start
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def digit_clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder `digits` of a cache with the clips, made once for all workers; none may change it."""
+    own = tmp_path_factory.getbasetemp()
+    cache = own.parent if WORKER in os.environ else own
+    ensure_digits(cache)
+    return cache / "digits"
 
 
 @pytest.fixture

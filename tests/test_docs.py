@@ -94,8 +94,15 @@ def arrange(
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_documented_commands_work(
-    bench_command: Run, users_folder: Path, arrange: Callable[..., None], command: str
+    bench_command: Run,
+    users_folder: Path,
+    arrange: Callable[..., None],
+    digit_clips: Path,
+    tmp_path: Path,
+    command: str,
 ) -> None:
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache" / "digits").symlink_to(digit_clips, target_is_directory=True)
     # The user's Something-Something and her ViT-L stand in a test as small things of the same form.
     # So do her long videos, for which the paper's preset is made, and the weights that a network would bring.
     small = {"/data/ssv2": str(users_folder), "random:vit_large": "random"}
@@ -131,7 +138,7 @@ def test_documented_commands_work(
         arguments += ["--probe-task", "gestures.yaml", "--probe-data", "my-videos"]
     if arguments[0] in ("compare", "check"):
         before = ["run", "--task", "custom", "--name", "digits-motion", "--data", "my-videos", "--probe", "linear"]
-        before += ["--model", "vjepa-nano,pixel-nano", "--set", "probe.min_steps=40"]
+        before += ["--model", "vjepa-nano,pixel-nano", "--set", "probe.epochs=1", "--set", "probe.min_steps=40"]
         arrange(*before, made="results")
     if arguments[0] == "check" and "--update" not in arguments:
         assert bench_command(*arguments[:3], "--update", cwd=users_folder).returncode == 0
@@ -141,7 +148,7 @@ def test_documented_commands_work(
         before = ["run", "--task", "gestures.yaml", "--data", "my-videos", "--model", "random", "--probe", "linear"]
         arrange(*before, made="results")
     if arguments[0] == "run" and "--probe" not in arguments and "--probe-weights" not in arguments:
-        arguments += ["--set", "probe.min_steps=40"]
+        arguments += ["--set", "probe.epochs=1", "--set", "probe.min_steps=40"]
     if "ek100" in arguments and arguments[0] == "run":
         arguments += ["--set", "probe.epochs=1", "--set", "probe.lr=0.01", "--set", "clip.frames=8"]
         arguments += ["--set", "clip.resolution=32"]

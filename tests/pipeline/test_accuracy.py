@@ -14,7 +14,6 @@ from support import ROOT, Run
 from torch import Tensor
 
 import bench
-from bench.data.digits import ensure_digits
 from bench.pipeline import run as evaluation
 from bench.video import views
 
@@ -23,14 +22,6 @@ pytestmark = pytest.mark.slow
 MODELS, TASKS = ("vjepa-nano", "pixel-nano"), ("digits-motion", "digits-appearance")
 RECIPE = {"probe": "linear", "settings": {"probe.lr": 0.03, "probe.weight_decay": 0.01}}
 BASELINE = ROOT / "results" / "baseline-digits.json"
-
-
-@pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache with the clips and no features."""
-    cache = tmp_path_factory.mktemp("clips")
-    ensure_digits(cache)
-    return cache / "digits"
 
 
 def measure(clips: Path, folder: Path, models: Sequence[str] = MODELS, tasks: Sequence[str] = TASKS) -> Path:
@@ -44,8 +35,8 @@ def measure(clips: Path, folder: Path, models: Sequence[str] = MODELS, tasks: Se
     return folder / "results"
 
 
-def test_accuracy_is_that_of_the_baseline(bench_command: Run, clips: Path, tmp_path: Path) -> None:
-    results = measure(clips, tmp_path)
+def test_accuracy_is_that_of_the_baseline(bench_command: Run, digit_clips: Path, tmp_path: Path) -> None:
+    results = measure(digit_clips, tmp_path)
     done = bench_command("check", "--baseline", BASELINE, "--results", results, "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     found = json.loads(done.stdout)
@@ -73,9 +64,9 @@ def _test_clips_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("inject", [_without_normalisation, _test_clips_backwards], ids=["normalisation", "time"])
-def test_the_gate_sees_a_fault(bench_command: Run, clips, tmp_path, monkeypatch, inject) -> None:
+def test_the_gate_sees_a_fault(bench_command: Run, digit_clips, tmp_path, monkeypatch, inject) -> None:
     inject(monkeypatch)
-    results = measure(clips, tmp_path, models=("pixel-nano",), tasks=("digits-motion",))
+    results = measure(digit_clips, tmp_path, models=("pixel-nano",), tasks=("digits-motion",))
     done = bench_command("check", "--baseline", BASELINE, "--results", results, "--json")
     assert done.returncode == 1, done.stdout + done.stderr
     fallen = [row for row in json.loads(done.stdout)["tasks"] if row["status"] == "regression"]
