@@ -46,11 +46,11 @@ def looked_at(plan: RunPlan) -> list[BoxSample]:
     return [plan.splits.frames[sample.id] for sample in plan.splits.test]
 
 
-def frame(plan: RunPlan, truth: dict[Corners, set[int]], looked_at: Sequence[Corners], number: int = 0) -> BoxSample:
+def frame(plan: RunPlan, truth: dict[Corners, set[int]], found: Sequence[Corners], number: int = 0) -> BoxSample:
     """A key frame of the stand-in with other people in it."""
     of = looked_at(plan)[number]
     boxes = {box: frozenset(actions) for box, actions in truth.items()}
-    return BoxSample(of.sample, KeyFrame(of.truth.video, of.truth.timestamp, boxes), tuple(looked_at))
+    return BoxSample(of.sample, KeyFrame(of.truth.video, of.truth.timestamp, boxes), tuple(found))
 
 
 def test_people_are_paired_with_what_was_found_in_their_place(plan: RunPlan) -> None:
