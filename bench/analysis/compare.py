@@ -14,33 +14,26 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from bench.analysis.change import ALPHA, Change, change_of_hits, of_samples_alone
 from bench.analysis.matching import match
 from bench.analysis.pairing import (
-    Change,
     ClassChange,
     SampleChange,
+    accuracy_of,
     change_of_answers,
-    change_of_hits,
     changed_samples,
     classes_of_answers,
     classes_of_metric,
     common_answers,
-    mean_score,
+    score_of_seeds,
 )
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.intervals import Paired, paired, wilson_interval
 from bench.metrics.metric import Metric, metric_of
 from bench.records.conditions import changed_settings, shared_note, shared_videos
-from bench.records.runs import StoredRun
+from bench.records.runs import StoredRun, probe_seeds
 from bench.records.schema import Record
-
-Hits = NDArray[np.int64]
-"""Outcomes [K, n], 0 or 1."""
-ALPHA = 0.05
-"""Two models differ where the p value is below this."""
 
 
 @dataclass(frozen=True)
@@ -50,10 +43,12 @@ class Side:
     model: str
     input: str
     run_ids: list[str]
+    seeds: list[int]
+    """Probe seeds of all its runs."""
     value: float
     """The score on the compared samples, mean over the seeds; 0 to 100."""
     low: float
-    """Low end of its 95 % interval."""
+    """Low end of its 95 % interval: over samples, and over trainings where there are several seeds."""
     high: float
 
 
@@ -91,7 +86,8 @@ class Comparison:
     n: int
     """Samples."""
     wins: int
-    """Answers that only A got right; in other metrics than accuracy, videos that add more to the score of A."""
+    """Samples that A gets right more often, over its seeds; in other metrics than accuracy, videos that add more to the
+    score of A."""
     losses: int
     clusters: int
     """Videos that the samples are of, or n."""
@@ -114,24 +110,24 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
     Raises BenchError where the runs cannot be compared, naming the fields that differ, or cannot be read.
     """
     matched = match(name_a, name_b, folders)
-    runs_a, runs_b = ([pair[side] for pair in matched.pairs] for side in (0, 1))
+    runs_a, runs_b = matched.a, matched.b
     where = f"{runs_a[0].folder} against {runs_b[0].folder}"
-    answers, left_out = common_answers([(run.folder, run.record) for run in (*runs_a, *runs_b)], where)
-    a, b = answers[: len(runs_a)], answers[len(runs_a) :]
+    given_a, given_b = ([(run.folder, run.record) for run in side] for side in (runs_a, runs_b))
+    a, b, left_out = common_answers(given_a, given_b, where)
     record = runs_a[0].record
     metric, names = metric_of(record.scores[0].metric), record.class_names
     if isinstance(a[0], ClassAnswers):
         found, values = _by_hits(a, b, where)
         classes, changed = classes_of_answers(a, b, names), changed_samples(a, b, names, num_changed)
     else:
-        found, values = change_of_answers(metric, a, b), [mean_score(metric, side) for side in (a, b)]
+        found, values = change_of_answers(metric, a, b), [score_of_seeds(metric, side) for side in (a, b)]
         classes, changed = classes_of_metric(metric, a, b, names), []
     return Comparison(
         task=record.task,
         axis=record.axis,
         protocol=record.protocol,
         metric=metric.name,
-        seeds=sorted({run.record.seed for run in (*runs_a, *runs_b)}),
+        seeds=sorted({seed for run in (*runs_a, *runs_b) for seed in probe_seeds(run.record)}),
         a=_side(matched.names[0], runs_a, values[0]),
         b=_side(matched.names[1], runs_b, values[1]),
         difference=found.difference,
@@ -149,7 +145,7 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
         classes=classes,
         changed=changed,
         further=[_further(score.metric, a, b) for score in record.scores[1:]],
-        notes=[*matched.notes, *_notes(runs_a, runs_b, left_out)],
+        notes=[*matched.notes, *_notes(runs_a, runs_b, left_out), *filter(None, [of_samples_alone(len(a), len(b))])],
     )
 
 
@@ -161,41 +157,14 @@ def _by_hits(
     groups = a[0].groups
     if groups is not None and len(np.unique(groups)) < 2:
         raise BenchError("all test samples are of one video: nothing is independent", where=where)
-    found = paired_seeds(hits[0], hits[1], groups)
-    return change_of_hits(found, interval_name(found)), [_accuracy(side) for side in hits]
-
-
-def _accuracy(hits: Hits) -> tuple[float, float, float]:
-    num_seeds, n = hits.shape
-    ends = [wilson_interval(int(seed.sum()), n) for seed in hits]
-    low, high = (100 * sum(end[side] for end in ends) / num_seeds for side in (0, 1))
-    return 100 * int(hits.sum()) / hits.size, low, high
+    values = [(100 * int(side.sum()) / side.size, *accuracy_of(side, groups)) for side in hits]
+    return change_of_hits(hits[0], hits[1], groups), values
 
 
 def _further(metric: str, a: Sequence[Any], b: Sequence[Any]) -> FurtherChange:
     found = change_of_answers(metric_of(metric), a, b)
-    value_a, value_b = (mean_score(metric_of(metric), side)[0] for side in (a, b))
+    value_a, value_b = (score_of_seeds(metric_of(metric), side)[0] for side in (a, b))
     return FurtherChange(metric, value_a, value_b, found.difference, found.low, found.high, found.p_value)
-
-
-def paired_seeds(
-    hits_a: Hits, hits_b: Hits, videos: NDArray[np.int64] | None = None, confidence: float = 0.95
-) -> Paired:
-    """The paired difference of outcomes [K, n] of the same K seeds on the same n samples.
-
-    All answers to a sample, or to the samples of one video, are one cluster: more seeds are not more samples.
-    """
-    num_seeds, n = hits_a.shape
-    groups = videos if num_seeds == 1 else np.tile(np.arange(n) if videos is None else videos, num_seeds)
-    return paired(hits_a.ravel(), hits_b.ravel(), groups, confidence)
-
-
-def interval_name(found: Paired) -> str:
-    """How the interval of a paired difference was made, for a legend."""
-    level = f"{100 * found.confidence:g} %"
-    if found.clusters == found.n:
-        return f"Tango's score interval, {level}"
-    return f"Tango's score interval, {level}, design effect {found.design_effect:.2f} of {found.clusters:,} clusters"
 
 
 def _notes(runs_a: Sequence[StoredRun], runs_b: Sequence[StoredRun], left_out: int) -> list[str]:
@@ -227,7 +196,8 @@ def _on_training(records: Sequence[Record]) -> list[str]:
 
 
 def _side(name: str, runs: Sequence[StoredRun], value: tuple[float, float, float]) -> Side:
-    return Side(name, runs[0].record.input, [run.record.run_id for run in runs], *value)
+    seeds = [seed for run in runs for seed in probe_seeds(run.record)]
+    return Side(name, runs[0].record.input, [run.record.run_id for run in runs], seeds, *value)
 
 
 def _verdict(found: Change, metric: Metric[Any], a: str, b: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.compare import paired_seeds
+from bench.analysis.change import paired_seeds
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import detectable_difference, unpaired_interval

@@ -1,4 +1,4 @@
-"""Which runs two names stand for, and whether they may be compared: same task, protocol and samples, seed by seed."""
+"""Which runs two names stand for, and whether they may be compared: same task, protocol and samples."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
-from bench.records.runs import StoredRun, called, load_runs, newest_by_seed, open_run, row_labels
+from bench.records.runs import StoredRun, called, load_runs, open_run, pooled, row_labels
 
 _SHOWN = 90
 """Characters of a value that an error shows."""
@@ -17,11 +17,12 @@ _SHOWN = 90
 
 @dataclass(frozen=True)
 class Match:
-    """Runs of two models that may be compared, in pairs of one seed each."""
+    """Runs of two models that may be compared: all probe seeds of the runs of a side are seeds of one model."""
 
-    pairs: tuple[tuple[StoredRun, StoredRun], ...]
+    a: tuple[StoredRun, ...]
+    b: tuple[StoredRun, ...]
     notes: tuple[str, ...]
-    """What a reader must know: other seeds, runs left out, what does not fit in a record."""
+    """What a reader must know: runs left out, what does not fit in a record."""
     names: tuple[str, str] = ("", "")
     """Names of the two rows, as a leaderboard of all runs calls them."""
 
@@ -37,11 +38,11 @@ def match(name_a: str, name_b: str, folders: Sequence[Path]) -> Match:
     everyone = {run.record.run_id: run for run in (*runs, *a, *b)}
     shown = row_labels(list(everyone.values()))
     if len(a) == len(b) == 1 and a[0].record == b[0].record:
-        found = Match(((a[0], b[0]),), ("both names stand for one run",))
+        found = Match((a[0],), (b[0],), ("both names stand for one run",))
     else:
         found = _of_one_measurement(name_a, name_b, a, b)
-    one, other = (shown[run.record.run_id] for run in found.pairs[0])
-    sides = {run.record.run_id: run for pair in found.pairs for run in pair}
+    one, other = (shown[side[0].record.run_id] for side in (found.a, found.b))
+    sides = {run.record.run_id: run for run in (*found.a, *found.b)}
     doubts = [f"{run_id}: {doubt}" for run_id, run in sides.items() for doubt in run.doubts]
     left_out = [f"left out: {problem}" for problem in problems]
     return replace(found, notes=(*found.notes, *doubts, *left_out), names=(one, other))
@@ -54,7 +55,7 @@ def _of_one_measurement(name_a: str, name_b: str, a: Sequence[StoredRun], b: Seq
         raise _refusal(name_a, name_b, a, b)
     if len(common) > 1:
         raise _ambiguous(name_a, name_b, [sides[0][key] for key in common], [sides[1][key] for key in common])
-    return _by_seed(sides[0][common[0]], sides[1][common[0]])
+    return _of_all_seeds(sides[0][common[0]], sides[1][common[0]])
 
 
 def _by_measurement(side: Sequence[StoredRun]) -> dict[tuple[Any, ...], list[StoredRun]]:
@@ -64,27 +65,16 @@ def _by_measurement(side: Sequence[StoredRun]) -> dict[tuple[Any, ...], list[Sto
     return groups
 
 
-def _by_seed(a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:
-    """Pairs of the seeds that both have; without any, the newest run of each."""
-    newest = [newest_by_seed(side) for side in (a, b)]
-    notes = [note for side, kept in zip((a, b), newest, strict=True) for note in _left_out(side, kept)]
-    seeds = sorted(newest[0].keys() & newest[1].keys())
-    if seeds:
-        notes += [
-            f"seeds of {side[0].record.model} without a partner left out: {', '.join(map(str, sorted(lone)))}"
-            for side, kept in zip((a, b), newest, strict=True)
-            if (lone := kept.keys() - set(seeds))
-        ]
-        return Match(tuple((newest[0][seed], newest[1][seed]) for seed in seeds), tuple(notes))
-    latest = [max(kept.values(), key=lambda run: run.record.moment) for kept in newest]
-    notes.append(f"no seed in common: seed {latest[0].record.seed} against seed {latest[1].record.seed}")
-    return Match(((latest[0], latest[1]),), tuple(notes))
+def _of_all_seeds(a: Sequence[StoredRun], b: Sequence[StoredRun]) -> Match:
+    kept = pooled(a), pooled(b)
+    notes = [note for side, own in zip((a, b), kept, strict=True) for note in _left_out(side, own)]
+    return Match(tuple(kept[0]), tuple(kept[1]), tuple(notes))
 
 
-def _left_out(side: Sequence[StoredRun], kept: Mapping[int, StoredRun]) -> list[str]:
-    """Which runs of a side are not compared: those of other weights or inputs, and older ones."""
-    encoder = next(iter(kept.values())).encoder
-    rest = [run for run in side if run not in kept.values()]
+def _left_out(side: Sequence[StoredRun], kept: Sequence[StoredRun]) -> list[str]:
+    """Which runs of a side are not compared: those of other weights or inputs, and older ones of the same seeds."""
+    encoder = kept[0].encoder
+    rest = [run for run in side if run not in kept]
     kinds = {
         "with other weights": [run for run in rest if run.encoder[1] != encoder[1]],
         "with another input": [run for run in rest if run.encoder[1] == encoder[1] and run.encoder != encoder],

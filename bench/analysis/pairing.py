@@ -13,96 +13,54 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bench.analysis.change import Change, Hits, change_of_scores, sides, trained_hits, trained_scores
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.intervals import Paired
+from bench.metrics.intervals import Interval, wilson_interval
 from bench.metrics.metric import Metric
-from bench.metrics.resample import PairedDifference, paired_scores, resampled
+from bench.metrics.resample import is_paired, resampled
+from bench.metrics.trainings import interval, share_interval
 from bench.records.recomputed import read_answers
 from bench.records.schema import Record
-
-
-@dataclass(frozen=True)
-class Change:
-    """A minus B, in points."""
-
-    difference: float
-    low: float
-    """Low end of the interval of the difference."""
-    high: float
-    p_value: float
-    """Two-sided."""
-    p_lower: float
-    """One-sided, of a drop."""
-    mde: float | None
-    """The smallest true difference that such a comparison finds with 80 % power; None where it finds none."""
-    wins: int
-    """Answers that only A got right; in other metrics than accuracy, groups that add more to the score of A."""
-    losses: int
-    """Answers that only B got right, or groups that add more to the score of B."""
-    clusters: int
-    """Videos that the samples are of, or samples."""
-    interval: str
-    """How the interval was made."""
-    test: str
-
-
-def change_of_hits(found: Paired, interval: str) -> Change:
-    """The difference of two accuracies."""
-    test = "exact McNemar" if found.clusters == found.n else "exact sign flips of whole clusters"
-    return Change(
-        difference=100 * found.difference,
-        low=100 * found.low,
-        high=100 * found.high,
-        p_value=found.p_value,
-        p_lower=found.p_lower,
-        mde=None if found.mde is None else 100 * found.mde,
-        wins=found.wins,
-        losses=found.losses,
-        clusters=found.clusters,
-        interval=interval,
-        test=test,
-    )
-
-
-def change_of_scores(found: PairedDifference, n: int) -> Change:
-    """The difference of two scores in another metric, of n samples."""
-    units = "samples" if found.clusters == n else "videos"
-    return Change(
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_value,
-        p_lower=found.p_lower,
-        mde=found.mde,
-        wins=found.wins,
-        losses=found.losses,
-        clusters=found.clusters,
-        interval=f"paired bootstrap over {found.clusters:,} {units}, {100 * found.confidence:g} %",
-        test=f"sign flips of what each of the {units} adds",
-    )
 
 
 def change_of_answers(metric: Metric[Any], a: Sequence[Any], b: Sequence[Any]) -> Change:
     """The difference in a metric that is no accuracy, of answers [K] to the same samples."""
     side_a, side_b = ([resampled(metric, answers) for answers in side] for side in (a, b))
-    return change_of_scores(paired_scores(side_a, side_b), len(a[0].samples))
+    return change_of_scores(side_a, side_b, len(a[0].samples))
 
 
-def mean_score(metric: Metric[Any], answers: Sequence[Any]) -> tuple[float, float, float]:
-    """The score and both ends of its interval, means over the seeds."""
+def accuracy_of(hits: Hits, groups: NDArray[Any] | None) -> Interval:
+    """The interval of an accuracy, from the outcomes of all its seeds: over samples, and over trainings of several."""
+    if len(hits) > 1:
+        return share_interval(trained_hits(hits, groups))
+    low, high = wilson_interval(int(hits.sum()), hits.size)
+    return Interval(100 * low, 100 * high)
+
+
+def score_of_seeds(metric: Metric[Any], answers: Sequence[Any]) -> tuple[float, float, float]:
+    """The mean score of the seeds and both ends of its interval: over samples, and over trainings of several."""
     scores = [metric.score(one, failed=0) for one in answers]
-    return fmean(s.value for s in scores), fmean(s.low for s in scores), fmean(s.high for s in scores)
+    value = fmean(one.value for one in scores)
+    made = [resampled(metric, one) for one in answers]
+    if len(answers) == 1 or not is_paired(made[0]):
+        return value, fmean(one.low for one in scores), fmean(one.high for one in scores)
+    low, high = interval(trained_scores(made))
+    return value, max(0.0, low), min(100.0, high)
 
 
-def common_answers(runs: Sequence[tuple[Path, Record]], where: str) -> tuple[list[Any], int]:
-    """The answers of runs, given with their folders, to the samples that all of them scored, in order of the ids; and
-    how many samples that leaves out at most.
+def common_answers(
+    a: Sequence[tuple[Path, Record]], b: Sequence[tuple[Path, Record]], where: str
+) -> tuple[list[Any], list[Any], int]:
+    """The answers of all seeds of two sides, given as folders and records of their runs, to the samples that all
+    scored, in order of the ids; and how many samples that leaves out at most.
 
     Raises BenchError where there is no such sample, or what is true of one differs.
     """
-    read = [read_answers(folder, record) for folder, record in runs]
+    read_a, read_b = ([one for run in side for one in seeds_of(*run)] for side in (a, b))
+    read = [*read_a, *read_b]
     samples = shared_samples(read)
     if not samples:
         raise BenchError("they have no test sample in common", where=where, fix="compare runs on one list")
@@ -112,7 +70,13 @@ def common_answers(runs: Sequence[tuple[Path, Record]], where: str) -> tuple[lis
             found = _first_difference(aligned[0], answers, samples)
             what = f"the labels of test samples differ, such as {found}"
             raise BenchError(what, where=where, fix="compare runs on one list")
-    return aligned, max(len(answers.samples) for answers in read) - len(samples)
+    left_out = max(len(answers.samples) for answers in read) - len(samples)
+    return aligned[: len(read_a)], aligned[len(read_a) :], left_out
+
+
+def seeds_of(folder: Path, record: Record) -> tuple[Any, ...]:
+    """The answers of every probe seed of a run. Raises what `read_answers` raises."""
+    return (read_answers(folder, record),)
 
 
 def shared_samples(answers: Sequence[Any]) -> list[str]:
@@ -131,7 +95,7 @@ def _first_difference(a: Any, b: Any, samples: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ClassChange:
-    """What is of one class. With several seeds every sample counts once for each."""
+    """What is of one class; values are means over the seeds."""
 
     name: str
     n: int
@@ -139,9 +103,9 @@ class ClassChange:
     value_a: float
     value_b: float
     wins: int | None
-    """Answers that only A got right; None where the metric is no share of answers."""
+    """Samples that A gets right more often; None where the metric is no share of answers."""
     losses: int | None
-    """Answers that only B got right."""
+    """Samples that B gets right more often."""
 
 
 @dataclass(frozen=True)
@@ -167,14 +131,15 @@ def classes_of_answers(a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], nam
     for label in np.unique(a[0].labels).tolist():
         own = a[0].labels == label
         right_a, right_b = hits_a[:, own], hits_b[:, own]
+        wins, losses = sides(right_a.mean(axis=0) - right_b.mean(axis=0))
         changes.append(
             ClassChange(
                 name=_name(names, label),
                 n=right_a.shape[1],
                 value_a=100 * int(right_a.sum()) / right_a.size,
                 value_b=100 * int(right_b.sum()) / right_b.size,
-                wins=int((right_a > right_b).sum()),
-                losses=int((right_a < right_b).sum()),
+                wins=wins,
+                losses=losses,
             )
         )
     return sorted(changes, key=lambda change: -abs((change.wins or 0) - (change.losses or 0)))

@@ -11,14 +11,13 @@ Shapes: R models of a column, K seeds of a model, n samples, G videos, P pairs o
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.analysis.compare import paired_seeds
+from bench.analysis.change import paired_seeds
 from bench.metrics.resample import Resampled, contributions, flip_tails
 from bench.records.tables.outcomes import Outcomes
 
@@ -143,7 +142,5 @@ def difference(
     Both are seeds of one model, in one order of samples. Seeds are paired in their order, as `bench compare` does;
     where one model has fewer, its seeds are taken again. The interval is that of `statistics.paired`.
     """
-    pairs = math.lcm(len(model), len(reference))
-    a, b = (np.tile(_hits(seeds), (pairs // len(seeds), 1)) for seeds in (model, reference))
-    found = paired_seeds(a, b, None if videos is None else np.asarray(videos, np.int64))
+    found = paired_seeds(_hits(model), _hits(reference), None if videos is None else np.asarray(videos, np.int64))
     return 100 * found.difference, 100 * found.low, 100 * found.high

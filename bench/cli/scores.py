@@ -212,7 +212,7 @@ def compare(
     samples: Annotated[int, typer.Option(min=0, help="How many of the samples that changed most to show.")] = 10,
     as_json: Json = False,
 ) -> None:
-    """Compare two models on the same test samples: A minus B with interval, exact test, classes and samples."""
+    """Compare two models on the same test samples: A minus B with interval, paired test, classes and samples."""
     from bench.analysis.compare import compare as compare_runs
     from bench.report.compare_view import ComparisonView
 

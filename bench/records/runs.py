@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bench.core.errors import BenchError, nearest
 from bench.records.index import RECORD_NAME, read_run, read_runs
 from bench.records.schema import Record, read_record
 from bench.records.summary import Summary, is_called, labels, names, summarise, weights_place
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,34 @@ def place_names(runs: Iterable[StoredRun]) -> dict[str, str]:
     return {run.record.run_id: found[run.record.model, run.record.digests.get("encoder", "")] for run in runs}
 
 
-def newest_by_seed(runs: Sequence[StoredRun]) -> dict[int, StoredRun]:
-    """The newest run of each seed, of the newest run's encoder: other weights or inputs under its name stay out."""
+def probe_seeds(record: Record | Summary) -> tuple[int, ...]:
+    """The numbers of a run's probe seeds, at least one; older records name the one seed alone."""
+    return tuple(getattr(record, "seeds", ())) or (record.seed,)
+
+
+def pooled(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs whose probe seeds together are the seeds of one model, in order of the seeds.
+
+    They are of the newest run's encoder (other weights or inputs under its name stay out), the newest of each `--seed`.
+    """
     ordered = sorted(runs, key=lambda run: (run.record.moment, run.record.run_id))
-    encoder = ordered[-1].encoder
-    return {run.record.seed: run for run in ordered if run.encoder == encoder}
+    newest = {run.record.seed: run for run in ordered if run.encoder == ordered[-1].encoder}
+    return of_other_seeds(list(newest.values()), lambda run: probe_seeds(run.record))
+
+
+def of_other_seeds(entries: Sequence[Entry], seeds: Callable[[Entry], Sequence[int]]) -> list[Entry]:
+    """Of entries, oldest first, those that share no probe seed, for a seed that two of them trained would count twice.
+
+    Those of more seeds are kept first, then newer ones. They come in order of their seeds.
+    """
+    kept: list[Entry] = []
+    taken: set[int] = set()
+    newest_first = entries[::-1]
+    for entry in sorted(newest_first, key=lambda one: -len(seeds(one))):
+        if taken.isdisjoint(seeds(entry)):
+            kept.append(entry)
+            taken.update(seeds(entry))
+    return sorted(kept, key=lambda one: min(seeds(one)))
 
 
 def _in_full(summary: Summary) -> StoredRun:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from bench.analysis.compare import Comparison
+from bench.analysis.compare import Comparison, Side
 from bench.analysis.pairing import ClassChange
 from bench.core.console import plain
 from bench.metrics.metric import form_of, title_of
@@ -30,7 +30,7 @@ class ComparisonView:
         from rich.text import Text
 
         found = self.comparison
-        seeds = f", seeds {', '.join(map(str, found.seeds))}" if len(found.seeds) > 1 else ""
+        seeds = f", {_seeds(found)}" if _several(found) else ""
         yield Text(plain(f"{found.a.model} (A) against {found.b.model} (B) on {found.task}"), style="bold")
         yield Text(plain(f"{found.protocol}, n = {found.n:,}{seeds}"), style="dim")
         yield Text()
@@ -40,12 +40,33 @@ class ComparisonView:
         shown = [c for c in found.classes if c.wins or c.losses or (c.wins is None and c.value_a != c.value_b)]
         if shown:
             yield Text()
-            yield _classes(shown[:_CLASSES_SHOWN])
+            yield _classes(shown[:_CLASSES_SHOWN], several=_several(found))
         if found.changed:
             yield Text()
             yield _samples(found)
         yield Text()
         yield definitions(_legend(found, len(shown)))
+
+
+def _seeds(found: Comparison) -> str:
+    """Which probe seeds both sides have, or each of them."""
+    if found.a.seeds == found.b.seeds:
+        return f"seeds {_listed(found.a.seeds)}"
+    sides = (f"{letter} seed{'s' * (len(side.seeds) > 1)} {_listed(side.seeds)}" for letter, side in _letters(found))
+    return "; ".join(sides)
+
+
+def _several(found: Comparison) -> bool:
+    """Whether a side has several probe seeds."""
+    return len(found.a.seeds) + len(found.b.seeds) > 2
+
+
+def _letters(found: Comparison) -> tuple[tuple[str, Side], ...]:
+    return ("A", found.a), ("B", found.b)
+
+
+def _listed(seeds: Sequence[int]) -> str:
+    return ", ".join(map(str, seeds))
 
 
 def points(value: float) -> str:
@@ -68,10 +89,12 @@ def _scores(found: Comparison) -> Table:
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(style="dim", overflow="fold")
-    for letter, side in (("A", found.a), ("B", found.b)):
+    for letter, side in _letters(found):
         interval = f"{side.low:.1f}–{side.high:.1f}"
         grid.add_row(Text(plain(f"{letter}  {side.model}")), f"{side.value:.1f}", interval, Text(plain(side.input)))
     counts = f"{found.wins:,} times only A right, {found.losses:,} times only B"
+    if _several(found):
+        counts = f"{found.wins:,} samples more often right in A, {found.losses:,} in B"
     if form_of(found.metric) != "classes":
         units = "samples" if found.clusters == found.n else "videos"
         counts = f"{found.wins:,} of {found.clusters:,} {units} add more to A, {found.losses:,} to B"
@@ -85,9 +108,10 @@ def _scores(found: Comparison) -> Table:
     return grid
 
 
-def _classes(shown: Sequence[ClassChange]) -> Table:
+def _classes(shown: Sequence[ClassChange], *, several: bool) -> Table:
     counted = shown[0].wins is not None
-    table = _table(("class", "n", "A", "B", *(("only A", "only B") if counted else ())), right=5 if counted else 3)
+    heading = () if not counted else ("more in A", "more in B") if several else ("only A", "only B")
+    table = _table(("class", "n", "A", "B", *heading), right=5 if counted else 3)
     for change in shown:
         table.add_row(
             *_texts(

@@ -10,15 +10,19 @@ import pytest
 from rich.console import Console
 from support import Run, assert_refused
 
+from bench.analysis.change import of_samples_alone, trained_hits
 from bench.analysis.compare import Comparison, compare
 from bench.core.errors import BenchError
 from bench.metrics.intervals import paired
+from bench.metrics.trainings import difference
 from bench.records.recomputed import read_answers
 from bench.records.schema import read_record
 from bench.report.compare_view import ComparisonView
 
 A = [1] * 60 + [0] * 40
 B = [1] * 45 + [0] * 15 + [0] * 35 + [1] * 5
+ONE_PROBE = of_samples_alone(1, 1)
+"""The note on runs of one seed each."""
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def test_it_is_the_paired_difference_in_points(make_run, results) -> None:
     assert found.p_value == expected.p_value < 0.05
     assert (found.a.value, found.b.value) == (60, 50)
     assert "ours is better" in found.verdict and found.test == "exact McNemar"
-    assert found.notes == ["the encoders saw 8x16px and 16x224px step 4"]
+    assert found.notes == ["the encoders saw 8x16px and 16x224px step 4", ONE_PROBE]
 
 
 def test_classes_and_samples_that_changed_are_told(make_run, results) -> None:
@@ -105,25 +109,54 @@ def test_what_could_mean_several_runs_is_asked_back(make_run, results) -> None:
         compare("ours@digits-motion", "theirs@digits-motion", results)
 
 
-def test_seeds_are_paired_and_count_as_one_sample(make_run, results) -> None:
-    for seed in (0, 1, 2):
+def retrained(right: list[int], *moved: int) -> list[int]:
+    """The outcomes of another training, which differ in these samples."""
+    return [1 - one if place in moved else one for place, one in enumerate(right)]
+
+
+def test_runs_that_differ_in_the_seed_are_seeds_of_one_model(make_run, results) -> None:
+    ours = [retrained(A, *moved) for moved in ((1, 61), (2,), (62, 63, 64), (3, 65))]
+    theirs = [retrained(B, *moved) for moved in ((), (46,), (47, 48, 96))]
+    for seed, right in zip((0, 1, 2, 7), ours, strict=True):
+        make_run(right, model="ours", seed=seed)
+    for seed, right in zip((0, 1, 2), theirs, strict=True):
+        make_run(right, model="theirs", seed=seed)
+    found = compare("ours", "theirs", results)
+    expected = difference(trained_hits(np.array(ours)), trained_hits(np.array(theirs)))
+    assert (found.a.seeds, found.b.seeds, found.seeds) == ([0, 1, 2, 7], [0, 1, 2], [0, 1, 2, 7])
+    assert (found.n, found.clusters, found.notes) == (100, 100, [])
+    assert (found.difference, found.low, found.high, found.p_value, found.mde) == pytest.approx(
+        (expected.difference, expected.low, expected.high, expected.p_value, expected.mde)
+    )
+    more, less = np.mean(ours, axis=0) > np.mean(theirs, axis=0), np.mean(ours, axis=0) < np.mean(theirs, axis=0)
+    assert (found.wins, found.losses) == (more.sum(), less.sum())
+    assert sum(one.wins for one in found.classes) == found.wins
+    assert found.a.value == pytest.approx(100 * np.mean(ours)) and found.a.low < found.a.value < found.a.high
+    assert "seeds" in found.interval and "seeds" in found.test
+
+
+def test_trainings_that_differ_widen_the_interval(make_run, results) -> None:
+    for seed in range(3):
         make_run(A, model="ours", seed=seed)
         make_run(B, model="theirs", seed=seed)
-    make_run(A, model="ours", seed=7)
+        make_run(retrained(A, *range(8 * seed)), model="moved", seed=seed)
+    steady, moved = (compare(name, "theirs", results) for name in ("ours", "moved"))
+    assert moved.high - moved.low > 1.5 * (steady.high - steady.low)
+    assert steady.p_value < 0.05 < moved.p_value < 1 and moved.mde > steady.mde
+
+
+@pytest.mark.parametrize(("ours", "theirs"), [((1,), (3,)), ((1, 2), (3,)), ((0,), (0, 1, 2))])
+def test_one_probe_on_a_side_is_said(make_run, results, ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
+    for seed in ours:
+        make_run(A, model="ours", seed=seed)
+    for seed in theirs:
+        make_run(B, model="theirs", seed=seed)
     found, single = compare("ours", "theirs", results), paired(A, B)
-    assert (found.seeds, found.n, found.clusters, found.wins) == ([0, 1, 2], 100, 100, 45)
+    (note,) = found.notes
+    assert note == of_samples_alone(len(ours), len(theirs)) and "one probe" in note
+    assert (found.difference, found.wins, found.losses) == (10, 15, 5)
     assert found.p_value == pytest.approx(single.p_value)
     assert (found.low, found.high) == pytest.approx((100 * single.low, 100 * single.high), abs=0.5)
-    assert found.notes == ["seeds of ours without a partner left out: 7"]
-
-
-def test_without_a_common_seed_the_newest_runs_are_taken_and_said(make_run, results) -> None:
-    make_run(B, model="ours", seed=1)
-    make_run(A, model="ours", seed=2)
-    make_run(B, model="theirs", seed=3)
-    found = compare("ours", "theirs", results)
-    assert found.difference == 10
-    assert found.notes == ["no seed in common: seed 2 against seed 3"]
 
 
 def test_other_weights_under_one_name_stay_out(make_run, results) -> None:
@@ -132,7 +165,7 @@ def test_other_weights_under_one_name_stay_out(make_run, results) -> None:
     make_run(B, model="theirs", seed=1)
     found = compare("ours", "theirs", results)
     assert found.a.run_ids == [newest.name]
-    assert found.notes == ["1 run of ours with other weights left out"]
+    assert found.notes == ["1 run of ours with other weights left out", ONE_PROBE]
 
 
 def test_samples_of_one_video_are_one_cluster(make_run, results) -> None:
@@ -157,7 +190,7 @@ def test_samples_that_one_run_could_not_read_are_left_out_and_said(make_run, res
     make_run(B[:98], model="theirs")
     found = compare("ours", "theirs", results)
     assert found.n == 98
-    assert found.notes == ["2 samples that not every run could read are left out"]
+    assert found.notes == ["2 samples that not every run could read are left out", ONE_PROBE]
 
 
 def _spoil(folder: Path, kind: str) -> None:
@@ -192,7 +225,7 @@ def test_runs_that_were_left_out_are_named_beside_a_comparison(make_run, tmp_pat
     make_run(B, model="theirs")
     spoilt = make_run(A, model="third")
     _spoil(spoilt, "missing")
-    (note,) = compare("ours", "theirs", [tmp_path / "results"]).notes
+    note, _ = compare("ours", "theirs", [tmp_path / "results"]).notes
     assert note.startswith(f"left out: {spoilt}") and "predictions.parquet is missing" in note
 
 

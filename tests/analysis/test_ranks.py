@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from bench.analysis.compare import paired_seeds
+from bench.analysis.change import paired_seeds
 from bench.analysis.ranks import difference, holm, mcnemar_p, ranks, shares, wins
 from bench.metrics.intervals import paired
 from bench.records.tables.outcomes import Outcomes
