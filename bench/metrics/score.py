@@ -29,6 +29,9 @@ class Score(RecordPart):
     """Test samples that could not be read; listed under `failures`, never replaced."""
     interval: str
     """How the interval was made."""
+    seeds: int = 1
+    sampling_se: float | None = None
+    training_sd: float | None = None
 
     @model_validator(mode="after")
     def _adds_up(self) -> Score:
