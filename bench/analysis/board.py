@@ -12,7 +12,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from statistics import fmean, stdev
+from math import sqrt
+from statistics import NormalDist, fmean
 from typing import Literal
 
 from bench.metrics.score import Score
@@ -69,38 +70,85 @@ class Difference:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one model in one column, one for each seed, in order of the seed."""
+    """The runs of one model in one column, in order of their seeds: all their probe seeds are seeds of the model."""
 
     runs: tuple[Run, ...]
-    rank: int | None = None
+    rank_low: int | None = None
     """1 + the models of the column that are significantly better; None where no pair can be tested."""
+    rank_high: int | None = None
+    """The ranked models of the column minus those that are significantly worse."""
     difference: Difference | None = None
     """From the reference of the board; None where there is none, and in the reference's own row."""
 
     @property
+    def rank(self) -> int | None:
+        """The best rank that the model may have."""
+        return self.rank_low
+
+    @property
+    def rank_words(self) -> str:
+        """The ranks that the model may have, such as `2` or `2-4`; empty where there are none."""
+        if self.rank_low is None:
+            return ""
+        return str(self.rank_low) if self.rank_low == self.rank_high else f"{self.rank_low}-{self.rank_high}"
+
+    @property
+    def seeds(self) -> int:
+        """Trainings of the probe, over all runs."""
+        return sum(run.score.seeds for run in self.runs)
+
+    @property
     def value(self) -> float:
         """Mean over the seeds, 0 to 100."""
-        return fmean(run.score.value for run in self.runs)
+        return sum(run.score.seeds * run.score.value for run in self.runs) / self.seeds
 
     @property
     def low(self) -> float:
-        """Low end of the sampling interval, 0 to 100: a mean, because all seeds see the same test samples."""
-        return fmean(run.score.low for run in self.runs)
+        """Low end of the interval, 0 to 100: over test samples, and over trainings where there are several seeds."""
+        return self._interval[0]
 
     @property
     def high(self) -> float:
-        """High end of the sampling interval, 0 to 100."""
-        return fmean(run.score.high for run in self.runs)
+        """High end of the interval, 0 to 100."""
+        return self._interval[1]
 
     @property
     def spread(self) -> float | None:
         """Standard deviation over the seeds, in points; None for one seed."""
-        return stdev(run.score.value for run in self.runs) if len(self.runs) > 1 else None
+        if self.seeds == 1:
+            return None
+        squares = sum(
+            (run.score.seeds - 1) * (run.score.training_sd or 0.0) ** 2
+            + run.score.seeds * (run.score.value - self.value) ** 2
+            for run in self.runs
+        )
+        return sqrt(squares / (self.seeds - 1))
+
+    @property
+    def sampling_se(self) -> float:
+        """Standard error over the test samples, in points; all seeds see the same ones."""
+        return sum(run.score.seeds * _sampling_se(run.score) for run in self.runs) / self.seeds
+
+    @cached_property
+    def _interval(self) -> tuple[float, float]:
+        if len(self.runs) == 1:
+            return self.runs[0].score.low, self.runs[0].score.high
+        from bench.metrics.trainings import pooled_interval
+
+        samples = min(run.score.n for run in self.runs)
+        return pooled_interval(self.value, self.sampling_se, self.spread or 0.0, self.seeds, samples)
 
     @property
     def coverage(self) -> float:
         """Share of the test samples that could be read, 0 to 1; the smallest of the seeds."""
         return min(run.coverage for run in self.runs)
+
+
+def _sampling_se(score: Score) -> float:
+    """The standard error over test samples; that of older scores is what made their interval."""
+    if score.sampling_se is not None:
+        return score.sampling_se
+    return (score.high - score.low) / (2 * NormalDist().inv_cdf(0.975))
 
 
 @dataclass(frozen=True)

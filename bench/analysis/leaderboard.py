@@ -17,11 +17,12 @@ from bench.analysis.contamination import exposure
 from bench.analysis.tested import difference_of, ranks_of
 from bench.core.types import AXES
 from bench.metrics.score import Score
+from bench.records.runs import of_other_seeds, probe_seeds
 from bench.records.schema import Record
 from bench.records.summary import Summary, identity, labels, natural, summarise
 
 ALPHA = 0.05
-"""Chance that any two equal models of a column get different ranks."""
+"""Chance that any two equal models of a column are told apart."""
 
 
 def build(records: Sequence[Record]) -> Leaderboard:
@@ -70,23 +71,37 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
 
 
 def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:
-    """The newest record of every encoder, task, protocol and seed, and how many older ones there were."""
-    ordered = sorted(records, key=lambda record: (record.moment, record.run_id))
-    kept = {
-        (identity(record), record.seed, *(_column(record, score) for score in record.scores)): record
-        for record in ordered
-    }
-    return list(kept.values()), len(ordered) - len(kept)
+    """The newest record of every encoder, task, protocol and seed, and how many others there were.
+
+    Of records that trained a probe of one seed, only one counts: that of more seeds, else the newer one.
+    """
+    ordered = _by_age(records)
+    rows: dict[tuple[Any, ...], dict[int, Summary]] = defaultdict(dict)
+    for record in ordered:
+        columns = tuple(_column(record, score) for score in record.scores)
+        rows[identity(record), columns][record.seed] = record
+    kept = [record for seeds in rows.values() for record in of_other_seeds(_by_age(seeds.values()), probe_seeds)]
+    return kept, len(ordered) - len(kept)
+
+
+def _by_age(records: Iterable[Summary]) -> list[Summary]:
+    """Oldest first."""
+    return sorted(records, key=lambda record: (record.moment, record.run_id))
 
 
 def _with_ranks(rows: Sequence[Row], columns: Sequence[Column]) -> list[Row]:
-    """The rows with the rank of every score that a paired test can compare with another, in its own metric."""
-    found: dict[tuple[int, Column], int] = {}
+    """The rows with the ranks of every score that a paired test can compare with another, in its own metric."""
+    found: dict[tuple[int, Column], tuple[int, int]] = {}
     for column in columns:
         cells = {number: row.cells[column].runs for number, row in enumerate(rows) if column in row.cells}
-        found.update({(number, column): rank for number, rank in ranks_of(column.metric, cells, ALPHA).items()})
+        found.update({(number, column): ranks for number, ranks in ranks_of(column.metric, cells, ALPHA).items()})
+
+    def ranked(number: int, column: Column, cell: Cell) -> Cell:
+        low, high = found.get((number, column), (None, None))
+        return replace(cell, rank_low=low, rank_high=high)
+
     return [
-        replace(row, cells={c: replace(cell, rank=found.get((number, c))) for c, cell in row.cells.items()})
+        replace(row, cells={column: ranked(number, column, cell) for column, cell in row.cells.items()})
         for number, row in enumerate(rows)
     ]
 

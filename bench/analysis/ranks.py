@@ -1,58 +1,107 @@
-"""Which models of a column differ by a paired test: exact McNemar tests, Holm's correction, ranks, differences.
+"""Which models of a column differ by a paired test, and the ranks that each of them may have.
 
-Everything is paired: two models are compared on the same test samples. A model with several seeds counts on each
-sample with the share of its seeds that were right; the sample speaks for the model with the higher share. With one
-seed each that is McNemar's test, with more it is the exact sign test, of which McNemar's is the case of two outcomes.
-Samples that were cut from one video are not independent: there the video counts, for the model with the higher sum
-of shares. All pairs of a column are tested at once, so that thousands of models take seconds.
+Every pair of models is tested on the same test samples, with Holm's correction over the column: any false separation at
+all has at most chance alpha. Models of several seeds are tested over samples and trainings (bench.metrics.trainings).
+Where both have one seed there is no training to be known, and the tests are those of the samples alone: McNemar's exact
+test, or sign flips of what each video adds in other metrics than accuracy. All pairs are tested at once, so that
+thousands of models take seconds.
 
-Shapes: R models of a column, K seeds of a model, n samples, G videos, P pairs of models.
+Separations are no order: A may be better than C while B is told apart from neither. So each model has an interval of
+ranks, from 1 + the models that are significantly better to the number of models minus those significantly worse.
+
+Shapes: R models of a column, K seeds of a model, n samples, G groups (videos, or samples where each is its own).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bench.analysis.change import paired_seeds
+from bench.analysis.change import Hits, trained_hits, trained_scores
 from bench.metrics.resample import Resampled, contributions, flip_tails
+from bench.metrics.trainings import p_values
 from bench.records.tables.outcomes import Outcomes
 
 _BLOCK = 4096
-"""Samples that are compared at once: 48 MiB of working memory for a thousand models."""
+"""Samples that are compared at once."""
 
 Floats = NDArray[np.float64]
 
 
-def shares(seeds: Sequence[Outcomes]) -> NDArray[np.float32]:
-    """The share of the seeds of one model that were right, 0 to 1, for each sample: [n].
+class Ranks(NamedTuple):
+    """The ranks that a model may have, 1 for the best."""
 
-    The seeds have one order of samples (`outcomes.aligned`); there is at least one.
+    low: int
+    """1 + the models that are significantly better."""
+    high: int
+    """Ranked models minus those that are significantly worse."""
+
+
+def rank_intervals(
+    values: ArrayLike, p: NDArray[np.float64], alpha: float = 0.05, *, higher_is_better: bool = True
+) -> list[Ranks]:
+    """The ranks of R models, from their scores [R] and the two-sided p values of all pairs [R, R]."""
+    scores = np.asarray(values, dtype=np.float64)
+    pairs = np.triu_indices(len(scores), 1)
+    separated = np.zeros(p.shape, bool)
+    separated[pairs] = holm(p[pairs], alpha)
+    ahead = scores[:, None] > scores[None, :] if higher_is_better else scores[:, None] < scores[None, :]
+    better = (separated | separated.T) & ahead
+    above, below = better.sum(axis=0).tolist(), better.sum(axis=1).tolist()
+    return [Ranks(1 + up, len(scores) - down) for up, down in zip(above, below, strict=True)]
+
+
+def p_of_hits(models: Sequence[Hits], videos: Sequence[int] | None = None) -> Floats:
+    """The p values of all pairs of models, [R, R], from the outcomes [K, n] of each on one order of samples.
+
+    `videos` [n] numbers what each sample is cut from; every sample is alone without it.
     """
-    # Division rounds correctly, so that 1/3 and 2/6 are the same number.
-    made: NDArray[np.float32] = (_hits(seeds).sum(axis=0) / len(seeds)).astype(np.float32)
-    return made
+    single = np.array([len(hits) == 1 for hits in models])
+    if videos is None and single.all():
+        return _mcnemar(np.concatenate(models))
+    groups = None if videos is None else np.asarray(videos)
+    p = p_values([trained_hits(hits, groups) for hits in models])
+    if videos is None and single.any():
+        places = np.flatnonzero(single)
+        p[np.ix_(places, places)] = _mcnemar(np.concatenate([models[place] for place in places]))
+    return p
 
 
-def _hits(seeds: Sequence[Outcomes]) -> NDArray[np.int64]:
-    """Outcomes of the seeds of one model, 0 or 1: [K, n]."""
+def p_of_scores(models: Sequence[Sequence[Resampled]]) -> Floats:
+    """The same in a metric that is no accuracy, from the resampled scores [K] of each model on the same samples."""
+    single = [place for place, seeds in enumerate(models) if len(seeds) == 1]
+    p = p_values([trained_scores(seeds) for seeds in models])
+    if len(single) > 1:
+        added = np.stack([contributions(models[place]) for place in single])
+        a, b = np.triu_indices(len(single), 1)
+        lower, upper = flip_tails(added[a] - added[b])
+        places = np.array(single)
+        p[places[a], places[b]] = p[places[b], places[a]] = np.minimum(1.0, 2 * np.minimum(lower, upper))
+    return p
+
+
+def hits_of(seeds: Sequence[Outcomes]) -> Hits:
+    """Outcomes of the seeds of one model, 0 or 1: [K, n]. They have one order of samples; there is at least one."""
     size = (seeds[0].n + 7) // 8
     packed = np.frombuffer(b"".join(seed.right.to_bytes(size, "little") for seed in seeds), np.uint8)
     right = np.unpackbits(packed.reshape(len(seeds), size), axis=1, count=seeds[0].n, bitorder="little")
     return right.astype(np.int64)
 
 
-def wins(models: NDArray[np.float32]) -> NDArray[np.int64]:
-    """Count the samples on which row a is higher than row b, [R, R], from the shares of a column's models [R, n]."""
-    won = np.zeros((len(models), len(models)), np.int64)
-    for start in range(0, models.shape[1], _BLOCK):
-        block = models[:, start : start + _BLOCK]
-        for level in np.unique(block)[1:]:
-            here, below = (block == level).astype(np.float32), (block < level).astype(np.float32)
-            won += (here @ below.T).astype(np.int64)  # sums of at most 4096 ones: exact
+def _mcnemar(right: NDArray[Any]) -> Floats:
+    won = wins(right)
+    return mcnemar_p(won, won.T)
+
+
+def wins(right: NDArray[Any]) -> NDArray[np.int64]:
+    """Count the samples that row a gets right and row b does not, [R, R], from outcomes [R, n]."""
+    won = np.zeros((len(right), len(right)), np.int64)
+    for start in range(0, right.shape[1], _BLOCK):
+        block = right[:, start : start + _BLOCK].astype(np.float32)
+        won += (block @ (1 - block).T).astype(np.int64)  # sums of at most 4096 ones: exact
     return won
 
 
@@ -67,8 +116,8 @@ def mcnemar_p(won: ArrayLike, lost: ArrayLike) -> Floats:
     # Many pairs have the same counts.
     codes, place = np.unique(n * (n.max(initial=0) + 1) + k, return_inverse=True)
     tails = _lower_tail(*np.divmod(codes, n.max(initial=0) + 1))
-    p_values: Floats = np.minimum(1.0, 2 * tails)[place].reshape(a.shape)
-    return p_values
+    found: Floats = np.minimum(1.0, 2 * tails)[place].reshape(a.shape)
+    return found
 
 
 def _lower_tail(n: NDArray[np.int64], k: NDArray[np.int64]) -> Floats:
@@ -92,55 +141,3 @@ def holm(p_values: ArrayLike, alpha: float = 0.05) -> NDArray[np.bool_]:
     rejected = np.zeros(len(p), bool)
     rejected[order[: int(np.argmax(fails)) if fails.any() else len(p)]] = True
     return rejected
-
-
-def ranks(shares: Sequence[NDArray[np.float32]], alpha: float = 0.05, videos: Sequence[int] | None = None) -> list[int]:
-    """The rank of each model of a column, from the shares [n] of each: 1 + the models that are significantly better.
-
-    Every pair is tested, with Holm's correction over all pairs: any false separation in the column has at most chance
-    `alpha`. A model that is better by the test has the higher mean too. `videos` [n] numbers what each sample is cut
-    from; every sample is alone without it.
-    """
-    models = np.stack(shares)
-    won = wins(models if videos is None else np.stack([_sums(one, videos) for one in models]).astype(np.float32))
-    pairs = np.triu_indices(len(models), 1)
-    separated = np.zeros(won.shape, bool)
-    separated[pairs] = holm(mcnemar_p(won[pairs], won.T[pairs]), alpha)
-    means = models.mean(axis=1, dtype=np.float64)
-    better = (separated | separated.T) & (won > won.T) & (means[:, None] > means[None, :])
-    return [1 + int(count) for count in better.sum(axis=0)]
-
-
-def _sums(values: NDArray[Any], videos: Sequence[int]) -> Floats:
-    """Sums over the samples of each video, [G], rounded so that equal sums are equal numbers."""
-    _, member = np.unique(videos, return_inverse=True)
-    return np.round(np.bincount(member, weights=values), 6)
-
-
-def ranks_of_scores(
-    models: Sequence[Sequence[Resampled]], alpha: float = 0.05, *, higher_is_better: bool = True
-) -> list[int]:
-    """The same in a metric that is no accuracy, from the resampled scores [K] of each model on the same samples.
-
-    The test of a pair flips the signs of what each video adds to the difference.
-    """
-    added = np.stack([contributions(seeds) for seeds in models])
-    means = np.array([np.mean([one.value for one in seeds]) for seeds in models])
-    a, b = np.triu_indices(len(models), 1)
-    lower, upper = flip_tails(added[a] - added[b])
-    separated = np.zeros((len(models), len(models)), bool)
-    separated[a, b] = holm(np.minimum(1.0, 2 * np.minimum(lower, upper)), alpha)
-    ahead = means[:, None] > means[None, :] if higher_is_better else means[:, None] < means[None, :]
-    return [1 + int(count) for count in ((separated | separated.T) & ahead).sum(axis=0)]
-
-
-def difference(
-    model: Sequence[Outcomes], reference: Sequence[Outcomes], videos: Sequence[int] | None = None
-) -> tuple[float, float, float]:
-    """Mean of the paired differences of two models, and both ends of its 95 % interval, in points.
-
-    Both are seeds of one model, in one order of samples. Seeds are paired in their order, as `bench compare` does;
-    where one model has fewer, its seeds are taken again. The interval is that of `statistics.paired`.
-    """
-    found = paired_seeds(_hits(model), _hits(reference), None if videos is None else np.asarray(videos, np.int64))
-    return 100 * found.difference, 100 * found.low, 100 * found.high

@@ -29,7 +29,7 @@ class Entry:
     """Numbers of its footnotes."""
     best: bool = False
     rank: str = ""
-    """Its number; empty where no paired test can be made."""
+    """The ranks it may have, such as `2-4`; empty where no paired test can be made."""
     difference: str = ""
     """From the reference; empty without one."""
     coverage: str = ""
@@ -143,10 +143,10 @@ def _entry(cell: Cell, marks: tuple[int, ...], best: str) -> Entry:
     return Entry(
         value=value,
         interval=f"{cell.low:.1f}–{cell.high:.1f}",
-        spread="" if cell.spread is None else f"sd {cell.spread:.1f}, {len(cell.runs)} seeds",
+        spread="" if cell.spread is None else f"sd {cell.spread:.1f}, {cell.seeds} seeds",
         marks=marks,
         best=value == best,
-        rank="" if cell.rank is None else str(cell.rank),
+        rank=cell.rank_words,
         difference="" if cell.difference is None else points(cell.difference),
         coverage="" if cell.coverage == 1 else f"{_percent(cell.coverage)} read",
         number=cell.value,
@@ -231,17 +231,12 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
     legend = [("interval", f"{'; '.join(intervals)}, over the n test samples")]
     if len(cells) > 1:
         legend.append(("order", f"{board.order}; bold: best of a column"))
-    if any(cell.rank is not None for cell in cells):
-        ranked = {column.metric for row in board.rows for column, cell in row.cells.items() if cell.rank is not None}
-        accuracies = {metric for metric in ranked if form_of(metric) == "classes"}
-        tests = ["exact McNemar test on the same samples"] if accuracies else []
-        tests += ["sign flips of what each video or image adds to both scores"] if ranked - accuracies else []
-        test = f"{' or, in other metrics, '.join(tests)}, {ALPHA:.0%}, Holm over the column".replace("%", " %")
-        legend.append(("#", f"rank: 1 + the models of the column that are significantly better ({test})"))
+    if any(cell.rank_words for cell in cells):
+        legend.append(("#", _rank_words(board)))
     if board.reference:
         legend.append(("below", f"difference from {board.reference.label}, with 95 % interval of paired samples"))
     if any(cell.spread is not None for cell in cells):
-        legend.append(("sd", "standard deviation over seeds; the score is their mean"))
+        legend.append(("sd", "standard deviation of the score over seeds (trainings of the probe); it is their mean"))
     if len(protocols) == 1:
         legend.append(("protocol", protocols[0]))
     else:
@@ -253,3 +248,17 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
         runs = "1 older run" if board.superseded == 1 else f"{board.superseded} older runs"
         legend.append(("left out", f"{runs} with a newer one of the same model, task, protocol and seed"))
     return legend
+
+
+def _rank_words(board: Leaderboard) -> str:
+    """What a rank is, and by which tests."""
+    ranked = [(column, cell) for row in board.rows for column, cell in row.cells.items() if cell.rank_words]
+    single = {form_of(column.metric) == "classes" for column, cell in ranked if cell.seeds == 1}
+    tests = ["exact McNemar test on the same samples"] if True in single else []
+    tests += ["sign flips of what each video or image adds to both scores in other metrics"] if False in single else []
+    if any(cell.seeds > 1 for _, cell in ranked):
+        tests.append("Student's t test over the same samples and the seeds")
+    words = (
+        "the ranks that a model may have, 1 + the models of the column that are significantly better to all but those "
+    )
+    return f"{words}significantly worse ({', or '.join(tests)}; {100 * ALPHA:g} %, Holm over the column)"

@@ -7,6 +7,7 @@ libraries are loaded where there is something to compare, and not before.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
 from bench.metrics.metric import form_of, metric_of
@@ -16,6 +17,7 @@ from bench.records.summary import Summary
 from bench.records.tables.outcomes import Outcomes, aligned
 
 if TYPE_CHECKING:
+    from bench.analysis.ranks import Ranks
     from bench.metrics.resample import Resampled
 
 
@@ -35,23 +37,27 @@ Cells = Mapping[int, Sequence[ScoredRun]]
 """The runs of each model of a column, one for each seed."""
 
 
-def ranks_of(metric: str, cells: Cells, alpha: float) -> dict[int, int]:
-    """The rank of each model: 1 + the models that are significantly better. Models that cannot be compared, because
-    answers to a seed are not there, have none."""
+def ranks_of(metric: str, cells: Cells, alpha: float) -> dict[int, Ranks]:
+    """The ranks that each model may have. Models that cannot be compared, because answers to a seed are not there, have
+    none."""
     if form_of(metric) == "classes":
         found, videos = _outcomes(cells)
-        if len(found) < 2:
+        if not _testable(found, videos):
             return {}
-        from bench.analysis.ranks import ranks, shares
+        from bench.analysis.ranks import hits_of, p_of_hits, rank_intervals
 
-        models = {key: model for key, seeds in found.items() if len(model := shares(seeds))}
-        return dict(zip(models, ranks(list(models.values()), alpha, videos), strict=True)) if len(models) > 1 else {}
+        hits = [hits_of(seeds) for seeds in found.values()]
+        made = rank_intervals([one.mean() for one in hits], p_of_hits(hits, videos), alpha)
+        return dict(zip(found, made, strict=True))
     scores = _resampled(metric, cells)
     if len(scores) < 2:
         return {}
-    from bench.analysis.ranks import ranks_of_scores
+    from bench.analysis.ranks import p_of_scores, rank_intervals
 
-    made = ranks_of_scores(list(scores.values()), alpha, higher_is_better=metric_of(metric).higher_is_better)
+    models = list(scores.values())
+    values = [fmean(one.value for one in seeds) for seeds in models]
+    better = metric_of(metric).higher_is_better
+    made = rank_intervals(values, p_of_scores(models), alpha, higher_is_better=better)
     return dict(zip(scores, made, strict=True))
 
 
@@ -62,18 +68,28 @@ def difference_of(
     cells = {0: runs, 1: reference}
     if form_of(metric) == "classes":
         pair, videos = _outcomes(cells)
-        if len(pair) < 2 or (len(set(videos)) if videos else pair[0][0].n) < 2:
+        if not _testable(pair, videos):
             return None
-        from bench.analysis.ranks import difference
+        import numpy as np
 
-        return difference(pair[0], pair[1], videos)
-    scores = _resampled(metric, cells)
-    if len(scores) < 2:
-        return None
-    from bench.metrics.resample import paired_scores
+        from bench.analysis.change import change_of_hits
+        from bench.analysis.ranks import hits_of
 
-    found = paired_scores(scores[0], scores[1])
+        groups = None if videos is None else np.asarray(videos)
+        found = change_of_hits(hits_of(pair[0]), hits_of(pair[1]), groups)
+    else:
+        scores = _resampled(metric, cells)
+        if len(scores) < 2:
+            return None
+        from bench.analysis.change import change_of_scores
+
+        found = change_of_scores(scores[0], scores[1], reference[0].score.n)
     return found.difference, found.low, found.high
+
+
+def _testable(models: Mapping[int, Sequence[Outcomes]], videos: Sequence[int] | None) -> bool:
+    """Whether there are two models and two independent samples."""
+    return len(models) > 1 and (len(set(videos)) if videos else next(iter(models.values()))[0].n) > 1
 
 
 def _outcomes(cells: Cells) -> tuple[dict[int, list[Outcomes]], list[int] | None]:

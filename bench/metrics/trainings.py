@@ -35,6 +35,8 @@ Floats = NDArray[np.float64]
 _POWER = 0.8
 _EQUAL = 1e-9
 """Changes below this share of the largest one are rounding."""
+_MANY = 64
+"""Groups whose signs can show anything."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,17 @@ def interval(one: Trainings, confidence: float = 0.95) -> Interval:
     return Interval(one.value - reach, one.value + reach)
 
 
+def pooled_interval(value: float, sampling_se: float, training_sd: float, seeds: int, groups: int) -> Interval:
+    """The 95 % interval of a mean over seeds of which only this is known, within 0 to 100.
+
+    Nothing is known of the interaction, which counts twice then: slightly wide.
+    """
+    sampling, training = sampling_se**2, training_sd**2 / seeds
+    freedom = _freedom(sampling + training, sampling, max(2, groups), training**2 / (seeds - 1))
+    reach = _quantile(0.975, float(freedom)) * float(np.sqrt(sampling + training))
+    return Interval(max(0.0, value - reach), min(100.0, value + reach))
+
+
 def share_interval(one: Trainings, confidence: float = 0.95) -> Interval:
     """The interval of a score that is a share, within 0 to 100.
 
@@ -146,8 +159,9 @@ class TrainedDifference:
 def difference(a: Trainings, b: Trainings, confidence: float = 0.95, alpha: float = 0.05) -> TrainedDifference:
     """The paired difference of two models on the same groups, in one order; a minus b.
 
-    The p values are those of Student's t, but never below what the groups that differ at all can show by their signs:
-    2^(1 - m) for m of them, half of it one-sided. Raises ValueError where the groups are not as many.
+    The p values are those of Student's t with the variance around no difference, but never below what the groups that
+    differ at all can show by their signs: 2^(1 - m) for m of them, half of it one-sided. Raises ValueError where the
+    groups are not as many.
     """
     if a.added.shape != b.added.shape:
         raise ValueError(f"both models need the same groups, got {len(a.added):,} and {len(b.added):,}")
@@ -156,11 +170,11 @@ def difference(a: Trainings, b: Trainings, confidence: float = 0.95, alpha: floa
     sampling = float(changes.var(ddof=1)) / len(changes)
     training, shared = a.training_variance + b.training_variance, a.interaction + b.interaction
     variance = float(_variance(sampling, training, shared))
-    freedom = float(_freedom(variance, sampling, len(changes), _own_freedom(a) + _own_freedom(b)))
+    own = _own_freedom(a) + _own_freedom(b)
+    freedom = float(_freedom(variance, sampling, len(changes), own))
     error = variance**0.5
     wins, losses = _sides(changes)
-    lower = _tail(found, error, freedom, wins + losses)
-    upper = _tail(-found, error, freedom, wins + losses)
+    lower, upper = _tails(found, sampling, training, shared, len(changes), own, wins + losses)
     reach = _quantile((1 + confidence) / 2, freedom) * error
     shows = 2.0 ** (1 - len(changes)) <= alpha
     return TrainedDifference(
@@ -181,7 +195,6 @@ def difference(a: Trainings, b: Trainings, confidence: float = 0.95, alpha: floa
 
 def p_values(models: Sequence[Trainings]) -> Floats:
     """Two-sided p values of all pairs of R models on the same groups, [R, R]; those of `difference`, all at once."""
-    from scipy.stats import t
 
     added = np.stack([one.added for one in models])
     groups = added.shape[1]
@@ -192,15 +205,12 @@ def p_values(models: Sequence[Trainings]) -> Floats:
         part[:, None] + part[None, :]
         for part in np.array([(one.training_variance, one.interaction, _own_freedom(one)) for one in models]).T
     )
-    variance = _variance(sampling, training, shared)
     values = np.array([one.value for one in models])
-    sizes = np.abs(values[:, None] - values[None, :])
-    error = np.sqrt(variance)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        tails = 2 * t.sf(sizes / error, _freedom(variance, sampling, groups, own))
-    tails = np.where(error > _EQUAL, tails, np.where(sizes > _EQUAL, 0.0, 1.0))
-    least: Floats = np.minimum(1.0, 2.0 ** (1 - _changed(added)))
-    return np.maximum(tails, least)
+    found = values[:, None] - values[None, :]
+    lower = _chance(found, sampling, training, shared, groups, own)
+    tails = np.minimum(1.0, 2 * np.minimum(lower, lower.T))
+    made: Floats = np.maximum(tails, _least_p(added))
+    return made
 
 
 def _own_freedom(one: Trainings) -> float:
@@ -227,14 +237,32 @@ def _quantile(level: float, freedom: float) -> float:
     return float(t.ppf(level, freedom))
 
 
-def _tail(found: float, error: float, freedom: float, changed: int) -> float:
-    """Chance of a difference as low as this one between equal models, no less than the signs of the groups allow."""
+def _tails(
+    found: float, sampling: float, training: float, shared: float, groups: int, own: float, changed: int
+) -> tuple[float, float]:
+    """Chances of a difference as low, and of one as high, no less than the signs of the groups allow."""
+    both = _chance(np.array([found, -found]), sampling, training, shared, groups, own)
+    lower, upper = np.minimum(1.0, np.maximum(both, 2.0**-changed)).tolist()
+    return lower, upper
+
+
+def _chance(
+    found: Floats, sampling: ArrayLike, training: ArrayLike, shared: ArrayLike, groups: int, own: ArrayLike
+) -> Floats:
+    """Chances of differences as low as these between equal models.
+
+    Between equal models changes vary around 0. With few groups a variance around the mean would be small just where
+    the difference is large.
+    """
     from scipy.stats import t
 
-    chance = 0.0 if found < -_EQUAL else 1.0
-    if error > _EQUAL:
-        chance = float(t.cdf(found / error, freedom))
-    return min(1.0, max(chance, 2.0**-changed))
+    around_zero = np.asarray(sampling) * (groups - 1) / groups + found**2 / groups
+    variance = _variance(around_zero, training, shared)
+    scale = np.sqrt(np.maximum(variance, _EQUAL**2))
+    made: Floats = t.cdf(
+        np.where(np.abs(found) > _EQUAL, found / scale, 0.0), _freedom(variance, around_zero, groups, own)
+    )
+    return made
 
 
 def _sides(changes: Floats) -> tuple[int, int]:
@@ -242,8 +270,14 @@ def _sides(changes: Floats) -> tuple[int, int]:
     return int((changes > slack).sum()), int((changes < -slack).sum())
 
 
-def _changed(added: Floats) -> NDArray[np.int64]:
-    """Groups in which two models differ, for all pairs: [R, R]."""
-    slack = _EQUAL * max(1.0, float(np.abs(added).max()))
-    changed = [(np.abs(added - one) > slack).sum(axis=1) for one in added]
-    return np.stack(changed).astype(np.int64)
+def _least_p(added: Floats) -> Floats:
+    """What the signs of the groups in which two models differ can show at best, for all pairs: [R, R]."""
+    width = float(np.ptp(added)) or 1.0
+    squares = (added**2).sum(axis=1)
+    # No change is larger than `width`: so many groups changed at least.
+    changed = (squares[:, None] + squares[None, :] - 2 * added @ added.T) / width**2
+    for a, b in np.argwhere(np.triu(changed < _MANY, 1)).tolist():
+        changed[a, b] = changed[b, a] = (np.abs(added[a] - added[b]) > _EQUAL * width).sum()
+    np.fill_diagonal(changed, 0)
+    least: Floats = np.minimum(1.0, 2.0 ** (1 - np.minimum(changed, _MANY)))
+    return least

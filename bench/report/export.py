@@ -129,6 +129,9 @@ def _flat(label: str, run: Run) -> dict[str, Any]:
         "n": score.n,
         "failed": score.failed,
         "seed": record.seed,
+        "seeds": score.seeds,
+        "sampling_se": score.sampling_se,
+        "training_sd": score.training_sd,
         "input": record.input,
         "num_train": record.num_train,
         "encoder_clips": record.cost.encoder_clips,
@@ -145,10 +148,12 @@ def _flat(label: str, run: Run) -> dict[str, Any]:
 
 
 def _compared(cell: Cell, reference: str | None) -> dict[str, Any]:
-    """What the seeds of a cell have in common: its rank, and its difference from the reference in points."""
+    """What the seeds of a cell have in common: its ranks, and its difference from the reference in points."""
     found = cell.difference
     return {
         "rank": cell.rank,
+        "rank_low": cell.rank_low,
+        "rank_high": cell.rank_high,
         "reference": reference if found else None,
         "difference": found.value if found else None,
         "difference_low": found.low if found else None,

@@ -11,9 +11,17 @@ import pytest
 from bench.analysis.leaderboard import build
 from bench.analysis.published import PublishedScore, Section
 from bench.analysis.select import Choice, load_board
-from bench.report.export import published_to_markdown, to_csv, to_json, to_markdown, to_rows
+from bench.report.export import published_to_markdown, to_csv, to_json, to_latex, to_markdown, to_rows
+from bench.report.html import to_html
 
-KEYS = {"model", "task", "axis", "probe", "protocol", "metric", "value", "low", "high", "n", "failed", "seed"}
+KEYS = {"model", "task", "axis", "probe", "protocol", "metric", "value", "low", "high", "n", "failed", "seed"} | {
+    "seeds",
+    "sampling_se",
+    "training_sd",
+    "rank",
+    "rank_low",
+    "rank_high",
+}
 
 
 @pytest.fixture
@@ -55,7 +63,24 @@ def test_scores_tell_coverage_device_rank_and_what_was_seen_before(make_record, 
     assert (second["rank"], second["pretrained_on_task"], second["coverage"]) == (2, None, 0.8)
     assert (second["reference"], second["difference"]) == (None, None)
     shown = to_markdown(board)
+    assert [(row["rank_low"], row["rank_high"]) for row in (first, second)] == [(1, 1), (2, 2)]
     assert "rank 1" in shown and "80.0 % read" in shown and "#1" not in shown
+
+
+def test_ranks_that_overlap_are_shown_as_such_in_every_format(make_record, save_run, tmp_path) -> None:
+    for model, correct in (("best", 450), ("twin", 449), ("weak", 200)):
+        save_run(tmp_path, make_record(model=model, correct=correct))
+    board, _ = load_board([tmp_path])
+    # The samples that the twins get right differ in one.
+    assert {row["model"]: (row["rank"], row["rank_low"], row["rank_high"]) for row in to_rows(board)} == {
+        "best": (1, 1, 2),
+        "twin": (1, 1, 2),
+        "weak": (3, 3, 3),
+    }
+    assert "rank 1-2" in to_markdown(board) and "rank 3" in to_markdown(board)
+    assert r"\#1-2" in to_latex(board) and "#1-2" in to_html(board)
+    for text in (to_markdown(board), to_latex(board), to_html(board)):
+        assert "the ranks that a model may have" in text
 
 
 def test_csv_holds_the_same_fields(board) -> None:

@@ -166,7 +166,7 @@ def test_ranks_differences_and_coverage_stand_with_the_score(
     text = printed(to_rich(board), width)
     assert max(map(len, text.splitlines())) <= width
     assert "…" not in text
-    assert text.count("80.0 76.3–83.3 #1") == text.count("+18.0 [+14.9, +21.6]") == num_tasks
+    assert text.count("80.0 76.5–83.5 #1") == text.count("+18.0 [+14.9, +21.6]") == num_tasks
     assert text.count("sd 0.0, 2 seeds") == text.count("98.0 % read") == num_tasks
     assert len(re.findall(r"62\.0 57\.\d–66\.\d #2", text)) == num_tasks
     assert re.search(rf"below +difference from {re.escape(MODELS[1])}", text)

@@ -88,13 +88,16 @@ def _distinction(rows: list[Row], column: Column) -> str:
     """What the ranks say of the first of `rows`, which are sorted by their score."""
     if len(rows) == 1:
         return "the only one"
-    if rows[0].cells[column].rank is None:
+    first = rows[0].cells[column]
+    if first.rank_high is None:
         return f"highest of {len(rows)}, not tested"
-    equal = [row.label for row in rows[1:] if row.cells[column].rank == 1]
-    if equal:
-        return f"not separable from {_enumerated(equal)}"
-    untested = any(row.cells[column].rank is None for row in rows)
-    return f"ahead of {'all others that could be tested' if untested else 'all others'}"
+    untested = any(row.cells[column].rank_high is None for row in rows)
+    equal = first.rank_high - 1
+    if not equal:
+        return f"ahead of {'all others that could be tested' if untested else 'all others'}"
+    # No model is significantly better than one of rank 1, so the first is not told apart from it either.
+    named = [row.label for row in rows[1:] if row.cells[column].rank_low == 1]
+    return f"not separable from {_enumerated(named) if len(named) == equal else _count(equal, 'other')}"
 
 
 def _enumerated(names: list[str]) -> str:
