@@ -15,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from bench.core.errors import BenchError
 from bench.metrics.intervals import Paired, detectable_difference, paired
 from bench.metrics.resample import Resampled, paired_scores
 from bench.metrics.trainings import TrainedDifference, Trainings, difference, trainings
@@ -61,9 +62,11 @@ def change_of_hits(
 ) -> Change:
     """The difference of two accuracies, from outcomes of the same samples; `groups` [n] is what samples share.
 
-    `alpha` is that of the two-sided test whose detectable difference is told. Raises ValueError where all samples are
-    of one group.
+    `alpha` is that of the two-sided test whose detectable difference is told. Raises BenchError where nothing in them
+    is independent.
     """
+    if groups is not None:
+        _refuse_one(groups)
     wins, losses = sides(a.mean(axis=0) - b.mean(axis=0))
     if len(a) > 1 and len(b) > 1:
         made = difference(trained_hits(a, groups), trained_hits(b, groups), confidence, alpha)
@@ -116,14 +119,14 @@ def change_of_scores(
 
 
 def trained_hits(hits: Hits, groups: NDArray[Any] | None = None) -> Trainings:
-    """What outcomes say of an accuracy over samples and seeds. Raises ValueError where all samples are of one group."""
+    """What outcomes say of an accuracy over samples and seeds. Raises BenchError where nothing in them is
+    independent."""
+    _refuse_one(range(hits.shape[1]) if groups is None else groups)
     values = 100 * hits.mean(axis=1)
     if groups is None:
         return trainings(100.0 * hits, values)
     _, member = np.unique(groups, return_inverse=True)
     sizes = np.bincount(member)
-    if len(sizes) < 2:
-        raise ValueError("a variance needs at least two independent groups")
     sums = np.stack([np.bincount(member, weights=100.0 * seed) for seed in hits])
     without = (sums.sum(axis=1, keepdims=True) - sums) / (sizes.sum() - sizes)
     return trainings(len(sizes) * values[:, None] - (len(sizes) - 1) * without, values)
@@ -173,6 +176,11 @@ def _of_trainings(found: TrainedDifference, wins: int, losses: int, n: int, clus
         ),
         test=f"Student's t ({over} and seeds)",
     )
+
+
+def _refuse_one(groups: ArrayLike) -> None:
+    if len(np.unique(groups)) < 2:
+        raise BenchError("all test samples are of one video: nothing is independent")
 
 
 def _tango(found: Paired) -> str:

@@ -8,22 +8,35 @@ Per row of the baseline, with d = score now minus score then, on the same sample
     unknown     neither: the run is missing or not comparable (of other samples, settings, classes or training data), or
                 there are too few samples for this margin
 
-So a drop of the margin or more passes in at most 5 % of cases, and where nothing fell at all, the chance that any
-row says regression is at most 5 %, whatever the number of samples. docs/statistics.md has the measurements.
+With several probe seeds then and now, interval and test hold what other trainings would score, too; a row of one seed
+is judged by the test samples alone (bench.analysis.change). So a drop of the margin or more passes in at most 5 % of
+cases, and where nothing fell at all, the chance that any row says regression is at most 5 %, whatever the number of
+samples. docs/statistics.md has the measurements.
 
 Everything here is in points, 0 to 100. Shapes: K seeds, n samples.
 """
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
 from statistics import NormalDist
 
-from bench.analysis.gate_rows import ALPHA, Outcomes, Status, Verdict, alike, measure, paired_row
+from bench.analysis.gate_rows import (
+    ALPHA,
+    Outcomes,
+    Status,
+    Verdict,
+    alike,
+    mean_then,
+    measure,
+    paired_row,
+    seeds_of_newest,
+    sorted_answers,
+)
 from bench.core.errors import BenchError
 from bench.records.baseline import (
     Baseline,
@@ -36,7 +49,6 @@ from bench.records.baseline import (
     write_baseline,
 )
 from bench.records.conditions import shared_note, shared_videos
-from bench.records.recomputed import read_sorted
 from bench.records.runs import StoredRun, place_names
 
 _POWER = 0.8
@@ -152,8 +164,8 @@ def _notes(baseline: Baseline, runs: Sequence[StoredRun]) -> list[str]:
     return notes
 
 
-Key = tuple[str, str, str, str, int]
-"""Task, model, protocol, metric and seed of a row."""
+Key = tuple[str, str, str, str]
+"""Task, model, protocol and metric of a row."""
 
 
 @dataclass(frozen=True)
@@ -164,7 +176,8 @@ class Change:
     model: str
     protocol: str
     metric: str
-    seed: int
+    seeds: list[int]
+    """Probe seeds now, or then of a row that is gone."""
     then: float | None
     now: float | None
 
@@ -175,52 +188,54 @@ class Change:
 
 
 def renew(path: Path, runs: Sequence[StoredRun]) -> list[Change]:
-    """Write the baseline at `path`: a row for each score of the newest run of each task, model, protocol and seed, and
-    no others; none for runs that no baseline can hold (`why_not_held`).
+    """Write the baseline at `path`: a row for each score of each task, model and protocol, with all probe seeds of the
+    newest run's encoder, and no others; none for runs that no baseline can hold (`why_not_held`).
 
     Returns the changes against the baseline that was there. Raises BenchError where there is no run, predictions are
     missing, or another kind of file is at `path`.
     """
-    old = {_key(row): row for row in read_baseline(path).rows} if path.exists() else {}
-    newest = {key: of_key[-1] for key, of_key in _by_key(runs).items()}
-    answers = {run.record.run_id: read_sorted(run.folder, run.record) for run in newest.values()}
-    if not newest:
+    old: dict[Key, list[BaselineRow]] = defaultdict(list)
+    for row in read_baseline(path).rows if path.exists() else ():
+        old[row.task, row.model, row.protocol, row.metric].append(row)
+    kept = {key: seeds_of_newest(of_key) for key, of_key in _by_key(runs).items()}
+    if not kept:
         what = "; ".join(["no readable record to make a baseline of", *left_out(runs)])
         raise BenchError(what, where=str(path), fix="`bench run` writes one")
-    num_seeds = Counter(key[:-1] for key in newest)
-    rows = {
-        key: make_row(run.record, answers[run.record.run_id], num_seeds[key[:-1]], score).model_copy(
-            update={"model": key[1]}
-        )
-        for key, run in newest.items()
-        for score in run.record.scores
-        if score.metric == key[3]
-    }
+    rows = {key: _row(key, of_key) for key, of_key in kept.items()}
     write_baseline(path, list(rows.values()))
-    return [_change(old.get(key), rows.get(key)) for key in sorted(rows.keys() | old.keys())]
+    return [_change(key, old.get(key, []), rows.get(key)) for key in sorted(rows.keys() | old.keys())]
+
+
+def _row(key: Key, runs: Sequence[StoredRun]) -> BaselineRow:
+    """The row of these runs; those that could not read the samples of the newest one are left out."""
+    read = [(run, sorted_answers(run)) for run in runs]
+    newest = max(read, key=lambda one: (one[0].record.moment, one[0].record.run_id))
+    samples = newest[1][0].sample_digest
+    alike = [(run.record, answers) for run, answers in read if answers[0].sample_digest == samples]
+    return make_row(alike, key[3]).model_copy(update={"model": key[1]})
 
 
 def other_encoders(runs: Sequence[StoredRun]) -> list[str]:
     """A line for each row of `renew` that took the newest of several encoders which nothing but weights or input tells
     apart."""
     lines = []
-    for (task, model, protocol, _, seed), of_key in _by_key(runs).items():
+    for (task, model, protocol, _), of_key in _by_key(runs).items():
         kept = of_key[-1].encoder
         others = list({run.encoder: None for run in of_key if run.encoder != kept})
         if others:
             digests = ", ".join(f"weights {digest[:7]} ({shape})" for _, digest, shape in others)
             kind = f"weights {kept[1][:7]} ({kept[2]})"
-            lines.append(f"{model} on {task} ({protocol}), seed {seed}: kept {kind}, left out older runs of {digests}")
+            lines.append(f"{model} on {task} ({protocol}): kept {kind}, left out older runs of {digests}")
     return list(dict.fromkeys(lines))
 
 
 def leaks(runs: Sequence[StoredRun]) -> list[str]:
     """A line for each row of `renew` whose probe was trained on some of the test videos."""
     lines = []
-    for (task, model, protocol, _, seed), of_key in _by_key(runs).items():
+    for (task, model, protocol, _), of_key in _by_key(runs).items():
         shared = shared_videos(of_key[-1].record.notes)
         if shared:
-            lines.append(f"{model} on {task} ({protocol}), seed {seed}: {shared_note(shared)}")
+            lines.append(f"{model} on {task} ({protocol}): {shared_note(shared)}")
     return list(dict.fromkeys(lines))
 
 
@@ -231,17 +246,10 @@ def _by_key(runs: Sequence[StoredRun]) -> dict[Key, list[StoredRun]]:
     for run in runs:
         record = run.record
         for score in () if why_not_held(run) else record.scores:
-            found[record.task, called[record.run_id], record.protocol, score.metric, record.seed].append(run)
+            found[record.task, called[record.run_id], record.protocol, score.metric].append(run)
     return found
 
 
-def _key(row: BaselineRow) -> Key:
-    return row.task, row.model, row.protocol, row.metric, row.seed
-
-
-def _change(then: BaselineRow | None, now: BaselineRow | None) -> Change:
-    row = now or then
-    if row is None:
-        raise ValueError("a change needs a row")
-    before, after = (None if one is None else one.value for one in (then, now))
-    return Change(row.task, row.model, row.protocol, row.metric, row.seed, before, after)
+def _change(key: Key, then: Sequence[BaselineRow], now: BaselineRow | None) -> Change:
+    seeds = now.probe_seeds if now else [seed for row in then for seed in row.probe_seeds]
+    return Change(*key, seeds, mean_then(then) if then else None, now.value if now else None)

@@ -6,7 +6,7 @@ Everything here is in points, 0 to 100. Shapes: K seeds, n samples.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from math import sqrt
 from statistics import fmean
@@ -15,17 +15,17 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.analysis.change import paired_seeds
+from bench.analysis.change import Change, change_of_hits, change_of_scores
+from bench.analysis.pairing import seeds_of
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.intervals import detectable_difference, unpaired_interval
+from bench.metrics.intervals import unpaired_interval
 from bench.metrics.metric import form_of, metric_of
-from bench.metrics.resample import Resampled, contributions, is_paired, paired_scores, resampled
+from bench.metrics.resample import Resampled, contributions, is_paired, resampled
 from bench.metrics.score import Score
 from bench.records.baseline import BaselineRow
 from bench.records.conditions import check_conditions, conditions
-from bench.records.recomputed import read_sorted
-from bench.records.runs import StoredRun, place_names
+from bench.records.runs import StoredRun, place_names, pooled, probe_seeds
 
 Status = Literal["pass", "regression", "unknown"]
 ALPHA = 0.05
@@ -36,7 +36,7 @@ CONFIDENCE = 1 - 2 * ALPHA
 
 @dataclass(frozen=True)
 class Verdict:
-    """One row of the gate: one task, model and protocol, all its seeds."""
+    """One row of the gate: one task, model, protocol and metric, all its seeds."""
 
     task: str
     axis: str | None
@@ -45,6 +45,7 @@ class Verdict:
     protocol: str
     metric: str
     seeds: list[int]
+    """Probe seeds of the baseline."""
     status: Status
     reason: str
     baseline: float
@@ -63,17 +64,21 @@ class Verdict:
     """The smallest true drop that is called a regression with 80 % power, were this the only row."""
     n: int = 0
     wins: int = 0
-    """Answers that are right now and were wrong; in other metrics than accuracy, videos that add more now."""
+    """Samples that are right more often now, over the seeds; in other metrics than accuracy, videos that add more."""
     losses: int = 0
     paired: bool = False
     """Whether outcomes were compared sample by sample."""
+    seeds_now: list[int] = field(default_factory=list)
+    """Probe seeds that the baseline was compared with."""
+    one_probe: bool = False
+    """Whether the test is about the test samples alone, because the baseline has one training of the probe."""
     notes: tuple[str, ...] = ()
     """What changed besides the answers, and what a reader of the score must know."""
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """What two runs got right on the same samples: 0 or 1, [K, n]."""
+    """What a model got right on the same samples, then and now: 0 or 1, [K, n]; K may differ."""
 
     before: NDArray[np.int64]
     now: NDArray[np.int64]
@@ -82,9 +87,11 @@ class Outcomes:
 
 
 def measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun], accept_training_data: bool) -> Verdict:
-    """The difference of one group of rows, still without a status; or why there is none."""
-    rows = sorted(rows, key=lambda row: row.seed)
+    """The difference of one model's rows (one, or one a seed in older baselines), still without a status; or why there
+    is none."""
+    rows = sorted(rows, key=lambda row: row.probe_seeds)
     first = rows[0]
+    seeds = [seed for row in rows for seed in row.probe_seeds]
     verdict = Verdict(
         task=first.task,
         axis=first.axis,
@@ -92,42 +99,54 @@ def measure(rows: Sequence[BaselineRow], runs: Sequence[StoredRun], accept_train
         probe=first.probe,
         protocol=first.protocol,
         metric=first.metric,
-        seeds=[row.seed for row in rows],
+        seeds=seeds,
         status="unknown",
         reason="",
-        baseline=fmean(row.value for row in rows),
+        baseline=mean_then(rows),
         n=first.n,
+        one_probe=len(seeds) == 1,
     )
     try:
-        _refuse_rows(rows)
-        pairs = [(row, _current(row, runs)) for row in rows]
-        verdict = replace(verdict, notes=(*_changes(pairs), *_more_seeds(pairs, runs)))
+        _refuse_rows(rows, seeds)
+        now = _current(first, seeds, runs)
+        verdict = replace(verdict, notes=(*_changes(rows, now), *_more_seeds(first, seeds, runs)))
         known = [
             check_conditions(row.conditions, conditions(run.record), accept_training_data=accept_training_data)
-            for row, run in pairs
+            for row in rows
+            for run in now
         ]
         verdict = replace(verdict, notes=(*dict.fromkeys(chain(*known)), *verdict.notes))
         if not any(row.is_paired for row in rows):
-            return _unpaired(verdict, rows, [run for _, run in pairs])
-        answers = [_same_samples(row, run) for row, run in pairs]
-        same = all(row.predictions == one.prediction_digest for row, one in zip(rows, answers, strict=True))
-        measured = _paired(verdict, rows, answers, same)
+            return _unpaired(verdict, rows, now)
+        answers = {seed: one for run in now for seed, one in _same_samples(rows, run).items()}
+        if len(seeds) == 1:
+            answers = {seeds[0]: answers[seeds[0]]}
+        then = dict(zip(seeds, chain(*(row.predictions or [] for row in rows)), strict=True))
+        same = then == {seed: one.prediction_digest for seed, one in answers.items()}
+        verdict = replace(verdict, seeds_now=list(answers))
+        measured = _paired(verdict, rows, list(answers.values()), same)
     except BenchError as error:
         return replace(verdict, reason=str(error))
     return replace(measured, status="pass", reason="every sample is predicted as before") if same else measured
 
 
+def mean_then(rows: Sequence[BaselineRow]) -> float:
+    """The score of a baseline's rows of one model, mean over their seeds."""
+    return fmean(value for row in rows for value in row.values or [row.value] * len(row.probe_seeds))
+
+
 def _paired(verdict: Verdict, rows: Sequence[BaselineRow], answers: Sequence[Any], same: bool) -> Verdict:
     """Sample by sample, or by what each video adds to the score; of a single one only that its answers are the same."""
     if isinstance(answers[0], ClassAnswers):
-        before, now = np.stack([row.hits() for row in rows]), np.stack([one.hits for one in answers])
+        before, now = np.concatenate([row.hits() for row in rows]), np.stack([one.hits for one in answers])
         return paired_row(verdict, Outcomes(before, now, answers[0].groups))
     scores = [resampled(metric_of(verdict.metric), one) for one in answers]
     verdict = replace(verdict, n=len(answers[0].samples))
+    value = fmean(one.value for one in scores)
     if same:
-        value = fmean(one.value for one in scores)
         return replace(verdict, value=value, difference=0.0, low=0.0, high=0.0, p_value=1.0, paired=True)
-    return _paired_scores(verdict, [row.kept() for row in rows], scores)
+    before_scores = [one for row in rows for one in row.kept()]
+    return _judged(verdict, value, change_of_scores(scores, before_scores, verdict.n, CONFIDENCE, 2 * ALPHA))
 
 
 def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> Verdict:
@@ -135,22 +154,29 @@ def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[Stor
     now = [_score(run, verdict.metric) for run in runs]
     if form_of(verdict.metric) == ClassAnswers.form:
         return unpaired_row(verdict, rows, now)
-    answers = [read_sorted(run.folder, run.record) for run in runs]
+    answers = [one for run in runs for one in sorted_answers(run)]
     scores = [resampled(metric_of(verdict.metric), one) for one in answers]
     return replace(_unpaired_scores(verdict, scores), n=now[0].n)
 
 
-def _refuse_rows(rows: Sequence[BaselineRow]) -> None:
+def sorted_answers(run: StoredRun) -> tuple[Any, ...]:
+    """The answers of every probe seed, in order of the samples' ids."""
+    return tuple(one.of(sorted(one.samples)) for one in seeds_of(run.folder, run.record))
+
+
+def _refuse_rows(rows: Sequence[BaselineRow], seeds: Sequence[int]) -> None:
     """Raise BenchError where no test is made of the metric of these rows, or they are not all that were written."""
     if form_of(rows[0].metric) is None:
         raise BenchError(f"{rows[0].metric} is no metric that is known here, so nothing can be tested")
     written = max((row.num_seeds or 0 for row in rows), default=0)
-    if written and written != len(rows):
-        raise BenchError(f"the baseline was written with {written} seeds, and has {len(rows)}", fix="--update")
+    if (written and written != len(seeds)) or len(set(seeds)) < len(seeds):
+        count = f"{written} seeds" if written else "other seeds"
+        raise BenchError(f"the baseline was written with {count}, and has {len(seeds)}", fix="--update")
 
 
-def _changes(pairs: Sequence[tuple[BaselineRow, StoredRun]]) -> list[str]:
+def _changes(rows: Sequence[BaselineRow], runs: Sequence[StoredRun]) -> list[str]:
     """What is not as it was, and is compared all the same: the change may come from there."""
+    pairs = [(row, run) for row in rows for run in runs]
     kinds = {
         "weights of the encoder": [(row.encoder, run.record.digests.get("encoder", "")) for row, run in pairs],
         "input of the encoder": [(row.input, run.record.input) for row, run in pairs],
@@ -160,24 +186,47 @@ def _changes(pairs: Sequence[tuple[BaselineRow, StoredRun]]) -> list[str]:
     return [f"other {', other '.join(changed)} than in the baseline"] if changed else []
 
 
-def _more_seeds(pairs: Sequence[tuple[BaselineRow, StoredRun]], runs: Sequence[StoredRun]) -> list[str]:
-    """Which seeds the results hold besides those that are compared, if any."""
-    row = pairs[0][0]
-    extra = {run.record.seed for run in _fitting(row, alike(row, runs))} - {row.seed for row, _ in pairs}
+def _more_seeds(row: BaselineRow, seeds: Sequence[int], runs: Sequence[StoredRun]) -> list[str]:
+    """Which seeds the results hold besides the one that is compared, where the baseline has one."""
+    if len(seeds) > 1:
+        return []
+    there = {seed for run in _fitting(row, alike(row, runs)) for seed in probe_seeds(run.record)}
+    extra = there - set(seeds)
     return [f"seeds that the baseline does not have: {', '.join(map(str, sorted(extra)))}"] if extra else []
 
 
-def _current(row: BaselineRow, runs: Sequence[StoredRun]) -> StoredRun:
-    """The newest run of a row. Raises BenchError where there is none, or only of another protocol."""
-    found = [run for run in alike(row, runs) if (run.record.probe, run.record.seed) == (row.probe, row.seed)]
+def _current(row: BaselineRow, seeds: Sequence[int], runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs that a row with these seeds is held against: the newest one of the same seed where it has one, else all
+    seeds that the newest run's encoder has, whatever they are called.
+
+    Raises BenchError where there are none, only of another protocol, or only one seed of several.
+    """
+    found = [run for run in alike(row, runs) if run.record.probe == row.probe]
+    if len(seeds) == 1:
+        found = [run for run in found if seeds[0] in probe_seeds(run.record)]
     if not found:
-        raise BenchError(f"no run of {row.model} on {row.task} with {row.probe} and seed {row.seed}", fix="`bench run`")
+        seed = f" and seed {seeds[0]}" if len(seeds) == 1 else ""
+        raise BenchError(f"no run of {row.model} on {row.task} with {row.probe}{seed}", fix="`bench run`")
     fitting = _fitting(row, found)
     if not fitting:
         other = found[-1].record
         theirs = f"{other.protocol}, {other.scores[0].metric}"
         raise BenchError(f"another protocol: {theirs} / {row.protocol}, {row.metric} in the baseline")
-    return fitting[-1]
+    if len(seeds) == 1:
+        return fitting[-1:]
+    kept = seeds_of_newest(fitting)
+    if sum(len(probe_seeds(run.record)) for run in kept) < 2:
+        what = f"one probe now, and {len(seeds)} in the baseline: nothing is known of what another training would score"
+        raise BenchError(what, fix=f"`bench run --seeds {len(seeds)}`")
+    return kept
+
+
+def seeds_of_newest(runs: Sequence[StoredRun]) -> list[StoredRun]:
+    """The runs, oldest first, that are of one measurement and under the same conditions as the newest one, and of other
+    seeds."""
+    newest = runs[-1]
+    wanted = newest.measurement, conditions(newest.record)
+    return pooled([run for run in runs if (run.measurement, conditions(run.record)) == wanted])
 
 
 def _fitting(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
@@ -206,19 +255,22 @@ def alike(row: BaselineRow, runs: Sequence[StoredRun]) -> list[StoredRun]:
     return [run for run in alike if called[run.record.run_id] in same]
 
 
-def _same_samples(row: BaselineRow, run: StoredRun) -> Any:
-    """The run's answers. Raises BenchError where they are missing or not to the samples of the row."""
-    if not row.is_paired:
-        raise BenchError(f"the baseline has outcomes of some seeds only, not of {row.seed}", fix="--update")
-    answers = read_sorted(run.folder, run.record)
-    classes = isinstance(answers, ClassAnswers)
-    samples = answers.sample_digest if classes else resampled(metric_of(row.metric), answers).samples
-    if samples != row.samples:
+def _same_samples(rows: Sequence[BaselineRow], run: StoredRun) -> dict[int, Any]:
+    """The run's answers by seed. Raises BenchError where they are missing or not to the samples of the rows."""
+    bare = next((row for row in rows if not row.is_paired), None)
+    if bare:
+        raise BenchError(f"the baseline has outcomes of some seeds only, not of {bare.seed}", fix="--update")
+    row = rows[0]
+    answers = sorted_answers(run)
+    first = answers[0]
+    classes = isinstance(first, ClassAnswers)
+    samples = first.sample_digest if classes else resampled(metric_of(row.metric), first).samples
+    if any(one.samples != samples for one in rows):
         failed = run.record.scores[0].failed
-        detail = f"{len(answers.samples):,} now, {row.n:,} in the baseline"
+        detail = f"{len(first.samples):,} now, {row.n:,} in the baseline"
         detail += f", {failed:,} could not be read now" if failed else ""
         raise BenchError(f"other test samples or labels: {detail}", fix="mend the data, or --update")
-    return answers
+    return dict(zip(probe_seeds(run.record), answers, strict=True))
 
 
 def _score(run: StoredRun, metric: str) -> Score:
@@ -226,18 +278,21 @@ def _score(run: StoredRun, metric: str) -> Score:
 
 
 def paired_row(verdict: Verdict, outcomes: Outcomes) -> Verdict:
-    now = outcomes.now
-    found = paired_seeds(now, outcomes.before, outcomes.videos, CONFIDENCE)
-    drop = detectable_difference(int(found.n / found.design_effect), (found.wins + found.losses) / found.n, 2 * ALPHA)
+    """The difference of outcomes, and its test."""
+    now, before = outcomes.now, outcomes.before
+    found = change_of_hits(now, before, outcomes.videos, CONFIDENCE, 2 * ALPHA)
+    return _judged(replace(verdict, n=now.shape[1]), 100 * int(now.sum()) / now.size, found)
+
+
+def _judged(verdict: Verdict, value: float, found: Change) -> Verdict:
     return replace(
         verdict,
-        value=100 * int(now.sum()) / now.size,
-        difference=100 * found.difference,
-        low=100 * found.low,
-        high=100 * found.high,
+        value=value,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
         p_value=found.p_lower,
-        mde=None if drop is None else 100 * drop,
-        n=now.shape[1],
+        mde=found.mde,
         wins=found.wins,
         losses=found.losses,
         paired=True,
@@ -249,7 +304,7 @@ def unpaired_row(verdict: Verdict, rows: Sequence[BaselineRow], now: Sequence[Sc
     from scipy.stats import fisher_exact
 
     n_then, n_now = min(row.n for row in rows), min(score.n for score in now)
-    right_then = round(n_then * fmean(row.value for row in rows) / 100)
+    right_then = round(n_then * verdict.baseline / 100)
     right_now = round(n_now * fmean(score.value for score in now) / 100)
     interval = unpaired_interval(right_now, n_now, right_then, n_then, CONFIDENCE)
     table = [[right_now, n_now - right_now], [right_then, n_then - right_then]]
@@ -262,23 +317,6 @@ def unpaired_row(verdict: Verdict, rows: Sequence[BaselineRow], now: Sequence[Sc
         high=100 * interval.high,
         p_value=float(fisher_exact(table, alternative="less").pvalue),
         n=n_now,
-    )
-
-
-def _paired_scores(verdict: Verdict, before: Sequence[Resampled], now: Sequence[Resampled]) -> Verdict:
-    """Two scores in a metric that is no share of samples. Raises BenchError where nothing in them is independent."""
-    found = paired_scores(now, before, CONFIDENCE, 2 * ALPHA)
-    return replace(
-        verdict,
-        value=fmean(one.value for one in now),
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        p_value=found.p_lower,
-        mde=found.mde,
-        wins=found.wins,
-        losses=found.losses,
-        paired=True,
     )
 
 

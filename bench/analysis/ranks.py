@@ -65,7 +65,7 @@ def p_of_hits(models: Sequence[Hits], videos: Sequence[int] | None = None) -> Fl
     groups = None if videos is None else np.asarray(videos)
     p = p_values([trained_hits(hits, groups) for hits in models])
     if videos is None and single.any():
-        places = np.flatnonzero(single)
+        places = np.flatnonzero(single).tolist()
         p[np.ix_(places, places)] = _mcnemar(np.concatenate([models[place] for place in places]))
     return p
 

@@ -308,7 +308,7 @@ def _update(path: Path, runs: list[StoredRun], as_json: bool) -> None:
             "model": change.model,
             "protocol": change.protocol,
             **({"metric": change.metric} if several else {}),
-            "seed": change.seed,
+            "seeds": ", ".join(map(str, change.seeds)),
             "then": "—" if change.then is None else f"{change.then:.1f}",
             "now": "—" if change.now is None else f"{change.now:.1f}",
             "": change.what,

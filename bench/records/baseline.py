@@ -1,6 +1,7 @@
 """A baseline: what some runs scored, sample by sample, in one small JSON file that is committed beside the code.
 
-Per-sample outcomes are one bit a sample in the order of the sample ids; the ids themselves are a digest. A row that was
+A row is one model on one task, under one protocol and metric, with every probe seed that was trained. Per-sample
+outcomes are one bit a sample and seed in the order of the sample ids; the ids themselves are a digest. A row that was
 written by hand may leave the outcomes out: then there is only its score to compare with.
 """
 
@@ -12,11 +13,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Annotated, Literal
+from statistics import fmean
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from bench.core.errors import BenchError
 from bench.core.files import atomic_write
@@ -25,16 +27,24 @@ from bench.core.types import Axis, Count, Percent
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.metric import Answers, form_of, metric_of
 from bench.metrics.resample import Resampled, resampled
-from bench.metrics.score import Score
 from bench.records.conditions import Conditions, conditions
-from bench.records.runs import StoredRun
+from bench.records.runs import StoredRun, probe_seeds
 from bench.records.schema import Moment, Record
 from bench.records.tables import FILES
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"
-SCHEMA_VERSION = 3
-"""2 added the conditions of a row and the number of its seeds; 3 rows of all metrics, with resampled scores. Older
-baselines read as before."""
+SCHEMA_VERSION = 4
+"""2 added the conditions of a row and the number of its seeds; 3 rows of all metrics, with resampled scores; 4 all
+seeds of a model in one row. Older baselines read as rows of one seed."""
+
+
+def _listed(value: Any) -> Any:
+    """What older rows have of their one seed, as a list."""
+    return [value] if isinstance(value, str) else value
+
+
+PerSeed = Annotated[list[str] | None, BeforeValidator(_listed)]
+"""One text a seed."""
 
 
 class _Part(BaseModel):
@@ -42,7 +52,7 @@ class _Part(BaseModel):
 
 
 class BaselineRow(_Part):
-    """One run."""
+    """One score of one model. Lists have one entry a probe seed."""
 
     task: str
     axis: Axis | None = None
@@ -51,19 +61,26 @@ class BaselineRow(_Part):
     protocol: str
     metric: str
     seed: int
+    """The first probe seed."""
+    seeds: list[int] = Field(default_factory=list)
+    """All of them; empty in older rows, which have the one seed alone."""
     input: str = ""
     value: Percent
+    """Mean over the seeds."""
+    values: list[Percent] = Field(default_factory=list)
+    """The score of each seed; empty in older rows."""
     correct: Count | None
-    """None for metrics that are no share of samples."""
+    """Right answers of all seeds; None for metrics that are no share of samples."""
     n: Annotated[int, Field(ge=1)]
+    """Samples."""
     samples: str | None = None
     """SHA-256 of the ids of the scored samples with their labels, and with their videos beside `resampled`."""
-    outcomes: str | None = None
+    outcomes: PerSeed = None
     """Base64 of one bit a sample, 1 where it was right, in order of the ids."""
-    resampled: str | None = None
+    resampled: PerSeed = None
     """For metrics that are no share of samples: the score on draws of its videos, and what each adds to it
     (`bench.metrics.resample.Resampled`)."""
-    predictions: str | None = None
+    predictions: PerSeed = None
     """SHA-256 of what was answered, in order of the ids."""
     encoder: str = ""
     """Digest of its weights and architecture."""
@@ -72,18 +89,21 @@ class BaselineRow(_Part):
     conditions: Conditions | None = None
     """None where an older version or a hand wrote the row."""
     num_seeds: Count | None = None
-    """How many rows the baseline had of this model, task and protocol when it was written, one a seed."""
+    """How many seeds the baseline had of this model, task and protocol when it was written."""
     run_id: str = ""
     created: Moment | None = None
 
     @model_validator(mode="after")
     def _adds_up(self) -> BaselineRow:
-        right = self.correct
-        if right is not None and (right > self.n or abs(self.value - 100 * right / self.n) > 1e-6):
+        right, answers = self.correct, self.n * len(self.probe_seeds)
+        if right is not None and (right > answers or abs(self.value - 100 * right / answers) > 1e-6):
             raise ValueError("value is not 100 * correct / n")
         if self.outcomes is not None or self.resampled is not None:
             if self.samples is None or self.predictions is None:
                 raise ValueError("outcomes need the digests of samples and predictions")
+            lists = [one for one in (self.outcomes, self.resampled, self.predictions, self.values) if one]
+            if any(len(one) != len(self.probe_seeds) for one in lists):
+                raise ValueError("outcomes, predictions and values need one entry a seed")
             if self.resampled is not None:
                 self.kept()
             elif int(self.hits().sum()) != self.correct:
@@ -91,17 +111,27 @@ class BaselineRow(_Part):
         return self
 
     @property
+    def probe_seeds(self) -> list[int]:
+        """The probe seeds, at least one."""
+        return self.seeds or [self.seed]
+
+    @property
     def is_paired(self) -> bool:
         """Whether it can be compared sample by sample, or video by video."""
         return (self.outcomes if form_of(self.metric) == ClassAnswers.form else self.resampled) is not None
 
-    def kept(self) -> Resampled:
-        """The resampled score. Raises ValueError where there is none."""
-        return Resampled.from_text(self.resampled or "", self.samples or "", self.value)
+    def kept(self) -> list[Resampled]:
+        """The resampled score of each seed. Raises ValueError where one is something else."""
+        values = self.values or [self.value] * len(self.probe_seeds)
+        pairs = zip(self.resampled or (), values, strict=True)
+        return [Resampled.from_text(text, self.samples or "", value) for text, value in pairs]
 
     def hits(self) -> NDArray[np.int64]:
-        """The outcomes [n], 0 or 1. Raises ValueError where they are not n bits, or there are none."""
-        packed = np.frombuffer(base64.b64decode(self.outcomes or "", validate=True), dtype=np.uint8)
+        """The outcomes [K, n], 0 or 1. Raises ValueError where they are not n bits a seed, or there are none."""
+        return np.stack([self._bits(text) for text in self.outcomes or [""]])
+
+    def _bits(self, text: str) -> NDArray[np.int64]:
+        packed = np.frombuffer(base64.b64decode(text, validate=True), dtype=np.uint8)
         if len(packed) != -(-self.n // 8):
             raise ValueError(f"the outcomes are not those of {self.n} samples")
         return np.unpackbits(packed, count=self.n).astype(np.int64)
@@ -140,37 +170,52 @@ def left_out(runs: Sequence[StoredRun]) -> list[str]:
     return [f"not gated, because {why}: {', '.join(sorted(found))}" for why, found in names.items() if why]
 
 
-def make_row(record: Record, answers: Answers, num_seeds: int, score: Score | None = None) -> BaselineRow:
-    """The row of one score of a run, the first where none is given; it is one of `num_seeds` that differ in the seed
-    alone. `answers` are in order of the ids."""
-    score = score or record.scores[0]
-    if isinstance(answers, ClassAnswers):
-        samples, outcomes, numbers = answers.sample_digest, np.packbits(answers.hits.astype(bool)).tobytes(), None
+def make_row(runs: Sequence[tuple[Record, Sequence[Answers]]], metric: str) -> BaselineRow:
+    """The row of one score of a model, from its runs with the answers of all their probe seeds, to the same samples and
+    in order of their ids. What is said of the encoder and its conditions is that of the first run."""
+    record = runs[0][0]
+    scores = [next(score for score in one.scores if score.metric == metric) for one, _ in runs]
+    answers = [seed for _, seeds in runs for seed in seeds]
+    kept: dict[str, Any]
+    if all(isinstance(one, ClassAnswers) for one in answers):
+        hits = np.stack([one.hits for one in answers if isinstance(one, ClassAnswers)])
+        packed = [np.packbits(seed.astype(bool)).tobytes() for seed in hits]
+        kept = {
+            "samples": answers[0].sample_digest,
+            "outcomes": [base64.b64encode(bits).decode("ascii") for bits in packed],
+            "values": [100 * float(value) for value in hits.mean(axis=1)],
+            "correct": int(hits.sum()),
+        }
     else:
-        made, outcomes = resampled(metric_of(score.metric), answers), None
-        samples, numbers = made.samples, made.to_text()
+        made = [resampled(metric_of(metric), one) for one in answers]
+        counts = [score.correct for score in scores if score.correct is not None]
+        kept = {
+            "samples": made[0].samples,
+            "resampled": [one.to_text() for one in made],
+            "values": [one.value for one in made],
+            "correct": sum(counts) if counts else None,
+        }
+    seeds = [seed for one, _ in runs for seed in probe_seeds(one)]
     return BaselineRow(
         task=record.task,
         axis=record.axis,
         model=record.model,
         probe=record.probe,
         protocol=record.protocol,
-        metric=score.metric,
-        seed=record.seed,
+        metric=metric,
+        seed=seeds[0],
+        seeds=seeds,
         input=record.input,
-        value=score.value,
-        correct=score.correct,
-        n=score.n,
-        samples=samples,
-        outcomes=None if outcomes is None else base64.b64encode(outcomes).decode("ascii"),
-        resampled=numbers,
-        predictions=answers.prediction_digest,
+        value=fmean(kept["values"]),
+        n=scores[0].n,
+        predictions=[one.prediction_digest for one in answers],
         encoder=record.digests.get("encoder", ""),
         test_list=record.digests.get("test_list", ""),
         conditions=conditions(record),
-        num_seeds=num_seeds,
+        num_seeds=len(seeds),
         run_id=record.run_id,
         created=record.created,
+        **kept,
     )
 
 

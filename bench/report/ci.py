@@ -152,7 +152,15 @@ def _scores(row: Verdict) -> str:
 def _legend(found: Check) -> Iterator[tuple[str, str]]:
     drop = f"{found.margin:g} point{'s' * (found.margin != 1)}"
     yield "pass", f"a drop of {drop} or more is excluded: the interval lies above it, or every answer is as before"
-    yield "regression", "a drop is shown (exact one-sided test, 5 %, Holm) and one of the margin is not excluded"
+    yield "regression", "a drop is shown (one-sided test, 5 %, Holm) and one of the margin is not excluded"
+    compared = [row for row in found.tasks if row.paired]
+    alone = sum(row.one_probe for row in compared)
+    if alone < len(compared):
+        yield "seeds", "interval and test are over test samples and trainings of the probe"
+    if alone:
+        which = "the baseline" if alone == len(found.tasks) else f"{alone} of {len(found.tasks)} rows of the baseline"
+        text = "judged by the test samples alone, which a retrained probe may fail; `bench run --seeds` tells more"
+        yield "one probe", f"{which} {'has' if alone in (1, len(found.tasks)) else 'have'} one seed: {text}"
     if any(_metric(row) for row in found.tasks):
         yield "other metrics", "videos are resampled; the test flips the signs of what each of them adds to the change"
     if any(row.status == "unknown" for row in found.tasks):

@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import norm
 from support import Run, assert_refused
 
 from bench.analysis.gate import Check, Outcomes, check, judge, renew
@@ -44,7 +45,7 @@ def checked(baseline: Path, tmp_path: Path, margin: float = 1.0) -> Check:
 
 def test_a_baseline_is_small_and_keeps_every_outcome(baseline: Path) -> None:
     row = read_baseline(baseline).rows[0]
-    assert (row.hits() == BEFORE).all()
+    assert (row.hits() == [BEFORE]).all()
     assert baseline.stat().st_size < 1500
 
 
@@ -151,6 +152,57 @@ def test_seeds_are_judged_together(make_run, tmp_path: Path) -> None:
     renew(tmp_path / "baseline.json", load_runs([tmp_path / "then"])[0])
     row = checked(tmp_path / "baseline.json", tmp_path).tasks[0]
     assert (row.status, row.seeds, row.n) == ("regression", [0, 1, 2], N)
+
+
+def retrained(random: np.random.Generator, seeds: int, share: float = 0.7, n: int = 1000) -> np.ndarray:
+    """Outcomes of trainings whose accuracy varies by one point, and which disagree on a tenth of the samples."""
+    levels = norm.ppf(random.normal(share, 0.01, (seeds, 1)))
+    easy = np.random.default_rng(0).normal(size=n)
+    noise = 0.23
+    scores = (easy + noise * random.normal(size=(seeds, n))) / np.hypot(1, noise)
+    return (scores < levels).astype(np.int64)
+
+
+def test_an_encoder_that_was_retrained_with_other_seeds_is_no_regression(make_run, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    for seed, right in enumerate(retrained(random, 3)):
+        make_run(right, seed=seed, results=tmp_path / "then")
+    for seed, right in enumerate(retrained(random, 3)):
+        make_run(right, seed=10 + seed)
+    renew(tmp_path / "baseline.json", load_runs([tmp_path / "then"])[0])
+    (row,) = read_baseline(tmp_path / "baseline.json").rows
+    assert row.probe_seeds == [0, 1, 2] and row.hits().shape == (3, 1000)
+    found = checked(tmp_path / "baseline.json", tmp_path).tasks[0]
+    assert found.status != "regression"
+    assert (found.seeds, found.seeds_now, found.one_probe) == ([0, 1, 2], [10, 11, 12], False)
+    assert "trainings" in to_markdown(checked(tmp_path / "baseline.json", tmp_path))
+
+
+def test_one_training_now_cannot_be_held_against_several_then(make_run, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(BEFORE, seed=seed, results=tmp_path / "then")
+    make_run(changed(40))
+    renew(tmp_path / "baseline.json", load_runs([tmp_path / "then"])[0])
+    found = checked(tmp_path / "baseline.json", tmp_path).tasks[0]
+    assert found.status == "unknown" and "one probe now, and 2 in the baseline" in found.reason
+
+
+def test_a_baseline_of_one_training_says_so(baseline: Path, make_run, tmp_path: Path) -> None:
+    make_run(BEFORE)
+    found = checked(baseline, tmp_path)
+    assert found.tasks[0].one_probe and "one probe: the baseline has one seed" in to_markdown(found)
+
+
+@pytest.mark.parametrize("seeds", [3, 5])
+def test_retrained_encoders_fail_in_at_most_5_percent_and_a_fall_is_found(seeds: int) -> None:
+    random = np.random.default_rng(1)
+    equal = [judge([Outcomes(retrained(random, seeds), retrained(random, seeds))], 1.0)[0] for _ in range(400)]
+    fell = [
+        judge([Outcomes(retrained(random, seeds, 0.72), retrained(random, seeds, 0.69))], 1.0)[0] for _ in range(200)
+    ]
+    assert equal.count("regression") <= 0.07 * 400
+    assert fell.count("regression") >= (0.8 if seeds == 5 else 0.6) * 200
+    assert fell.count("pass") <= 0.02 * 200
 
 
 def test_several_rows_share_the_chance_of_a_false_alarm() -> None:

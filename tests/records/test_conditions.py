@@ -182,12 +182,36 @@ def test_seeds_besides_those_of_the_baseline_are_named(baseline: Path, make_run)
     assert found.notes == ["random on digits-motion: seeds that the baseline does not have: 2, 3"]
 
 
+def row_a_seed(path: Path) -> Path:
+    """The baseline as the third version wrote it."""
+    content = json.loads(path.read_text())
+    rows = []
+    for row in content["rows"]:
+        for place, seed in enumerate(row.pop("seeds")):
+            right = round(row["values"][place] * row["n"] / 100)
+            lists = {name: row[name] and row[name][place] for name in ("outcomes", "resampled", "predictions")}
+            rows.append({**row, **lists, "seed": seed, "value": row["values"][place], "correct": right})
+    content["rows"] = [{name: value for name, value in row.items() if name != "values"} for row in rows]
+    path.write_text(json.dumps({**content, "schema_version": 3}))
+    return path
+
+
+def test_rows_of_one_seed_each_are_seeds_of_one_model(make_run, tmp_path: Path) -> None:
+    for seed in (0, 1):
+        make_run(HITS, seed=seed, results=tmp_path / "then")
+        make_run(1 - np.array(HITS) if seed else HITS, seed=seed)
+    path = renewed(tmp_path)
+    expected = checked(path)
+    assert expected.tasks[0].seeds == expected.tasks[0].seeds_now == [0, 1] and not expected.tasks[0].one_probe
+    assert checked(row_a_seed(path)) == expected
+
+
 @pytest.mark.parametrize("kept", [[0], [0, 1, 1]], ids=["one is gone", "one is twice"])
 def test_a_baseline_of_other_rows_than_were_written_cannot_be_told(make_run, tmp_path: Path, kept: list[int]) -> None:
     for seed in (0, 1):
         make_run(HITS, seed=seed, results=tmp_path / "then")
         make_run(HITS, seed=seed)
-    path = renewed(tmp_path)
+    path = row_a_seed(renewed(tmp_path))
     content = json.loads(path.read_text())
     content["rows"] = [content["rows"][number] for number in kept]
     path.write_text(json.dumps(content))
