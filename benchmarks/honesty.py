@@ -1,7 +1,7 @@
 """Do the statistics keep their promises? Simulates models of known accuracy; the tables of docs/statistics.md.
 
-    python benchmarks/honesty.py                        # everything, 2000 simulations a row, six minutes of one core
-    python benchmarks/honesty.py --only gate --repeats 500
+    python -m benchmarks.honesty                        # everything, 2000 simulations a row, eight minutes of one core
+    python -m benchmarks.honesty --only gate --repeats 500
 
 Two models answer n samples. Independent samples differ only in who is right: both, neither, one of the two; the share
 of the last is the discordance. Where samples share videos, a latent score decides whether an answer is right: a part
@@ -27,13 +27,16 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.stats import binom, multivariate_normal, norm
 
-from bench.analysis.gate import Outcomes, judge
+from bench.analysis.gate import judge
+from bench.analysis.gate_rows import Outcomes
 from bench.metrics.box_scores import BoxAnswers
 from bench.metrics.detection import CORNERS
 from bench.metrics.intervals import bootstrap_interval, detectable_difference, paired, wilson_interval
 from bench.metrics.metric import metric_of
 from bench.metrics.recall import HEADS, RankedAnswers, ranked_answers
 from bench.metrics.resample import paired_scores, resampled
+from benchmarks.honest_seeds import boards, gate_of_seeds, seeds
+from benchmarks.promises import Table, chance, covers, few, percent
 
 Answers = NDArray[np.int64]
 ACCURACY = 0.7
@@ -111,41 +114,6 @@ def many_videos(random: np.random.Generator) -> list[Videos]:
         Videos("200, a tenth of them 30 long", few_long, 0.3),
     ]
     return [Videos(one.name, one.sizes.astype(np.int64), one.own) for one in made]
-
-
-class Table:
-    """A Markdown table, printed row by row; counts broken promises."""
-
-    broken = 0
-
-    def __init__(self, *columns: str) -> None:
-        print("\n| " + " | ".join(columns) + " |\n" + "|---" * len(columns) + "|", flush=True)
-
-    def row(self, *cells: object, kept: bool) -> None:
-        """One row; `kept` is whether its promise is."""
-        Table.broken += not kept
-        shown = [f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in cells]
-        print("| " + " | ".join(shown) + (" |" if kept else " | BROKEN"), flush=True)
-
-
-def percent(found: list[bool]) -> float:
-    """Share of True, in percent."""
-    return 100 * float(np.mean(found))
-
-
-def chance(repeats: int, share: float) -> float:
-    """Two standard errors, in percent, of a share that is measured in so many simulations."""
-    return 100 * 2 * sqrt(share * (1 - share) / repeats)
-
-
-def covers(measured: float, repeats: int) -> bool:
-    """Within 95 +- 1.5 %."""
-    return abs(measured - 95) <= 1.5 + chance(repeats, 0.95)
-
-
-def few(measured: float, repeats: int) -> bool:
-    """At most 5 %."""
-    return measured <= 5 + chance(repeats, 0.05)
 
 
 def wilson(repeats: int, random: np.random.Generator) -> None:
@@ -297,6 +265,9 @@ PARTS: dict[str, Callable[[int, np.random.Generator], None]] = {
     "gate": gate,
     "rows": rows,
     "metrics": metrics,
+    "seeds": seeds,
+    "boards": boards,
+    "gate_of_seeds": gate_of_seeds,
 }
 
 
