@@ -113,6 +113,11 @@ class Cell:
         return self._interval[1]
 
     @property
+    def interval(self) -> str:
+        """How the interval was made."""
+        return self.runs[0].score.interval if len(self.runs) == 1 else "Student's t over samples and seeds, 95 %"
+
+    @property
     def spread(self) -> float | None:
         """Standard deviation over the seeds, in points; None for one seed."""
         if self.seeds == 1:

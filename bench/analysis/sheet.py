@@ -11,6 +11,7 @@ from bench.analysis.leaderboard import ALPHA
 from bench.metrics.metric import form_of
 
 MISSING = "—"
+ONE_PROBE = "one probe"
 _TITLES = {"motion": "Motion", "appearance": "Appearance", "anticipation": "Anticipation", None: "No axis"}
 METRIC_NAMES = {"top1": "top-1 accuracy"}
 _Place = tuple[int | None, int | None]
@@ -23,8 +24,10 @@ class Entry:
 
     value: str = MISSING
     interval: str = ""
+    sampling: str = ""
+    """What other samples would change; empty for one seed."""
     spread: str = ""
-    """Over seeds; empty for one seed."""
+    """Over seeds; of a single one, that it is one, where others of the board have several."""
     marks: tuple[int, ...] = ()
     """Numbers of its footnotes."""
     best: bool = False
@@ -40,7 +43,7 @@ class Entry:
     @property
     def below(self) -> tuple[str, ...]:
         """What stands below the value, a line each."""
-        return tuple(text for text in (self.difference, self.spread, self.coverage) if text)
+        return tuple(text for text in (self.difference, self.sampling, self.spread, self.coverage) if text)
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,7 @@ def _scores(
     entries = []
     for number, row in enumerate(board.rows):
         cell = row.cells.get(column)
-        entries.append(_entry(cell, marks.get((number, index), ()), best) if cell else Entry())
+        entries.append(_entry(cell, marks.get((number, index), ()), best, several=_several(board)) if cell else Entry())
     return PrintedColumn(
         group=_TITLES[column.axis],
         probe=column.probe,
@@ -138,12 +141,19 @@ def _scores(
     )
 
 
-def _entry(cell: Cell, marks: tuple[int, ...], best: str) -> Entry:
+def _several(board: Leaderboard) -> bool:
+    """Whether a score of the board is a mean over several seeds."""
+    return any(cell.seeds > 1 for row in board.rows for cell in row.cells.values())
+
+
+def _entry(cell: Cell, marks: tuple[int, ...], best: str, *, several: bool) -> Entry:
     value = f"{cell.value:.1f}"
+    spread = ONE_PROBE if several else ""
     return Entry(
         value=value,
         interval=f"{cell.low:.1f}–{cell.high:.1f}",
-        spread="" if cell.spread is None else f"sd {cell.spread:.1f}, {cell.seeds} seeds",
+        sampling="" if cell.spread is None else f"se {cell.sampling_se:.1f}",
+        spread=spread if cell.spread is None else f"sd {cell.spread:.1f}, {cell.seeds} seeds",
         marks=marks,
         best=value == best,
         rank=cell.rank_words,
@@ -227,16 +237,21 @@ def _numbers(board: Leaderboard) -> dict[_Place, tuple[int, ...]]:
 
 def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
     cells = [cell for row in board.rows for cell in row.cells.values()]
-    intervals = sorted({run.score.interval for cell in cells for run in cell.runs})
-    legend = [("interval", f"{'; '.join(intervals)}, over the n test samples")]
+    intervals = sorted({cell.interval for cell in cells})
+    legend = [("interval", f"{'; '.join(intervals)}; n test samples")]
     if len(cells) > 1:
         legend.append(("order", f"{board.order}; bold: best of a column"))
     if any(cell.rank_words for cell in cells):
         legend.append(("#", _rank_words(board)))
     if board.reference:
         legend.append(("below", f"difference from {board.reference.label}, with 95 % interval of paired samples"))
-    if any(cell.spread is not None for cell in cells):
+    if _several(board):
+        legend.append(("se", "standard error of the score over test samples; with sd, it makes the interval"))
         legend.append(("sd", "standard deviation of the score over seeds (trainings of the probe); it is their mean"))
+    if any(cell.seeds == 1 for cell in cells):
+        legend.append(
+            (ONE_PROBE, "a score of one seed; its interval and ranks say nothing of other trainings of the probe")
+        )
     if len(protocols) == 1:
         legend.append(("protocol", protocols[0]))
     else:

@@ -173,6 +173,16 @@ def test_ranks_differences_and_coverage_stand_with_the_score(
     assert re.search(r"\d s GPU", text) and re.search(r"\d s CPU", text)
 
 
+def test_a_row_shows_what_samples_and_what_trainings_move(make_record) -> None:
+    several = [make_record(model="several", seed=seed, correct=300 + 10 * seed) for seed in range(3)]
+    text = printed(to_rich(build([*several, make_record(model="single")])))
+    assert all(
+        words in text for words in ("se 2.2", "sd 2.0, 3 seeds", "one probe", "Student's t over samples and seeds")
+    )
+    alone = printed(to_rich(build([make_record(model="single")])))
+    assert "se 2.2" not in alone and alone.count("one probe") == 1
+
+
 def test_a_board_on_one_kind_of_device_says_it_in_the_heading(make_record) -> None:
     assert "time, GPU" in printed(to_rich(build([make_record(hardware={"device": "cuda:1"})])))
 
