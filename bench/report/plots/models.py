@@ -16,7 +16,10 @@ from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.metric import form_of
 from bench.records.recomputed import read_sorted
 
-INTERVALS = "Lines through the marks are 95 % intervals for the test samples"
+INTERVALS = (
+    "Lines through the marks are 95 % intervals for the test samples, and for trainings of the probe where there are "
+    "several seeds"
+)
 
 
 @dataclass(frozen=True)
