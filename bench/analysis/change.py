@@ -68,7 +68,8 @@ def change_of_hits(
     if groups is not None:
         _refuse_one(groups)
     wins, losses = sides(a.mean(axis=0) - b.mean(axis=0))
-    if len(a) > 1 and len(b) > 1:
+    # Where no sample differs nothing varies, which says that they are alike on these samples and not on all.
+    if len(a) > 1 and len(b) > 1 and wins + losses:
         made = difference(trained_hits(a, groups), trained_hits(b, groups), confidence, alpha)
         return _of_trainings(made, wins, losses, a.shape[1], len(np.unique(groups)) if groups is not None else None)
     found = paired_seeds(a, b, groups, confidence)

@@ -6,7 +6,7 @@ libraries are loaded where there is something to compare, and not before.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING, Protocol
 
@@ -95,41 +95,60 @@ def _testable(models: Mapping[int, Sequence[Outcomes]], videos: Sequence[int] | 
 def _outcomes(cells: Cells) -> tuple[dict[int, list[Outcomes]], list[int] | None]:
     """Outcomes of the seeds of each model over one order of samples, those that all have; and the videos of these
     samples where they share them. Models without the predictions of every seed are left out."""
-    complete = {key: runs for key, runs in cells.items() if all(run.record.outcomes for run in runs)}
-    found = [run.record.outcomes for runs in complete.values() for run in runs if run.record.outcomes]
-    if not found:
+    complete = {
+        key: [seed for run in runs for seed in _outcomes_of(run)]
+        for key, runs in cells.items()
+        if all(_outcomes_of(run) for run in runs)
+    }
+    if not complete:
         return {}, None
-    common, videos = aligned(found)
-    outcomes = iter(common)
-    return {key: [next(outcomes) for _ in runs] for key, runs in complete.items()}, videos
+    common, videos = aligned([seed for seeds in complete.values() for seed in seeds])
+    return _dealt(common, complete), videos
 
 
 def _resampled(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
     """The resampled scores of the seeds of each model, of the samples that all have. Models without the tables of every
     seed are left out; there are none where all that can be scored is of one video."""
     complete = {key: runs for key, runs in cells.items() if all(metric in run.record.resampled for run in runs)}
-    runs = [run for of_model in complete.values() for run in of_model]
     if len(complete) < 2:
         return {}
-    from bench.metrics.resample import Resampled, is_paired
+    from bench.metrics.resample import is_paired
 
-    if len({run.record.resampled[metric][0] for run in runs}) == 1:
-        made = [Resampled.from_text(run.record.resampled[metric][1], "", run.score.value) for run in runs]
-    else:
-        made = _of_common_samples(metric, [run.record for run in runs])
-    if not made or not is_paired(made[0]):
-        return {}
-    scores = iter(made)
-    return {key: [next(scores) for _ in of_model] for key, of_model in complete.items()}
+    scores = {key: [seed for run in runs for seed in _scores_of(metric, run)] for key, runs in complete.items()}
+    if len({seed.samples for seeds in scores.values() for seed in seeds}) > 1:
+        scores = _of_common_samples(metric, complete)
+    return scores if all(is_paired(seed) for seeds in scores.values() for seed in seeds) else {}
 
 
-def _of_common_samples(metric: str, records: Iterable[Summary]) -> list[Resampled]:
+def _of_common_samples(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
     """Scores made anew from the tables of runs that could not all read the same samples; none where none is left."""
-    from bench.analysis.pairing import shared_samples
+    from bench.analysis.pairing import seeds_of, shared_samples
     from bench.metrics.resample import resampled
-    from bench.records.recomputed import read_answers
 
-    paths = [record.path for record in records if record.path]
-    answers = [read_answers(path.parent, read_record(path)) for path in paths]
-    samples = shared_samples(answers)
-    return [resampled(metric_of(metric), one.of(samples)) for one in answers] if samples else []
+    paths = {key: [run.record.path for run in runs if run.record.path] for key, runs in cells.items()}
+    answers = {
+        key: [seed for path in own for seed in seeds_of(path.parent, read_record(path))] for key, own in paths.items()
+    }
+    samples = shared_samples([seed for seeds in answers.values() for seed in seeds])
+    if not samples:
+        return {}
+    return {key: [resampled(metric_of(metric), seed.of(samples)) for seed in seeds] for key, seeds in answers.items()}
+
+
+def _outcomes_of(run: ScoredRun) -> tuple[Outcomes, ...]:
+    """The outcomes of every probe seed of a run; none where its predictions are not there."""
+    return (run.record.outcomes,) if run.record.outcomes else ()
+
+
+def _scores_of(metric: str, run: ScoredRun) -> tuple[Resampled, ...]:
+    """The resampled score of every probe seed of a run."""
+    from bench.metrics.resample import Resampled
+
+    samples, numbers = run.record.resampled[metric]
+    return (Resampled.from_text(numbers, samples, run.score.value),)
+
+
+def _dealt(common: Sequence[Outcomes], models: Mapping[int, Sequence[Outcomes]]) -> dict[int, list[Outcomes]]:
+    """The outcomes of all models, in their order, to each model as many as it has."""
+    left = iter(common)
+    return {key: [next(left) for _ in seeds] for key, seeds in models.items()}

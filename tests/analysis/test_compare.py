@@ -145,6 +145,15 @@ def test_trainings_that_differ_widen_the_interval(make_run, results) -> None:
     assert steady.p_value < 0.05 < moved.p_value < 1 and moved.mde > steady.mde
 
 
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_models_that_never_differ_still_have_an_interval(make_run, results, seeds: int) -> None:
+    for seed in range(seeds):
+        make_run(A, model="ours", seed=seed)
+        make_run(A, model="twin", seed=seed)
+    found = compare("ours", "twin", results)
+    assert (found.difference, found.p_value) == (0, 1) and -5 < found.low < 0 < found.high < 5
+
+
 @pytest.mark.parametrize(("ours", "theirs"), [((1,), (3,)), ((1, 2), (3,)), ((0,), (0, 1, 2))])
 def test_one_probe_on_a_side_is_said(make_run, results, ours: tuple[int, ...], theirs: tuple[int, ...]) -> None:
     for seed in ours:
