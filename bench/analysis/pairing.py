@@ -22,7 +22,7 @@ from bench.metrics.intervals import Interval, wilson_interval
 from bench.metrics.metric import Metric
 from bench.metrics.resample import is_paired, resampled
 from bench.metrics.trainings import interval, share_interval
-from bench.records.recomputed import read_answers
+from bench.records.recomputed import read_seeds
 from bench.records.schema import Record
 
 
@@ -75,8 +75,8 @@ def common_answers(
 
 
 def seeds_of(folder: Path, record: Record) -> tuple[Any, ...]:
-    """The answers of every probe seed of a run. Raises what `read_answers` raises."""
-    return (read_answers(folder, record),)
+    """The answers of every probe seed of a run. Raises what `read_seeds` raises."""
+    return read_seeds(folder, record)
 
 
 def shared_samples(answers: Sequence[Any]) -> list[str]:

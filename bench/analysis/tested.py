@@ -137,15 +137,15 @@ def _of_common_samples(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
 
 def _outcomes_of(run: ScoredRun) -> tuple[Outcomes, ...]:
     """The outcomes of every probe seed of a run; none where its predictions are not there."""
-    return (run.record.outcomes,) if run.record.outcomes else ()
+    return run.record.outcomes
 
 
 def _scores_of(metric: str, run: ScoredRun) -> tuple[Resampled, ...]:
     """The resampled score of every probe seed of a run."""
     from bench.metrics.resample import Resampled
 
-    samples, numbers = run.record.resampled[metric]
-    return (Resampled.from_text(numbers, samples, run.score.value),)
+    samples, seeds = run.record.resampled[metric]
+    return tuple(Resampled.from_text(numbers, samples, value) for value, numbers in seeds)
 
 
 def _dealt(common: Sequence[Outcomes], models: Mapping[int, Sequence[Outcomes]]) -> dict[int, list[Outcomes]]:

@@ -15,6 +15,10 @@ from bench.cards.fields import AtLeastOne, CardPart, LearningRate, Million, NotN
 from bench.core.types import Positive
 
 _MOST_SETTINGS = 1000
+_USUALLY_UNSAID = (
+    *("augmentation", "streaming", "boxes", "masks", "num_heads"),
+    *("standardised", "seeds", "seeds_up_to"),
+)
 
 
 class Setting(CardPart):
@@ -58,6 +62,11 @@ class Optimisation(CardPart):
     """Whether biases and norms decay too (V-JEPA 2 does, V-JEPA 1 does not)."""
     clip_norm: Positive | None = None
     """Largest gradient norm of a probe; no clipping where empty."""
+    token_dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
+    """Share of each sample's tokens that a training step leaves out, other ones in every step."""
+    lr_width: Thousand | None = None
+    """Width D of the tokens that lr and weight decay are meant for. For others lr is multiplied by lr_width / D, and
+    weight decay by D / lr_width, so that a step changes the outputs, and decays the weights, as much as there."""
 
     @model_validator(mode="after")
     def _one_kind_of_sweep(self) -> Optimisation:
@@ -66,13 +75,23 @@ class Optimisation(CardPart):
         if len(self.lr) * len(self.weight_decay) > _MOST_SETTINGS or len(self.sweep) > _MOST_SETTINGS:
             raise ValueError(f"lr, weight_decay, sweep: at most {_MOST_SETTINGS} settings")
         schedule = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
+        if self.sweep and self.lr_width:
+            raise ValueError("lr_width: it is for lr and weight_decay, not for a list of settings")
         if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in schedule):
             raise ValueError("sweep: every setting has its own start_lr, warmup_epochs, final_lr, final_weight_decay")
         return self
 
     @model_serializer(mode="wrap")
     def _usual_sweeps_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, serialise(self), "sweep")
+        return without_usual(self, serialise(self), "sweep", "token_dropout", "lr_width")
+
+    def for_width(self, embed_dim: int) -> Optimisation:
+        """The same, its sweep as tokens of this width have it."""
+        if self.lr_width is None:
+            return self
+        factor = self.lr_width / embed_dim
+        lr, decay = tuple(factor * one for one in self.lr), tuple(one / factor for one in self.weight_decay)
+        return self.model_copy(update={"lr": lr, "weight_decay": decay, "lr_width": None})
 
     @property
     def settings(self) -> list[Setting]:
@@ -101,12 +120,21 @@ class Selection(CardPart):
     """Share of the training samples, stratified by class, that the choice is made on."""
     refit: bool = True
     """Whether the chosen setting is trained again on all training samples."""
+    answer: Literal["best", "mean"] = "best"
+    """What answers for a probe: the setting that did best, or the mean of what is said by all settings that are within
+    two standard errors of the best on the held-out samples, which depends less on chance."""
+
+    @model_validator(mode="after")
+    def _means_are_not_refitted(self) -> Selection:
+        if self.answer == "mean" and (self.refit or self.chosen_on == "test"):
+            raise ValueError("answer: a mean is of settings that were chosen on held-out samples, with refit false")
+        return self
 
     @model_serializer(mode="wrap")
     def _says_what_it_does(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
         if self.chosen_on == "test":
             return {"chosen_on": "test"}
-        return without_usual(self, serialise(self), "chosen_on")
+        return without_usual(self, serialise(self), "chosen_on", "answer")
 
 
 class BoxReading(CardPart):
@@ -156,6 +184,13 @@ class ProbeCard(CardPart):
     """How training clips are drawn: as test clips are, or at random places and augmented (protocol.md 3.3, 3.4)."""
     streaming: bool = False
     """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
+    standardised: bool = False
+    """Whether the first norm of an attentive probe begins with the scale and shift that give every channel zero mean
+    and unit variance over the training tokens, as pooled tokens have for linear probes."""
+    seeds: Thousand = 1
+    """How many probes are trained, each with first weights, an order of the data and held-out samples of its own, on up
+    to `seeds_up_to` training samples; on more it is one. Their mean is the score."""
+    seeds_up_to: Million | None = None
     optimisation: Optimisation | None = None
     selection: Selection | None = None
     neighbours: tuple[Million, ...] = ()
@@ -190,6 +225,7 @@ class ProbeCard(CardPart):
             raise ValueError(
                 "boxes: several actions may be true of one, and nearest neighbours vote for a single class"
             )
+        self._check_mean()
         if self.boxes and self.augmentation != "none":
             raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:
@@ -197,6 +233,16 @@ class ProbeCard(CardPart):
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
+
+    def _check_mean(self) -> None:
+        """Raise ValueError for what needs cached tokens of the one-block probe, and has others."""
+        one_block = self.kind == "attentive" and self.num_blocks == 1 and not self.streaming
+        if self.standardised and not one_block:
+            raise ValueError("standardised: it is for attentive probes of one block on cached tokens")
+        if self.optimisation and self.optimisation.token_dropout and (self.kind != "attentive" or self.streaming):
+            raise ValueError("token_dropout: it is for attentive probes on cached tokens")
+        if self.selection and self.selection.answer == "mean" and not one_block:
+            raise ValueError("selection.answer: a mean is for attentive probes of one block on cached tokens")
 
     def _check_masks(self) -> None:
         """Raise ValueError for what a probe of every token of a still image cannot be."""
@@ -209,7 +255,15 @@ class ProbeCard(CardPart):
 
     @model_serializer(mode="wrap")
     def _what_is_usual_goes_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, serialise(self), "augmentation", "streaming", "boxes", "masks", "num_heads")
+        return without_usual(self, serialise(self), *_USUALLY_UNSAID)
+
+    def num_seeds(self, num_train: int) -> int:
+        """How many probes are trained on so many samples."""
+        return self.seeds if self.seeds_up_to is None or num_train <= self.seeds_up_to else 1
+
+    def for_width(self, embed_dim: int) -> ProbeCard:
+        """The same, its sweep as tokens of this width have it."""
+        return self.model_copy(update={"optimisation": self.optimisation and self.optimisation.for_width(embed_dim)})
 
     @property
     def hold_out(self) -> Selection | None:

@@ -82,7 +82,13 @@ BatchSize = Annotated[
     ),
 ]
 Timeout = Annotated[float, typer.Option(help="Seconds after which a video counts as unreadable.")]
-Seed = Annotated[int, typer.Option(help="Seed of held-out split, probe weights and sample order.")]
+Seed = Annotated[int, typer.Option(help="Seed of held-out samples, probe weights and sample order.")]
+Seeds = Annotated[
+    int | None,
+    typer.Option(
+        help="Train so many probes, each from a seed of its own; their mean is the score. By default as recipes say."
+    ),
+]
 Limit = Annotated[int | None, typer.Option(help="Use at most N random samples of each split.")]
 MaxFailed = Annotated[float, typer.Option(help="Largest share of unreadable samples before the run is refused.")]
 Settings = Annotated[
@@ -160,6 +166,7 @@ _OF_A_RUN: dict[str, tuple[Any, Any]] = {
     "batch_size": (BatchSize, None),
     "timeout_s": (Timeout, 60.0),
     "seed": (Seed, 0),
+    "seeds": (Seeds, None),
     "limit": (Limit, None),
     "max_failed": (MaxFailed, 0.01),
     "settings": (Settings, None),

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from bench.core.types import FrameOrder
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import bootstrap_ratio_interval
-from bench.metrics.metric import Answers, Metric, metric_of
+from bench.metrics.metric import Answers, Metric, metric_of, score_of_seeds
 from bench.metrics.resample import percentiles, redrawn
 from bench.metrics.score import Control, MotionShare
 
@@ -40,6 +40,13 @@ class Reading:
     """Answers, in any form."""
     failed: int
     """Test samples that could not be read."""
+    further: tuple[Any, ...] = ()
+    """Answers of the other probes of the run to the same samples, in the same order."""
+
+    @property
+    def seeds(self) -> tuple[Any, ...]:
+        """The answers of every probe."""
+        return (self.answers, *self.further)
 
     @property
     def name(self) -> str:
@@ -48,7 +55,7 @@ class Reading:
 
     def control(self, metric: str) -> Control:
         """Its score, for the record."""
-        score = metric_of(metric).score(self.answers, self.failed)
+        score = score_of_seeds(metric_of(metric), self.seeds, self.failed)
         return Control(frames=self.frames, trained_on=self.trained_on, score=score)
 
 

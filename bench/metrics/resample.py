@@ -137,9 +137,21 @@ def resampled(metric: Metric[Any], answers: Answers) -> Resampled:
     ordered = answers.of(sorted(answers.samples))
     sums = metric.sums(ordered)
     value, draws, groups = redrawn(sums)
-    pseudo = len(groups) * value - (len(groups) - 1) * _leaving_one_out(sums, _name_order(sums))
+    pseudo = added_by_groups(sums)
     digest = text_digest("\n".join([ordered.sample_digest, *groups]))
     return Resampled(digest, value, pseudo, draws.astype(np.float32))
+
+
+def added_by_groups(sums: GroupSums) -> Floats:
+    """What each group adds to the metric, [G], in order of the groups' names: G * all - (G - 1) * all but it."""
+    groups, order = len(sums.groups), _name_order(sums)
+    if isinstance(sums, MeanSums):  # of many samples, where leaving them out one by one would take long
+        left = sums.sizes.sum() - sums.sizes
+        all_but = np.divide(sums.sums.sum() - sums.sums, left, out=np.full(groups, np.nan), where=left > 0)[order]
+    else:
+        all_but = _leaving_one_out(sums, order)
+    added: Floats = groups * float(sums.at(np.ones((1, groups)))[0]) - (groups - 1) * all_but
+    return added
 
 
 def _name_order(sums: GroupSums) -> NDArray[np.int64]:

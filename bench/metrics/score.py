@@ -22,22 +22,27 @@ class Score(RecordPart):
     low: Percent
     high: Percent
     correct: Count | None
-    """Number of samples that were right: value = 100 * correct / n. None for metrics that are no share of samples."""
+    """Right answers of all probes together: value = 100 * correct / (n * seeds). None for metrics that are no share of
+    samples."""
     n: Count
     """Samples that were scored, each once."""
     failed: Count
     """Test samples that could not be read; listed under `failures`, never replaced."""
     interval: str
     """How the interval was made."""
-    seeds: int = 1
-    sampling_se: float | None = None
-    training_sd: float | None = None
+    seeds: Annotated[int, Field(ge=1)] = 1
+    """Probes that were trained, each from a seed of its own; `value` is the mean of their scores."""
+    sampling_se: Annotated[float, Field(ge=0)] | None = None
+    """Standard error over the test samples, or whole groups of them, of the mean over these probes, in points. None in
+    records of older versions, and where nothing is independent."""
+    training_sd: Annotated[float, Field(ge=0)] | None = None
+    """Standard deviation of the score over the probes, in points; None for one probe."""
 
     @model_validator(mode="after")
     def _adds_up(self) -> Score:
-        right = self.correct
-        if right is not None and (right > self.n or abs(self.value - 100 * right / max(1, self.n)) > 1e-6):
-            raise ValueError("value is not 100 * correct / n")
+        right, answers = self.correct, self.n * self.seeds
+        if right is not None and (right > answers or abs(self.value - 100 * right / max(1, answers)) > 1e-6):
+            raise ValueError("value is not 100 * correct / (n * seeds)")
         if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
             raise ValueError("value lies outside its interval")
         return self

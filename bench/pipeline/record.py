@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from statistics import fmean
 from typing import Any
+
+from numpy.typing import NDArray
 
 from bench.core import machine as environment
 from bench.core.hashing import text_digest
 from bench.core.progress import Reporter
 from bench.core.remote import remote_url
 from bench.core.types import Split
+from bench.data.sample import Sample
 from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers, suspicion
-from bench.metrics.metric import Answers, metric_of, score_all
+from bench.metrics.metric import Answers, metric_of, score_all, score_of_seeds
 from bench.metrics.motion_share import Controls, Reading, controls_of
 from bench.metrics.score import FewerLabels
 from bench.pipeline.features import (
@@ -33,11 +38,14 @@ from bench.probing import scoring as probing_heads
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.dense import DenseProbe
 from bench.probing.files import save_probe
+from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
 from bench.probing.streaming import StreamCounts
 from bench.probing.train import FittedProbe
 from bench.records.conditions import shared_note
-from bench.records.schema import Cost, Failure, Head, Record
+from bench.records.consistency import PROBE_NAME
+from bench.records.schema import Cost, CurvePoint, Failure, Head, Record
+from bench.records.tables import seed_folder
 from bench.records.tables.controls import write_readings
 from bench.records.write import write_record
 from bench.tasks.kind import Kept, RunPlan
@@ -57,14 +65,15 @@ class Outcome:
     """None for a released probe."""
     test: SplitAccount
     measured: Measured
-    answers: Answers
+    answers: tuple[Answers, ...]
+    """Of every probe."""
     kept: Kept
     further: Further
     seconds: float
 
     @property
     def fitted(self) -> FittedProbe:
-        """The probe."""
+        """The probe of the run's own seed."""
         return self.measured.fitted
 
 
@@ -77,8 +86,8 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
         train=train_account(prepared, measured),
         test=account(prepared.test),
         measured=measured,
-        answers=plan.kind.answers(plan, samples, measured.outputs),
-        kept=plan.kind.keep(plan, samples, measured.outputs),
+        answers=_answers(plan, samples, measured.outputs),
+        kept=plan.kind.keep(plan, samples, measured.outputs[0]),
         further=further_of(prepared, measured),
         seconds=prepared.seconds + measured.seconds,
     )
@@ -88,8 +97,11 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
         write_readings(folder, done.further.readings)
         done.kept.write(folder)
 
-    save = None if plan.given else (lambda path: keep_probe(path, done, record))
-    folder = write_record(plan.options.results, record, done.answers, save, keep_more)
+        for number, probe in enumerate(measured.probes if not plan.given else ()):
+            keep_probe(seed_folder(folder, number) / PROBE_NAME, probe.fitted, done, record)
+
+    first, *further = done.answers
+    folder = write_record(plan.options.results, record, first, add_files=keep_more, further=further)
     reporter.say(f"{record.model}, {record.task}: {_in_words(plan, record)} ({done.seconds:.0f} s), {folder}")
     return record
 
@@ -100,10 +112,15 @@ def _in_words(plan: RunPlan, record: Record) -> str:
     return ", ".join(f"{score.metric} {score.value:.1f} %" for score in record.scores)
 
 
-def keep_probe(path: Path, done: Outcome, record: Record) -> None:
+def _answers(plan: RunPlan, samples: Sequence[Sample], outputs: Sequence[NDArray[Any]]) -> tuple[Answers, ...]:
+    """What every probe says of these test samples, from the outputs of each."""
+    return tuple(plan.kind.answers(plan, samples, of_probe) for of_probe in outputs)
+
+
+def keep_probe(path: Path, fitted: FittedProbe, done: Outcome, record: Record) -> None:
     """Save a trained probe where `load_probe` finds it again; nearest neighbours have nothing to save."""
-    probe = done.fitted.probe
-    if isinstance(probe, AttentiveProbe | DenseProbe | LinearProbe):
+    probe = fitted.probe
+    if isinstance(probe, AttentiveProbe | DenseProbe | LinearProbe | MeanProbe):
         facts = {name: getattr(record, name) for name in ("run_id", "task", "protocol", "model", "input")}
         facts |= {"encoder": record.digests["encoder"], "recipe": json.dumps(record.resolved["recipe"])}
         facts |= done.plan.kind.probe_facts(done.plan)
@@ -115,7 +132,7 @@ def make_record(done: Outcome) -> Record:
     plan, encoder = done.plan, done.encoder
     now = datetime.now(timezone.utc)
     on_test = plan.chosen_on_test
-    scored = score_all(done.answers, len(done.test.failures))
+    scored = score_all(done.answers[0], len(done.test.failures), done.answers[1:])
     return Record(
         run_id=f"{now:%Y%m%d-%H%M%S}-{slug(plan.task.name)}-{slug(encoder.name)}-{secrets.token_hex(3)}",
         created=now.isoformat(timespec="microseconds"),
@@ -125,13 +142,15 @@ def make_record(done: Outcome) -> Record:
         probe=plan.probe_name,
         protocol=plan.protocol,
         seed=plan.options.seed,
+        seeds=list(plan.seeds),
         selected_on_test=on_test,
         input=plan.input_name,
         num_train=len(done.train.samples) if done.train else 0,
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=scored.scores,
-        heads=[head_facts(head, on_test=on_test) for head in done.fitted.heads],
+        heads=_mean_heads([probe.fitted for probe in done.measured.probes], on_test=on_test),
+        training=training_curve([probe.fitted for probe in done.measured.probes]),
         breakdowns=scored.breakdowns,
         controls=done.further.beside.controls,
         motion_shares=done.further.beside.shares,
@@ -183,12 +202,35 @@ def _cost(done: Outcome) -> Cost:
         encoder_clips=sum(part.encoded_clips for part in parts),
         cached_clips=sum(part.cached_clips for part in parts),
         extract_s=round(sum(part.seconds for part in parts), 3),
-        probe_s=round((0.0 if done.measured.known else done.fitted.seconds) + done.further.probe_s, 3),
+        probe_s=round(done.measured.trained_s + done.further.probe_s, 3),
         cached_probe=done.measured.known,
         total_s=round(done.seconds, 3),
         peak_memory_bytes=environment.peak_memory_bytes(),
         feature_bytes=sum(part.num_bytes for part in parts),
     )
+
+
+def _mean_heads(probes: Sequence[FittedProbe], *, on_test: bool) -> list[Head]:
+    """The settings of the sweep, what was found of each the mean over the probes where it did not diverge."""
+    first, *others = [[head_facts(head, on_test=on_test) for head in probe.heads] for probe in probes]
+    heads = []
+    for head, *rest in zip(first, *others, strict=True):
+        same = [head, *rest]
+        means = {}
+        for name in ("held_out_accuracy", "held_out_loss", "test_accuracy", "test_loss", "train_loss"):
+            values = [value for one in same if (value := getattr(one, name)) is not None]
+            means[name] = fmean(values) if values else None
+        marks = {name: any(getattr(one, name) for one in same) for name in ("chosen", "diverged")}
+        heads.append(head.model_copy(update={**means, **marks}) if rest else head)
+    return heads
+
+
+def training_curve(probes: Sequence[FittedProbe]) -> list[CurvePoint]:
+    """How good the probes were on held-out samples at each quarter of their training, means over them."""
+    return [
+        CurvePoint(steps=points[0][0], held_out_accuracy=100 * fmean(part for _, part in points))
+        for points in zip(*(probe.curve for probe in probes), strict=False)
+    ]
 
 
 def head_facts(head: probing_heads.Head, *, on_test: bool = False) -> Head:
@@ -249,8 +291,9 @@ def _notes_on_probe(done: Outcome) -> list[str]:
         notes.append(f"{given.path.name} was trained on the tokens of another encoder")
     if given.input_name not in (None, done.plan.input_name):
         notes.append(f"{given.path.name} was trained on {given.input_name}")
-    if isinstance(done.answers, ClassAnswers):
-        doubt = suspicion(done.answers.labels.tolist(), done.answers.predicted)
+    answers = done.answers[0]
+    if isinstance(answers, ClassAnswers):
+        doubt = suspicion(answers.labels.tolist(), answers.predicted)
         notes += [doubt] if doubt else []
     return notes
 
@@ -350,28 +393,28 @@ def further_of(prepared: Prepared, measured: Measured) -> Further:
                 share=part.share,
                 draw=part.draw,
                 num_train=len({owners[row] for row in part.rows.tolist()}),
-                score=metric_of(metric).score(
-                    plan.kind.answers(plan, test.samples, part.measured.outputs), len(test.failures)
+                score=score_of_seeds(
+                    metric_of(metric), _answers(plan, test.samples, part.measured.outputs), len(test.failures)
                 ),
             )
             for part in measured.fewer_labels
         ],
         accounts=_control_accounts(prepared, measured),
-        probe_s=sum(probe.fitted.seconds for probe in probes if probe and not probe.known),
+        probe_s=sum(measured_too.trained_s for measured_too in probes if measured_too),
     )
 
 
 def _readings(prepared: Prepared, measured: Measured) -> tuple[Reading, ...]:
     plan = prepared.plan
-    answers = plan.kind.answers(plan, prepared.test.samples, measured.outputs)
-    readings = [Reading("ordered", "ordered", answers, len(prepared.test.failures))]
+    first, *further = _answers(plan, prepared.test.samples, measured.outputs)
+    readings = [Reading("ordered", "ordered", first, len(prepared.test.failures), tuple(further))]
     for part, control in zip(prepared.controls, measured.controls, strict=True):
         frames, failed, samples = part.plan.test_clips.frame_order, len(part.test.failures), part.test.samples
         if control.trained_alike:
-            alike = plan.kind.answers(plan, samples, control.trained_alike.outputs)
-            readings.append(Reading(frames, frames, alike, failed))
-        by_ordered = plan.kind.answers(plan, samples, control.by_ordered)
-        readings.append(Reading(frames, "ordered", by_ordered, failed))
+            first, *further = _answers(plan, samples, control.trained_alike.outputs)
+            readings.append(Reading(frames, frames, first, failed, tuple(further)))
+        first, *further = _answers(plan, samples, control.by_ordered)
+        readings.append(Reading(frames, "ordered", first, failed, tuple(further)))
     return tuple(readings)
 
 

@@ -33,7 +33,16 @@ from bench.pipeline.features import (
 from bench.pipeline.plan import check_ready, make_plan, say_notes
 from bench.pipeline.record import keep
 from bench.pipeline.speed import fastest
-from bench.pipeline.stages import HeldOutFeatures, Inputs, Measured, MeasuredControl, MeasuredPart, Prepared, ProbeJob
+from bench.pipeline.stages import (
+    HeldOutFeatures,
+    Inputs,
+    Measured,
+    MeasuredControl,
+    MeasuredPart,
+    MeasuredProbe,
+    Prepared,
+    ProbeJob,
+)
 from bench.pipeline.variants import label_parts, other_orders
 from bench.probing.cache import memory_key, memory_path, remember
 from bench.probing.checkpoints import Checkpoints
@@ -121,7 +130,7 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     controls = tuple(
         MeasuredControl(
             None if job.plan.given else _measure_one(part, source, reporter),
-            _outputs(job, measured.fitted, source.test),
+            tuple(_outputs(job, probe.fitted, source.test) for probe in measured.probes),
         )
         for part, source in zip(job.controls, inputs.controls, strict=True)
     )
@@ -134,14 +143,16 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
 
 def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     started = time.perf_counter()
-    given = job.plan.given
-    if given is not None:
-        fitted, known = given.load(), False
-    elif inputs.train is not None:
-        fitted, known = fit_probe(job, inputs.train, reporter, _chosen_on(job, inputs))
-    else:
-        raise ValueError("nothing to train a probe on, and none given")
-    return Measured(fitted, known, _outputs(job, fitted, inputs.test), time.perf_counter() - started)
+    given, chosen_on, probes = job.plan.given, _chosen_on(job, inputs), []
+    for seed in job.plan.seeds:
+        if given is not None:
+            fitted, known = given.load(), False
+        elif inputs.train is not None:
+            fitted, known = fit_probe(job, seed, inputs.train, reporter, chosen_on)
+        else:
+            raise ValueError("nothing to train a probe on, and none given")
+        probes.append(MeasuredProbe(fitted, known, _outputs(job, fitted, inputs.test)))
+    return Measured(tuple(probes), time.perf_counter() - started)
 
 
 def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
@@ -185,15 +196,20 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
 
 
 def fit_probe(
-    job: ProbeJob, train: TokenSource | TokenStream, reporter: Reporter, chosen_on: HeldOut | TestSamples | None = None
+    job: ProbeJob,
+    seed: int,
+    train: TokenSource | TokenStream,
+    reporter: Reporter,
+    chosen_on: HeldOut | TestSamples | None = None,
 ) -> tuple[FittedProbe, bool]:
-    """Train the recipe on the training features, or read the probe that was trained on them before.
+    """Train the recipe on the training features from this seed, or read the probe that was trained so before.
 
     The test split is not looked at, unless the recipe chooses on it. Returns the probe, and whether it was read.
     """
     plan = job.plan
-    prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark)))
-    facts = probe_facts(job)
+    which = f"probe {plan.seeds.index(seed) + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else ""
+    prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark, which)))
+    facts = probe_facts(job, seed)
     checkpoints = Checkpoints(plan.cache / "training" / memory_key(facts)) if plan.recipe.streaming else None
 
     def train_now() -> FittedProbe:
@@ -202,7 +218,7 @@ def fit_probe(
             train,
             job.trained,
             plan.probe_heads,
-            seed=plan.options.seed,
+            seed=seed,
             device=plan.device,
             progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),
             chosen_on=chosen_on,
@@ -220,16 +236,16 @@ def fit_probe(
     return fitted, known
 
 
-def probe_facts(job: ProbeJob) -> dict[str, Any]:
+def probe_facts(job: ProbeJob, seed: int) -> dict[str, Any]:
     """What the trained probe depends on besides the code: its key in the cache."""
     plan, held = job.plan, job.held_out
     on_test = job.test_targets if plan.chosen_on_test else None
     return {
         "features": job.train_space,
         "examples": digest([job.train_items, job.trained.facts()]),
-        "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat"}),
+        "recipe": plan.recipe.model_dump(mode="json", exclude={"title", "caveat", "seeds", "seeds_up_to"}),
         "num_heads": plan.probe_heads,
-        "seed": plan.options.seed,
+        "seed": seed,
         "device": torch.device(plan.device).type,
         **({"held_out": [held.space, digest([held.items, held.rows.tolist()])]} if held else {}),
         **({"test": [job.test_space, digest([job.test_items, on_test.tolist()])]} if on_test is not None else {}),

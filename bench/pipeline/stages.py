@@ -152,28 +152,56 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What a probe made of the features of a plan."""
+class MeasuredProbe:
+    """One probe, trained from a seed of its own, and what it says of the test examples."""
 
     fitted: FittedProbe
     known: bool
     """Whether the probe was trained before and read from the cache."""
     outputs: NDArray[Any]
     """[n, C], of the test examples in order, or what else the objective says of them."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What probes made of the features of a plan."""
+
+    probes: tuple[MeasuredProbe, ...]
+    """One for each seed of the plan, in their order."""
     seconds: float
     controls: tuple[MeasuredControl, ...] = ()
     """In the order of the job's."""
     fewer_labels: tuple[MeasuredPart, ...] = ()
 
+    @property
+    def fitted(self) -> FittedProbe:
+        """The probe of the run's own seed."""
+        return self.probes[0].fitted
+
+    @property
+    def known(self) -> bool:
+        """Whether all probes were trained before and read from the cache."""
+        return all(probe.known for probe in self.probes)
+
+    @property
+    def outputs(self) -> tuple[NDArray[Any], ...]:
+        """What the probe of each seed says."""
+        return tuple(probe.outputs for probe in self.probes)
+
+    @property
+    def trained_s(self) -> float:
+        """Seconds in which probes were trained now."""
+        return sum(probe.fitted.seconds for probe in self.probes if not probe.known)
+
 
 @dataclass(frozen=True)
 class MeasuredControl:
-    """What two probes made of clips whose frames are in another order."""
+    """What the probes made of clips whose frames are in another order."""
 
     trained_alike: Measured | None
-    """The probe that was trained on such clips; None for a released probe."""
-    by_ordered: NDArray[Any]
-    """[n, C], of the run's own probe, for the test examples in order."""
+    """The probes that were trained on such clips; None for a released probe."""
+    by_ordered: tuple[NDArray[Any], ...]
+    """[n, C], of the run's own probes, for the test examples in order."""
 
 
 @dataclass(frozen=True)

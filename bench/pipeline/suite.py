@@ -91,7 +91,7 @@ def needs_one_core(prepared: Prepared) -> bool:
         return False
     job = prepared.job
     jobs = [job, *job.controls, *(part.job for part in label_parts(job))]
-    if all(memory_path(plan.cache, probe_facts(job)).is_file() for job in jobs):
+    if all(memory_path(plan.cache, probe_facts(job, seed)).is_file() for job in jobs for seed in plan.seeds):
         return False
     shapes = blocks.tensor_shapes(tokens.embed_dim, job.trained.num_outputs, plan.recipe.num_blocks).values()
     weights = plan.recipe.num_settings * sum(math.prod(shape) for shape in shapes)

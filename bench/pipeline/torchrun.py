@@ -118,10 +118,11 @@ def _outcome(prepared: Prepared, reporter: Reporter) -> Measured | BenchError | 
 
 
 def _all_fitted(measured: Measured) -> list[FittedProbe]:
-    """The probe, and those of the controls and of parts of the training samples."""
+    """The probes, and those of the controls and of parts of the training samples."""
     parts = [control.trained_alike for control in measured.controls if control.trained_alike]
     parts += [part.measured for part in measured.fewer_labels]
-    return [measured.fitted, *(fitted for part in parts for fitted in _all_fitted(part))]
+    own = [probe.fitted for probe in measured.probes]
+    return [*own, *(fitted for part in parts for fitted in _all_fitted(part))]
 
 
 def _check_same(plans: Sequence[RunPlan], world: World) -> None:

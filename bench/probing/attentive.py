@@ -23,12 +23,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
 from bench.probing.loop import CrossEntropy, Losses
+from bench.probing.source import TokenSource
 from bench.probing.weights import Stack, first_weights
 
 QUERY = "pooler.query_tokens"
@@ -38,6 +40,9 @@ MATRICES = (
     "linear.weight",
 )
 NORM_EPS = 1e-5
+STANDARD_EPS = 1e-6
+"""Added to variances of channels, so that one that is constant is not divided by nothing."""
+_STANDARD_SAMPLES, _STANDARD_AT_ONCE = 4096, 64
 OFFICIAL_NUM_HEADS = {1024: 16, 1280: 16, 1408: 16}
 """Heads of the official probes by width: always 16, whatever their encoder has (protocol.md 4.2)."""
 
@@ -66,6 +71,26 @@ def tensor_shapes(embed_dim: int, num_classes: int) -> dict[str, tuple[int, ...]
 def initial_weights(embed_dim: int, num_classes: int, *, seed: int) -> dict[str, Tensor]:
     """Untrained weights (bench.probing.weights)."""
     return first_weights(tensor_shapes(embed_dim, num_classes), seed=seed)
+
+
+def standard_norm(source: TokenSource, *, norm_eps: float | None) -> dict[str, Tensor]:
+    """The scale and shift [D] of a first norm that give every channel of the normalised tokens zero mean and unit
+    variance over the first view of the source (of evenly spaced samples, where it has many), by their names in a probe.
+
+    Tokens of an encoder may have most of their variance in a few channels; a probe then needs long to find the rest.
+    """
+    rows = np.unique(
+        np.linspace(0, source.num_samples - 1, min(source.num_samples, _STANDARD_SAMPLES)).astype(np.int64)
+    )
+    D, count = source.embed_dim, 0
+    total, squares = torch.zeros(D, dtype=torch.float64), torch.zeros(D, dtype=torch.float64)
+    for start in range(0, len(rows), _STANDARD_AT_ONCE):
+        tokens = source.read(rows[start : start + _STANDARD_AT_ONCE], 0)
+        x = _normalised(tokens, torch.float32, norm_eps).flatten(0, 1).double()
+        total, squares, count = total + x.sum(0), squares + x.square().sum(0), count + len(x)
+    mean = total / count
+    scale = (squares / count - mean.square()).clamp(min=0).add(STANDARD_EPS).rsqrt()
+    return {f"{BLOCK}.norm1.weight": scale.float(), f"{BLOCK}.norm1.bias": (-mean * scale).float()}
 
 
 def attentive_logits(

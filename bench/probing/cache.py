@@ -22,6 +22,7 @@ from bench.core.tensors import weights_digest
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.dense import DenseProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
+from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
 from bench.probing.scoring import Head
 from bench.probing.streaming import StreamCounts
@@ -43,7 +44,7 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
         except (BenchError, KeyError, ValueError, TypeError):
             path.unlink(missing_ok=True)  # damaged: trained again
     fitted = train()
-    if isinstance(fitted.probe, AttentiveProbe | DenseProbe | LinearProbe):
+    if isinstance(fitted.probe, AttentiveProbe | DenseProbe | LinearProbe | MeanProbe):
         path.parent.mkdir(parents=True, exist_ok=True)
         history = json.dumps(_history(fitted))
         save_probe(path, fitted.probe, {"fitted": history, "sha256": _checksum(fitted.probe, history)})
@@ -81,4 +82,5 @@ def _read(path: Path) -> FittedProbe:
     history = json.loads(metadata["fitted"])
     heads = [Head(**head) for head in history.pop("heads")]
     streamed = history.pop("streamed", None)
+    history["curve"] = tuple((step, part) for step, part in history["curve"])
     return FittedProbe(**history, heads=heads, probe=probe, streamed=streamed and StreamCounts.of(streamed))

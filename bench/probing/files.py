@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +27,19 @@ from bench.probing.blocks import BlockProbe
 from bench.probing.class_names import are_numbers, names_in_order
 from bench.probing.dense import DenseProbe
 from bench.probing.loaded import LoadedProbe, check_shapes, head_outputs, head_width, matrix_shape
+from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
 
 DEAD_PREFIX = f"{attentive.BLOCK}.xattn.proj."
 """A projection that V-JEPA 1 files hold and the official probe never applies (protocol.md 4.1)."""
+_MEMBER = re.compile(r"probes\.[0-9]{1,4}\.")
+"""What the tensors of probes that answer together begin with."""
 _LINEAR_NAMES = {pooled.WEIGHT, pooled.BIAS, "mean", "deviation"}
 
 
-def save_probe(path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProbe, metadata: Mapping[str, str]) -> None:
+def save_probe(
+    path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProbe | MeanProbe, metadata: Mapping[str, str]
+) -> None:
     """Write a probe as safetensors, atomically. `metadata` says where it comes from: recipe, task, encoder digest.
 
     Its key `classes`, JSON text, lists the names of the classes in order.
@@ -42,7 +48,9 @@ def save_probe(path: str | Path, probe: AttentiveProbe | DenseProbe | LinearProb
     facts = dict(metadata)
     if isinstance(probe, AttentiveProbe):
         facts["num_heads"] = str(probe.num_heads)
-    if isinstance(probe, AttentiveProbe | DenseProbe):
+    if isinstance(probe, MeanProbe):
+        facts |= {"num_heads": str(probe.first.num_heads), "mean_of": "sigmoid" if probe.each else "softmax"}
+    if isinstance(probe, AttentiveProbe | DenseProbe | MeanProbe):
         facts |= {} if probe.token_scale == 1 else {"token_scale": str(probe.token_scale)}
     if isinstance(probe, BlockProbe):
         facts["norm_eps"] = str(probe.norm_eps)
@@ -90,7 +98,9 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
     layout, states = _state_dicts(content, path, own="protocol" in metadata)
     heads, notes = [], []
     for index, state in enumerate(states):
-        where = f"{path}, classifiers[{index}]" if len(states) > 1 else str(path)
+        where = (
+            f"{path}, {'probes' if 'mean_of' in metadata else 'classifiers'}[{index}]" if len(states) > 1 else str(path)
+        )
         # Copies, because a file puts tensors at any address, and matrix products round by where their operands start:
         # a probe that was read answers as the one that was trained, bit for bit.
         tensors = {name: tensor.float().clone() for name, tensor in plain_names(state, path).items()}
@@ -98,9 +108,14 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
         head, note = _build(tensors, layout, metadata, (num_heads, encoder_heads), where)
         heads.append(head)
         notes += [note] if note and note not in notes else []
-    loaded = LoadedProbe(heads, layout=layout, class_names=_class_names(metadata, path), metadata=metadata, notes=notes)
-    for index, head in enumerate(heads):
-        if (head_outputs(head), head_width(head)) != (loaded.outputs, loaded.embed_dim):
+    answering: Sequence[AttentiveProbe | DenseProbe | LinearProbe | MeanProbe] = heads
+    if "mean_of" in metadata:
+        answering = [_mean(heads, metadata, path)]
+    loaded = LoadedProbe(
+        answering, layout=layout, class_names=_class_names(metadata, path), metadata=metadata, notes=notes
+    )
+    for index, part in enumerate(heads):
+        if (head_outputs(part), head_width(part)) != (loaded.outputs, loaded.embed_dim):
             raise BenchError(f"classifiers[{index}] differs from the first in width or classes", where=str(path))
     if loaded.class_names is not None and len(loaded.class_names) != loaded.num_classes:
         raise BenchError(
@@ -126,7 +141,21 @@ def _state_dicts(content: Mapping[str, Any], path: Path, *, own: bool) -> tuple[
             where=str(path),
             fix="give an official probe checkpoint, a Hugging Face classifier folder, or a probe that bench saved",
         )
+    if own and all(_MEMBER.match(name) for name in content):
+        members: dict[int, dict[str, Any]] = defaultdict(dict)
+        for name, tensor in content.items():
+            _, number, rest = name.split(".", 2)
+            members[int(number)][rest] = tensor
+        return "bench", [members[number] for number in sorted(members)]
     return "bench" if own else "state dict", [content]
+
+
+def _mean(probes: Sequence[Any], metadata: Mapping[str, str], path: Path) -> MeanProbe:
+    """Probes of a file of our own that answer together."""
+    kind, alike = metadata["mean_of"], len({(head_outputs(one), head_width(one)) for one in probes}) == 1
+    if kind not in ("softmax", "sigmoid") or not alike or not all(type(one) is AttentiveProbe for one in probes):
+        raise BenchError("its probes do not make a mean", where=str(path), fix="save the probe again")
+    return MeanProbe(probes, each=kind == "sigmoid")
 
 
 def _is_state_dict(value: Any) -> bool:

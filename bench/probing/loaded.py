@@ -13,6 +13,7 @@ from bench.probing import dense
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.blocks import CLASSIFIERS
 from bench.probing.dense import DenseProbe
+from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
 
 
@@ -27,7 +28,7 @@ def head_width(head: nn.Module) -> int:
 
 
 def _classifiers(head: nn.Module) -> list[Tensor]:
-    weights = dict(head.named_parameters())
+    weights = dict((head.first if isinstance(head, MeanProbe) else head).named_parameters())
     if dense.WEIGHT in weights:
         return [weights[dense.WEIGHT]]
     names = ["linear"] if "linear.weight" in weights else list(CLASSIFIERS)
@@ -43,7 +44,7 @@ class LoadedProbe(nn.Module):
 
     def __init__(
         self,
-        heads: Sequence[AttentiveProbe | DenseProbe | LinearProbe],
+        heads: Sequence[AttentiveProbe | DenseProbe | LinearProbe | MeanProbe],
         *,
         layout: str,
         class_names: tuple[str, ...] | None = None,
@@ -75,7 +76,8 @@ class LoadedProbe(nn.Module):
     def digest(self) -> str:
         """SHA-256 of the first head: its tensors and the numbers that its file may leave open."""
         head = self.heads[0]
-        facts = {name: getattr(head, name) for name in ("num_heads", "norm_eps") if getattr(head, name, None)}
+        one = head.first if isinstance(head, MeanProbe) else head
+        facts = {name: getattr(one, name) for name in ("num_heads", "norm_eps") if getattr(one, name, None)}
         scale = getattr(head, "token_scale", 1)
         return weights_digest(head, facts if scale == 1 else {**facts, "token_scale": scale})
 

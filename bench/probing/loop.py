@@ -90,8 +90,10 @@ def train_sweep(
     *,
     seed: int,
     progress: Callable[[int, int], None],
+    watch: Callable[[int], None] | None = None,
 ) -> TrainResult:
-    """Train every setting of `sweep` in place on these rows of the source."""
+    """Train every setting of `sweep` in place on these rows of the source. `watch` is called with every step that ends
+    a quarter of the training but the last."""
     stack = sweep.stack
     device = stack.values.device
     plan = make_plan(recipe, len(rows))
@@ -100,17 +102,39 @@ def train_sweep(
     total = torch.zeros(len(settings), device=device)
     finite = torch.ones(len(settings), dtype=torch.bool, device=device)
     numbers = plan.batch_size * source.num_tokens * source.embed_dim + stack.values.numel()
+    drop = TokenDropout(recipe.token_dropout, seed=seed)
+    quarters = {round(plan.steps * quarter / 4) for quarter in (1, 2, 3)} if watch else set()
     with small_steps(device, numbers):
         for step, (epoch, chosen, view) in enumerate(batches(rows, plan, source.num_views, seed=seed), start=1):
-            tokens = source.read(chosen, view).to(device)
+            tokens = drop(source.read(chosen, view)).to(device)
             losses = sweep.backward(tokens, targets[torch.from_numpy(chosen).to(device)])
             optimiser.step()
             finite &= losses.isfinite()
             if epoch == plan.epochs - 1:
                 total += losses * len(chosen)
+            if watch and step in quarters:
+                watch(step)
             progress(step, plan.steps)
     finite &= stack.values.isfinite().all(dim=1)
     return TrainResult(loss=(total / len(rows)).tolist(), diverged=(~finite).tolist())
+
+
+class TokenDropout:
+    """Leaves out a share of the tokens of each sample, drawn from the seed anew for every batch."""
+
+    def __init__(self, share: float, *, seed: int) -> None:
+        self._share = share
+        self._stream = np.random.RandomState([seed, 1])  # another one than that of the order of the data
+
+    def __call__(self, tokens: Tensor) -> Tensor:
+        """Tokens [B, N, D] -> [B, n, D], n = round((1 - share) * N), one at least; all where none is left out."""
+        B, N, D = tokens.shape
+        kept = max(1, round((1 - self._share) * N))
+        if kept == N:
+            return tokens
+        places = np.argpartition(self._stream.random_sample((B, N)), kept, axis=1)[:, :kept]
+        rows = torch.from_numpy(np.sort(places, axis=1))[..., None].expand(B, kept, D)
+        return tokens.gather(1, rows)
 
 
 class Losses(Protocol):

@@ -6,7 +6,7 @@ Views are combined as protocol.md 4.3 does at test: the mean of their softmax.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -111,7 +111,7 @@ class Head:
     final_weight_decay: float | None = None
 
 
-def heads_of(card: ProbeCard, result: TrainResult, scores: Scores | None, *, chosen: int) -> list[Head]:
+def heads_of(card: ProbeCard, result: TrainResult, scores: Scores | None, *, chosen: Collection[int]) -> list[Head]:
     """The record of every setting of a recipe."""
     heads = []
     for index, diverged in enumerate(result.diverged):
@@ -128,7 +128,7 @@ def heads_of(card: ProbeCard, result: TrainResult, scores: Scores | None, *, cho
                 loss=loss,
                 train_loss=None if diverged or card.kind == "knn" else result.loss[index],
                 diverged=diverged,
-                chosen=index == chosen,
+                chosen=index in chosen,
                 start_lr=own.start_lr if own else None,
                 warmup_epochs=own.warmup_epochs if own else None,
                 final_weight_decay=own.final_weight_decay if own else None,
@@ -146,6 +146,17 @@ def choose(diverged: Sequence[bool], correct: Sequence[float], loss: Sequence[fl
     if not candidates:
         raise has_diverged()
     return min(candidates, key=lambda index: (-correct[index], loss[index]))
+
+
+def near_best(diverged: Sequence[bool], correct: Sequence[float], loss: Sequence[float], count: int) -> tuple[int, ...]:
+    """The settings that are within two standard errors of the best on `count` samples of the choice, rising: those that
+    are not shown to be worse.
+
+    The standard error is that of a share of independent samples. Raises BenchError where all have diverged.
+    """
+    best = correct[choose(diverged, correct, loss)]
+    least = best - 2 * math.sqrt(best * (1 - best) / count)
+    return tuple(index for index, bad in enumerate(diverged) if not bad and correct[index] >= least)
 
 
 def has_diverged() -> BenchError:

@@ -63,6 +63,12 @@ class Stack:
         for (_, gradient), values in zip(self._returned, fresh, strict=True):
             gradient.copy_(values)
 
+    def put(self, index: int, weights: Mapping[str, Tensor]) -> None:
+        """Give one setting other weights than the rest."""
+        with torch.no_grad():
+            for name, weight in weights.items():
+                self.weights[name][index].copy_(weight)
+
     def setting(self, index: int) -> dict[str, Tensor]:
         """A copy of the weights of one setting, by name."""
         return {name: weight[index].detach().clone() for name, weight in self.weights.items()}

@@ -86,6 +86,11 @@ def _contradictions(record: Record) -> Iterator[str]:
 
 
 def _of_scores(record: Record) -> Iterator[str]:
+    for score in record.scores:
+        if score.seeds != (len(record.seeds) or 1):
+            yield f"{score.metric} is the mean of {score.seeds} probes, and {len(record.seeds) or 1} have seeds"
+    if record.seeds and (record.seeds[0] != record.seed or len(set(record.seeds)) < len(record.seeds)):
+        yield "its probe seeds are there twice, or the first is not the seed of the run"
     twice = _repeated(score.metric for score in record.scores)
     if twice:
         yield f"it has several scores of {twice}"
@@ -95,7 +100,7 @@ def _of_scores(record: Record) -> Iterator[str]:
         *(part.score for part in record.fewer_labels),
     ]
     for score in everything:
-        if score.correct is not None:
+        if score.correct is not None and score.interval == "Wilson, 95 %" and score.seeds == 1:
             yield from _of_interval(score)
     for share in record.motion_shares:
         if not (math.isfinite(share.low) and math.isfinite(share.high) and share.low <= share.value <= share.high):
@@ -148,7 +153,8 @@ def _of_variants(record: Record) -> Iterator[str]:
 
 def _of_choice(record: Record) -> Iterator[str]:
     """A setting that was chosen on the test split leaves its mark in three places besides the flag."""
-    chosen_on = _part(_part(record.resolved, "recipe"), "selection").get("chosen_on")
+    selection = _part(_part(record.resolved, "recipe"), "selection")
+    chosen_on = selection.get("chosen_on")
     on_test = [head.test_accuracy is not None or head.test_loss is not None for head in record.heads]
     held_out = [head.held_out_accuracy is not None or head.held_out_loss is not None for head in record.heads]
     noted = any(note.startswith("selected on test") for note in record.notes)
@@ -156,7 +162,8 @@ def _of_choice(record: Record) -> Iterator[str]:
         yield "its setting was chosen on the test split, and selected_on_test is false"
     if record.selected_on_test and (any(held_out) or chosen_on == "held-out"):
         yield "its setting was chosen on held-out samples, and selected_on_test is true"
-    if sum(head.chosen for head in record.heads) > 1:
+    several = len(record.seeds) > 1 or selection.get("answer") == "mean"
+    if sum(head.chosen for head in record.heads) > 1 and not several:
         yield "more than one setting of the sweep is the chosen one"
 
 

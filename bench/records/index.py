@@ -36,7 +36,7 @@ INDEX_NAME = "records.sqlite"
 RECORD_NAME = "record.json"
 _PREDICTIONS = "predictions.parquet"
 _PROBE = "probe.safetensors"
-_MEANING = 3
+_MEANING = 4
 """Raised when a field of a summary comes to mean something else, or a check of records does. New and lost fields show
 by themselves."""
 _WAIT_S = 2.0
@@ -64,6 +64,7 @@ class _Entry:
     samples: str | None = None
     n: int | None = None
     correct: bytes | None = None
+    """Outcomes of all probes, one after another, each filled up to whole bytes."""
     grouped: bool = False
 
     @staticmethod
@@ -74,10 +75,11 @@ class _Entry:
             where = os.path.relpath(found.where, folder) if inside and found.where else None
             return _Entry(digest, problem=json.dumps([found.what, where, found.fix]))
         made, outcomes = _Entry(digest, summary=to_text(found)), found.outcomes
-        if outcomes is None:
+        if not outcomes:
             return made
-        correct = outcomes.right.to_bytes((outcomes.n + 7) // 8, "little")
-        return replace(made, samples=outcomes.samples, n=outcomes.n, correct=correct, grouped=outcomes.grouped)
+        first, size = outcomes[0], (outcomes[0].n + 7) // 8
+        correct = b"".join(probe.right.to_bytes(size, "little") for probe in outcomes)
+        return replace(made, samples=first.samples, n=first.n, correct=correct, grouped=first.grouped)
 
     def opened(self, folder: Path) -> Summary | BenchError:
         """The same of the run in `folder`."""
@@ -86,10 +88,13 @@ class _Entry:
             what, where, fix = json.loads(self.problem or "")
             return BenchError(what, where=str(folder / where if where else path), fix=fix)
         if self.samples is None or self.n is None or self.correct is None:
-            return from_text(self.summary, path, None)
-        right = int.from_bytes(self.correct, "little")
-        outcomes = Outcomes(self.samples, self.n, right, folder / _PREDICTIONS, bool(self.grouped))
-        return from_text(self.summary, path, outcomes)
+            return from_text(self.summary, path, ())
+        size, table = (self.n + 7) // 8, folder / _PREDICTIONS
+        bits = [self.correct[start : start + size] for start in range(0, len(self.correct), size)]
+        outcomes = (
+            Outcomes(self.samples, self.n, int.from_bytes(right, "little"), table, bool(self.grouped)) for right in bits
+        )
+        return from_text(self.summary, path, tuple(outcomes))
 
 
 def read_runs(folders: Iterable[Path], index: Path | None = None) -> list[Summary | BenchError]:
@@ -117,13 +122,13 @@ def examine(path: Path) -> Summary | BenchError:
     try:
         record = read_record(path)
         check_record(record, path)
-        answers, found = check_tables(folder, record)
+        seeds, found = check_tables(folder, record)
     except BenchError as error:
         return error
     made = replace(summarise(record), path=path, doubts=(*found, *doubts(record, folder)))
-    if isinstance(answers, ClassAnswers):
-        return replace(made, outcomes=Outcomes.of(answers, folder / _PREDICTIONS))
-    return replace(made, resampled=resampled_scores(record, answers)) if answers else made
+    if all(isinstance(answers, ClassAnswers) for answers in seeds):
+        return replace(made, outcomes=tuple(Outcomes.of(answers, folder / _PREDICTIONS) for answers in seeds))
+    return replace(made, resampled=resampled_scores(record, seeds))
 
 
 def _names(folder: Path) -> list[str]:

@@ -6,44 +6,50 @@ believed; tables of other forms may have been left out where a folder was passed
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import Answers, form_of, metric_of, score_all
+from bench.metrics.metric import Answers, Scored, form_of, metric_of, score_all
 from bench.metrics.resample import resampled
 from bench.metrics.score import Breakdown
 from bench.records.schema import Record
-from bench.records.tables import FILES, table_of
+from bench.records.tables import FILES, seed_folder, table_of
 from bench.records.tables.controls import check_controls
 from bench.records.tables.reading import SAME, compare_scores, contradiction
 
 
-def check_tables(folder: Path, record: Record) -> tuple[Any, list[str]]:
-    """The answers of a run, of the form of its metric, in the order of its list; None where there are no tables. And
-    doubts.
+def check_tables(folder: Path, record: Record) -> tuple[tuple[Any, ...], list[str]]:
+    """The answers of every probe of a run, of the form of its metric, in the order of its list; none where there are no
+    tables. And doubts.
 
     Raises BenchError that says what contradicts what, or that a table is missing or damaged.
     """
     metric = record.scores[0].metric
     form = form_of(metric)
     if form is None:
-        return None, [f"its score could not be made anew: no metric {metric} is known here"]
+        return (), [f"its score could not be made anew: no metric {metric} is known here"]
     own = FILES[form]
     for name in sorted({name for files in FILES.values() for name in files} - set(own)):
         if (folder / name).is_file():
             raise contradiction(folder / name, f"it is no table of {metric}")
     if form != ClassAnswers.form and not any((folder / name).is_file() for name in own):
-        return None, [f"its score could not be made anew: no {' and no '.join(own)} beside the record"]
-    answers = read_answers(folder, record)
-    check_controls(folder, record, answers)
-    return answers, []
+        return (), [f"its score could not be made anew: no {' and no '.join(own)} beside the record"]
+    seeds = read_seeds(folder, record)
+    check_controls(folder, record, seeds)
+    return seeds, []
 
 
 def read_answers(folder: Path, record: Record) -> Any:
-    """The answers of the run in `folder`, of the form of its metric, in the order of its list.
+    """The answers of the first probe of the run in `folder`. Raises what `read_seeds` raises."""
+    return read_seeds(folder, record)[0]
+
+
+def read_seeds(folder: Path, record: Record) -> tuple[Any, ...]:
+    """The answers of every probe of the run in `folder`, of the form of its metric, in the order of its list.
 
     Raises BenchError where its tables are missing, damaged, contradict themselves or the record, or its metric is not
     known.
@@ -51,9 +57,13 @@ def read_answers(folder: Path, record: Record) -> Any:
     form = form_of(record.scores[0].metric)
     if form is None:
         raise BenchError(f"no metric {record.scores[0].metric} is known here", where=str(folder))
-    answers, path = table_of(form).read(folder, record), folder / FILES[form][0]
+    places = [seed_folder(folder, number) for number in range(len(record.seeds) or 1)]
+    seeds, path = tuple(table_of(form).read(place, record) for place in places), folder / FILES[form][0]
+    for place, answers in zip(places[1:], seeds[1:], strict=True):
+        if answers.samples != seeds[0].samples or answers.sample_digest != seeds[0].sample_digest:
+            raise contradiction(place / FILES[form][0], "other samples, or other labels, than those of the first probe")
     try:
-        made = score_all(answers, record.scores[0].failed)
+        made = _scored(record, seeds)
     except BenchError as error:
         raise contradiction(path, f"no score can be made of it: {error.where}: {error.what}") from error
     names, ours = [score.metric for score in record.scores], [score.metric for score in made.scores]
@@ -69,19 +79,30 @@ def read_answers(folder: Path, record: Record) -> Any:
             raise contradiction(path, f"{said_part.metric} does not follow from it")
         if said_part is None or not _alike(made_part, said_part):
             raise contradiction(path, f"{made_part.metric} by {made_part.by} is another than in the record")
-    return answers
+    return seeds
 
 
-def read_sorted(folder: Path, record: Record) -> Any:
-    """The same in order of the samples' ids."""
-    answers = read_answers(folder, record)
-    return answers.of(sorted(answers.samples))
+def _scored(record: Record, seeds: Sequence[Any]) -> Scored:
+    """The scores of these answers, with what the version knew of their intervals that wrote the record."""
+    made = score_all(seeds[0], record.scores[0].failed, seeds[1:])
+    if any(score.sampling_se is not None for score in record.scores):
+        return made
+    before = [metric_of(score.metric).score(seeds[0], record.scores[0].failed) for score in made.scores]
+    return Scored(before, made.breakdowns)
 
 
-def resampled_scores(record: Record, answers: Answers) -> dict[str, tuple[str, str]]:
-    """What ranks and differences need of each score: by metric, the digest of its samples and its numbers."""
-    made = {score.metric: resampled(metric_of(score.metric), answers) for score in record.scores}
-    return {metric: (one.samples, one.to_text()) for metric, one in made.items()}
+def read_sorted(folder: Path, record: Record) -> tuple[Any, ...]:
+    """The answers of every probe, in order of the samples' ids."""
+    seeds = read_seeds(folder, record)
+    order = sorted(seeds[0].samples)
+    return tuple(answers.of(order) for answers in seeds)
+
+
+def resampled_scores(record: Record, seeds: Sequence[Answers]) -> dict[str, tuple[str, list[tuple[float, str]]]]:
+    """What ranks and differences need of each score: by metric, the digest of its samples, and of every probe its value
+    and numbers."""
+    made = {score.metric: [resampled(metric_of(score.metric), one) for one in seeds] for score in record.scores}
+    return {metric: (of[0].samples, [(one.value, one.to_text()) for one in of]) for metric, of in made.items()}
 
 
 def _alike(made: Breakdown, said: Breakdown) -> bool:

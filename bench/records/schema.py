@@ -13,13 +13,13 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from bench.core.errors import BenchError
 from bench.core.inputs import RECORD, read_json
-from bench.core.types import Axis, Split
+from bench.core.types import Axis, Count, Split
 from bench.metrics.score import Breakdown, Control, FewerLabels, MotionShare, RecordPart, Score
 
-SCHEMA_VERSION = 4
+SCHEMA_VERSION = 5
 """2 added controls, fewer labels, breakdowns, and metrics that are no share of samples; 3 added selection on the test
-split and schedules of single settings; 4 the group anticipation, in which older records of ek100 are read too. Other
-older records read as before."""
+split and schedules of single settings; 4 the group anticipation, in which older records of ek100 are read too; 5
+several probes in one record, and the curve of their training. Other older records read as before."""
 
 
 def _utc(text: str) -> datetime:
@@ -71,6 +71,16 @@ class Head(RecordPart):
         return self.held_out_accuracy if self.test_accuracy is None else self.test_accuracy
 
 
+class CurvePoint(RecordPart):
+    """How good probes were on the way."""
+
+    steps: Count
+    """Optimiser steps done."""
+    held_out_accuracy: float
+    """0 to 100, on held-out training samples, the mean over the probes; mean average precision, or recall, where that
+    chooses."""
+
+
 class Cost(RecordPart):
     """Cost of the run."""
 
@@ -104,6 +114,8 @@ class Record(RecordPart):
     protocol: str
     """Recipe, its version, and the clip protocol: scores share a column only where this is equal."""
     seed: int
+    seeds: list[int] = Field(default_factory=list)
+    """Seeds of the probes that were trained, `seed` first; empty in records of older versions, which have that one."""
     selected_on_test: bool = False
     """Whether the probe's setting is the best of a sweep on the test split, as some papers report: such a score is
     optimistic, and is never ranked, averaged or gated."""
@@ -114,6 +126,9 @@ class Record(RecordPart):
     class_names: list[str]
     scores: list[Score]
     heads: list[Head]
+    training: list[CurvePoint] = Field(default_factory=list)
+    """The training of the settings that answer, at each quarter of its steps; empty where nothing was held out of
+    cached tokens."""
     controls: list[Control] = Field(default_factory=list)
     motion_shares: list[MotionShare] = Field(default_factory=list)
     fewer_labels: list[FewerLabels] = Field(default_factory=list)

@@ -38,6 +38,7 @@ class Summary:
     probe: str
     protocol: str
     seed: int
+    seeds: tuple[int, ...]
     input: str
     num_train: int
     num_unread: int
@@ -59,10 +60,11 @@ class Summary:
     cost: Cost
     path: Path | None = None
     """The record's file."""
-    outcomes: Outcomes | None = None
-    """Which test samples were right; None where the metric has no outcome for each sample."""
-    resampled: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    """Other metrics: by name, the digest of the samples and the numbers of a `bench.metrics.resample.Resampled`."""
+    outcomes: tuple[Outcomes, ...] = ()
+    """Which test samples every probe got right; empty where the metric has no outcome for each sample."""
+    resampled: Mapping[str, tuple[str, list[tuple[float, str]]]] = field(default_factory=dict)
+    """Other metrics: by name, the digest of the samples, and of every probe its score and the numbers of a
+    `bench.metrics.resample.Resampled`."""
     doubts: tuple[str, ...] = ()
     """What is said of the record, beside its scores, and does not fit; or why its scores could not be made anew."""
 
@@ -73,13 +75,13 @@ class Summary:
 
     def same_record(self, other: Summary) -> bool:
         """Whether both are copies of one record with the same answers, wherever they lie."""
-        answers = [(one.outcomes.samples, one.outcomes.right) if one.outcomes else None for one in (self, other)]
+        answers = [[(probe.samples, probe.right) for probe in one.outcomes] for one in (self, other)]
         return (answers[0], self.resampled, self.content) == (answers[1], other.resampled, other.content)
 
     @property
     def content(self) -> Summary:
         """What the record alone says, wherever it lies."""
-        return replace(self, path=None, outcomes=None, resampled={}, doubts=())
+        return replace(self, path=None, outcomes=(), resampled={}, doubts=())
 
 
 def summarise(record: Record) -> Summary:
@@ -94,6 +96,7 @@ def summarise(record: Record) -> Summary:
         probe=record.probe,
         protocol=record.protocol,
         seed=record.seed,
+        seeds=tuple(record.seeds),
         input=record.input,
         num_train=record.num_train,
         num_unread=sum(failure.split == "train" for failure in record.failures),
@@ -118,11 +121,15 @@ def to_text(summary: Summary) -> str:
     return json.dumps({**content, "cost": summary.cost.model_dump()})
 
 
-def from_text(text: str, path: Path, outcomes: Outcomes | None) -> Summary:
+def from_text(text: str, path: Path, outcomes: tuple[Outcomes, ...]) -> Summary:
     """A summary from what `to_text` made, and where its record lies. The text is not checked again."""
     content = json.loads(text)
     content["scores"] = tuple(Score.model_construct(**score) for score in content["scores"])
-    content["resampled"] = {metric: (samples, numbers) for metric, (samples, numbers) in content["resampled"].items()}
+    content["resampled"] = {
+        metric: (samples, [(value, numbers) for value, numbers in seeds])
+        for metric, (samples, seeds) in content["resampled"].items()
+    }
+    content["seeds"] = tuple(content["seeds"])
     content["notes"], content["doubts"] = tuple(content["notes"]), tuple(content["doubts"])
     content["cost"] = Cost.model_construct(**content["cost"])
     return Summary(**content, path=path, outcomes=outcomes)

@@ -2,32 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench.core.files import atomic_folder, writable_folder
 from bench.metrics.metric import Answers
 from bench.records.schema import Record
-from bench.records.tables import write_answers
+from bench.records.tables import seed_folder, write_answers
 
 
 def write_record(
     results: Path,
     record: Record,
     answers: Answers,
-    save_probe: Callable[[Path], None] | None = None,
     add_files: Callable[[Path], None] | None = None,
+    further: Sequence[Answers] = (),
 ) -> Path:
     """Write a run's folder under `results` and return it; the folder appears complete or not at all.
 
-    `save_probe` is asked to write the trained probe to the path it gets, `add_files` whatever else to the folder.
+    `add_files` is asked to write whatever else there is to the folder.
+    `further` are the answers of the run's other probes, which go to folders of their own.
     """
     folder = writable_folder(results, option="--results") / record.run_id
     with atomic_folder(folder) as temporary:
         write_answers(temporary, answers)
+        for number, other in enumerate(further, start=1):
+            place = seed_folder(temporary, number)
+            place.mkdir(parents=True)
+            write_answers(place, other)
         (temporary / "record.json").write_text(record.model_dump_json(indent=1), encoding="utf-8")
-        if save_probe:
-            save_probe(temporary / "probe.safetensors")
         if add_files:
             add_files(temporary)
     return folder

@@ -44,6 +44,10 @@ class ViewSet:
     test: Views
 
 
+_NEXT_SEED = 1_000_003
+"""Between the seeds of one run."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunPlan:
     """Everything that a run will do."""
@@ -104,6 +108,12 @@ class RunPlan:
     def probe_heads(self) -> int:
         """Attention heads of an attentive probe: as its recipe says, or else the encoder."""
         return self.recipe.num_heads or self.facts.num_heads
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of the probes that are trained: the run's own, and others that runs of other seeds do not have."""
+        count = 1 if self.given else self.options.seeds or self.recipe.num_seeds(len(self.splits.train))
+        return tuple((self.options.seed + number * _NEXT_SEED) % 2**32 for number in range(count))
 
     def samples(self, split: Literal["train", "test"]) -> list[Sample]:
         """The listed samples of a split."""

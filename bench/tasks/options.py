@@ -59,6 +59,9 @@ def _share(word: str) -> float:
     return share
 
 
+_MOST_SEEDS = 100
+
+
 def percent(share: float) -> str:
     """A share as the user wrote it: `5%`."""
     return f"{100 * share:g}%"
@@ -98,6 +101,8 @@ class RunOptions:
     timeout_s: float = 60.0
     """A video that takes longer to decode is a failed sample."""
     seed: int = 0
+    seeds: int | None = None
+    """Probes that are trained, each from a seed of its own; as many as the recipe says where empty."""
     limit: int | None = None
     max_failed: float = 0.01
     """Largest share of unreadable samples of a split, 0 to 1."""
@@ -160,6 +165,7 @@ def _check_given(options: RunOptions) -> None:
         return
     useless = [f"--probe {options.probe}"] if options.probe != RunOptions.probe else []
     useless += ["--train"] if options.train else []
+    useless += [f"--seeds {options.seeds}"] if (options.seeds or 1) > 1 else []
     useless += [
         f"--set {key}" for key in options.settings if key.partition(".")[0] == "probe" and key != "probe.num_heads"
     ]
@@ -168,11 +174,13 @@ def _check_given(options: RunOptions) -> None:
 
 
 def _check_numbers(options: RunOptions) -> None:
-    lowest = {"limit": 2, "workers": 0, "batch_size": 1, "seed": 0}
+    lowest = {"limit": 2, "workers": 0, "batch_size": 1, "seed": 0, "seeds": 1}
     for name, least in lowest.items():
         value = getattr(options, name)
         if value is not None and value < least:
             raise BenchError(f"--{name.replace('_', '-')} {value} is too small", fix=f"at least {least}")
+    if (options.seeds or 1) > _MOST_SEEDS:
+        raise BenchError(f"--seeds {options.seeds} is too many", fix=f"at most {_MOST_SEEDS}")
     if options.seed >= 2**32:
         raise BenchError(f"--seed {options.seed} is too large", fix="less than 4294967296")
     if not (math.isfinite(options.timeout_s) and options.timeout_s > 0):

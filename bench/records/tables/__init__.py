@@ -23,6 +23,15 @@ CONTROLS, CONTROLS_FOLDER = "controls.parquet", "controls"
 """What was answered in other frame orders (bench.records.tables.controls)."""
 
 
+SEEDS_FOLDER = "seeds"
+"""Where the same tables of a run's other probes lie: seeds/1, seeds/2, ..."""
+
+
+def seed_folder(run: Path, number: int) -> Path:
+    """Where the tables of one of a run's probes lie; that of its first is the run's own folder."""
+    return run / SEEDS_FOLDER / str(number) if number else run
+
+
 class AnswerTable(Protocol):
     """A module of this package, called as the form: `classes`, `boxes`, `maps`, `ranked`."""
 
@@ -42,7 +51,12 @@ def tables_there(folder: str | Path) -> list[str]:
     if CONTROLS_FOLDER in there and Path(folder, CONTROLS_FOLDER).is_dir():
         for reading in sorted(_names(Path(folder, CONTROLS_FOLDER))):
             found += [f"{CONTROLS_FOLDER}/{reading}/{name}" for name in names]
-    return [name for name in found if Path(folder, name).is_file()] if CONTROLS_FOLDER in there else found
+    if SEEDS_FOLDER in there and Path(folder, SEEDS_FOLDER).is_dir():
+        for number in sorted(_names(Path(folder, SEEDS_FOLDER))):
+            place = Path(folder, SEEDS_FOLDER, number)
+            found += [f"{SEEDS_FOLDER}/{number}/{name}" for name in (tables_there(place) if place.is_dir() else ())]
+    deep = CONTROLS_FOLDER in there or SEEDS_FOLDER in there
+    return [name for name in found if Path(folder, name).is_file()] if deep else found
 
 
 def _names(folder: str | Path) -> set[str]:

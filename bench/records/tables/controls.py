@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import Answers, metric_of
+from bench.metrics.metric import Answers, metric_of, score_of_seeds
 from bench.metrics.motion_share import WITHOUT, Reading
-from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, table_of, write_answers
+from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, seed_folder, table_of, write_answers
 from bench.records.tables.reading import SAME, compare_scores, contradiction, read_columns
 
 if TYPE_CHECKING:
-    from bench.metrics.score import Score
     from bench.records.schema import Record
 
 
@@ -30,86 +30,101 @@ def write_readings(folder: Path, readings: Sequence[Reading]) -> None:
     """
     if not readings:
         return
-    if readings[0].answers.form != ClassAnswers.form:
-        for reading in readings:
-            place = folder / CONTROLS_FOLDER / reading.name
+    for number in range(len(readings[0].seeds)):
+        place = seed_folder(folder, number)
+        place.mkdir(parents=True, exist_ok=True)
+        _write(place, [(reading.name, reading.seeds[number]) for reading in readings])
+
+
+def _write(folder: Path, readings: Sequence[tuple[str, Any]]) -> None:
+    """Write what one probe answered in each frame order, by the names of the readings."""
+    said = readings[0][1]
+    if said.form != ClassAnswers.form:
+        for name, answers in readings:
+            place = folder / CONTROLS_FOLDER / name
             place.mkdir(parents=True)
-            write_answers(place, reading.answers)
+            write_answers(place, answers)
         return
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    said = readings[0].answers
     columns = {
         "sample": pa.array(said.samples, pa.string()),
         "label": pa.array(said.labels.tolist(), pa.int32()),
     }
-    for reading in readings:
-        classes = dict(zip(reading.answers.samples, reading.answers.predicted.tolist(), strict=True))
-        columns[reading.name] = pa.array([classes.get(sample) for sample in said.samples], pa.int32())
+    for name, answers in readings:
+        classes = dict(zip(answers.samples, answers.predicted.tolist(), strict=True))
+        columns[name] = pa.array([classes.get(sample) for sample in said.samples], pa.int32())
     pq.write_table(pa.table(columns), folder / CONTROLS)
 
 
-def check_controls(folder: Path, record: Record, answers: Answers) -> None:
+def check_controls(folder: Path, record: Record, seeds: Sequence[Answers]) -> None:
     """Raises BenchError where the controls and motion shares of a record are not those of its tables, beside which
-    `answers` are those of the score."""
+    `seeds` are the answers of every probe that the score is of."""
     if not record.controls:
         return
-    if isinstance(answers, ClassAnswers):
-        _check_classes(folder / CONTROLS, record, answers)
+    places = [seed_folder(folder, number) for number in range(len(seeds))]
+    if isinstance(seeds[0], ClassAnswers):
+        _check_classes([place / CONTROLS for place in places], record, seeds)
     else:
-        _check_readings(folder / CONTROLS_FOLDER, record, answers)
+        _check_readings([place / CONTROLS_FOLDER for place in places], record, seeds)
 
 
-def _check_classes(path: Path, record: Record, answers: ClassAnswers) -> None:
+def _check_classes(paths: Sequence[Path], record: Record, seeds: Sequence[Any]) -> None:
     names = [f"{control.frames}_by_{control.trained_on}" for control in record.controls]
+    hits = [_hits(path, names, answers) for path, answers in zip(paths, seeds, strict=True)]
+    for name, control in zip(names, record.controls, strict=True):
+        score, rows = control.score, sum(len(of_seed[name]) for of_seed in hits)
+        # A sample that only this order could read is counted, and has no row here.
+        unseen, right = score.n * len(seeds) - rows, sum(sum(of_seed[name].values()) for of_seed in hits)
+        most = record.scores[0].failed * len(seeds)
+        if not 0 <= unseen <= most or not right <= (score.correct or 0) <= right + unseen:
+            there, here = f"{right} of {rows} are right", f"{score.correct} of {score.n}"
+            raise contradiction(paths[0], f"{name}: {there}, and the record says {here}")
+    for share in record.motion_shares:
+        pairs = []
+        for of_seed, answers in zip(hits, seeds, strict=True):
+            ordered, other = dict(enumerate(answers.hits.astype(bool).tolist())), of_seed.get(_other(share.without), {})
+            pairs += [(ordered[row], other[row]) for row in ordered.keys() & other.keys()]
+        values = [100 * sum(found) / len(pairs) for found in zip(*pairs, strict=True)]
+        _check_share(paths[0], record, share, values or None)
+
+
+def _hits(path: Path, names: Sequence[str], answers: ClassAnswers) -> dict[str, dict[int, bool]]:
+    """What one probe got right in each order: by the name of the reading and the row of the sample."""
     table = read_columns(path, ["sample", "label", *names])
     if table["sample"].to_pylist() != list(answers.samples) or table["label"].to_pylist() != answers.labels.tolist():
         raise contradiction(path, "other samples or labels than in predictions.parquet")
     hits: dict[str, dict[int, bool]] = {}
-    for name, control in zip(names, record.controls, strict=True):
-        said, score = table[name].to_pylist(), control.score
+    for name in names:
+        said = table[name].to_pylist()
         hits[name] = {row: label == answers.labels[row] for row, label in enumerate(said) if label is not None}
-        # A sample that only this order could read is counted, and has no row here.
-        unseen, right = score.n - len(hits[name]), sum(hits[name].values())
-        if not 0 <= unseen <= record.scores[0].failed or not right <= (score.correct or 0) <= right + unseen:
-            there, here = f"{right} of {len(hits[name])} are right", f"{score.correct} of {score.n}"
-            raise contradiction(path, f"{name}: {there}, and the record says {here}")
         if name == "ordered_by_ordered" and said != answers.predicted.tolist():
             raise contradiction(path, f"{name}: other predictions than in predictions.parquet")
-    ordered = dict(enumerate(answers.hits.astype(bool).tolist()))
-    for share in record.motion_shares:
-        other = hits.get(_other(share.without), {})
-        rows = ordered.keys() & other.keys()
-        values = [100 * sum(found[row] for row in rows) / max(1, len(rows)) for found in (ordered, other)]
-        _check_share(path, record, share, values if rows else None)
+    return hits
 
 
-def _check_readings(folder: Path, record: Record, answers: Answers) -> None:
+def _check_readings(folders: Sequence[Path], record: Record, seeds: Sequence[Answers]) -> None:
     """Check the readings of a form that keeps a table of its own for each."""
-    table, metric = table_of(answers.form), metric_of(record.scores[0].metric)
-    said: dict[str, Any] = {}
+    form = seeds[0].form
+    table, metric = table_of(form), metric_of(record.scores[0].metric)
+    said: dict[str, list[Any]] = {}
     for control in record.controls:
         name = f"{control.frames}_by_{control.trained_on}"
-        path = folder / name / FILES[answers.form][0]
-        said[name] = table.read(folder / name, record)
-        compare_scores(path, control.score, _score(metric, said[name], control.score))
-    usual = said.get("ordered_by_ordered")
-    if usual is not None and usual.prediction_digest != answers.prediction_digest:
-        raise contradiction(folder, "ordered_by_ordered: other answers than those of the score")
+        said[name] = [table.read(folder / name, record) for folder in folders]
+        made = score_of_seeds(metric, said[name], control.score.failed)
+        if control.score.sampling_se is None:
+            made = metric.score(said[name][0], control.score.failed)
+        compare_scores(folders[0] / name / FILES[form][0], control.score, made)
+    for number, usual in enumerate(said.get("ordered_by_ordered", [])):
+        if usual.prediction_digest != seeds[number].prediction_digest:
+            raise contradiction(folders[number], "ordered_by_ordered: other answers than those of the score")
     for share in record.motion_shares:
-        other = said.get(_other(share.without), answers.of([]))
-        there = set(other.samples)
-        common = [sample for sample in answers.samples if sample in there]
-        values = (
-            [_score(metric, one.of(common), record.scores[0]).value for one in (answers, other)] if common else None
-        )
-        _check_share(folder, record, share, values)
-
-
-def _score(metric: Any, answers: Answers, said: Score) -> Score:
-    made: Score = metric.score(answers, said.failed)
-    return made
+        others = said.get(_other(share.without), [answers.of([]) for answers in seeds])
+        there = set(others[0].samples)
+        common = [sample for sample in seeds[0].samples if sample in there]
+        means = [fmean(metric.score(one.of(common), 0).value for one in side) for side in (seeds, others) if common]
+        _check_share(folders[0], record, share, means or None)
 
 
 def _other(without: str) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
 from bench.core.inputs import PREDICTIONS, check_input
-from bench.records.tables import CONTROLS_FOLDER
+from bench.records.tables import CONTROLS_FOLDER, SEEDS_FOLDER
 
 if TYPE_CHECKING:
     from bench.metrics.score import Score
@@ -34,22 +34,34 @@ def contradiction(table: Path, reason: str) -> BenchError:
 
 def compare_scores(table: Path, said: Score, made: Score) -> None:
     """Raises BenchError where the record's score is not the one that its table gives."""
+    if said.seeds != made.seeds:
+        raise contradiction(table, f"they are of {made.seeds} probes, and the score of {said.seeds}")
     if (said.correct, said.n) != (made.correct, made.n):
         there = f"{made.correct} of {made.n} are right" if made.correct is not None else f"they are {made.n} samples"
         here = f"{said.correct} of {said.n}" if said.correct is not None else f"{said.n}"
         raise contradiction(table, f"{there}, and the record says {here}")
-    for field in ("value", "low", "high"):
+    for field in ("value", "low", "high", "sampling_se", "training_sd"):
         here, there = getattr(said, field), getattr(made, field)
+        if here is None and there is None:
+            continue
+        if here is None or there is None:
+            raise contradiction(table, f"the {field} of {said.metric} is {there} by them, and {here} in the record")
         if abs(here - there) > SAME:
-            name = said.metric if field == "value" else f"the {field} end of the interval of {said.metric}"
+            ends = {"value": said.metric} | {
+                end: f"the {end} end of the interval of {said.metric}" for end in ("low", "high")
+            }
+            name = ends.get(field, f"the {field} of {said.metric}")
             raise contradiction(table, f"{name} is {there:.6f} by them, and {here:.6f} in the record")
     if said.interval != made.interval:
         raise contradiction(table, f"their interval is '{made.interval}', and the record calls it '{said.interval}'")
 
 
 def _run_of(table: Path) -> Path:
-    """The folder of the run that a table is of; those of other frame orders lie two folders deeper."""
-    return table.parents[2] if table.parent.parent.name == CONTROLS_FOLDER else table.parent
+    """The folder of the run that a table is of; those of other frame orders, and of other probes, lie two deeper."""
+    folder = table.parent
+    for name in (CONTROLS_FOLDER, SEEDS_FOLDER):
+        folder = folder.parent.parent if folder.parent.name == name else folder
+    return folder
 
 
 def refuse_failed(record: Record, samples: Iterable[str], table: Path) -> None:

@@ -146,7 +146,7 @@ def answered(found: Comparison, most: int) -> tuple[list[tuple[Model, list[Class
             rest += 1
             continue
         try:
-            kept.append((model, [read_sorted(run.folder, run.record) for run in model.runs]))
+            kept.append((model, [one for run in model.runs for one in read_sorted(run.folder, run.record)]))
         except BenchError as error:
             problems.append(f"left out: {model.label}, {_without_folder(error, model.runs)}")
     return kept, [*problems, rest_words(len(kept), len(kept) + rest)]
