@@ -143,7 +143,7 @@ def make_clips(folder: Path, train: int = 16, test: int = 8) -> Path:
 STAGES = {
     "hashing": ("bench.pipeline.run", "content_ids_of"),
     "extraction": ("bench.pipeline.run", "extract_split"),
-    "training": ("bench.pipeline.run", "fit_probe"),
+    "training": ("bench.pipeline.run", "fit_probes"),
     "recording": ("bench.pipeline.record", "write_record"),
 }
 """What the faults of this suite call the parts of a run, and the function that is each, where it is called."""

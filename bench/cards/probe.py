@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import cycle
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -15,6 +16,8 @@ from bench.cards.fields import AtLeastOne, CardPart, LearningRate, Million, NotN
 from bench.core.types import Positive
 
 _MOST_SETTINGS = 1000
+_SCHEDULE = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
+_OF_LR = ("lr_width", "forget_epochs")
 _USUALLY_UNSAID = (
     *("augmentation", "streaming", "boxes", "masks", "num_heads"),
     *("standardised", "seeds", "seeds_up_to"),
@@ -63,35 +66,44 @@ class Optimisation(CardPart):
     clip_norm: Positive | None = None
     """Largest gradient norm of a probe; no clipping where empty."""
     token_dropout: Annotated[float, Field(ge=0, lt=1, strict=True)] = 0.0
-    """Share of each sample's tokens that a training step leaves out, other ones in every step."""
+    """Share of each sample's tokens that a training step leaves out, other ones in every step; of probes that answer
+    with a mean."""
     lr_width: Thousand | None = None
-    """Width D of the tokens that lr and weight decay are meant for. For others lr is multiplied by lr_width / D, and
-    weight decay by D / lr_width, so that a step changes the outputs, and decays the weights, as much as there."""
+    """Width D of the tokens that lr is meant for. For others it is multiplied by lr_width / D, so that a step changes
+    the outputs as much as there."""
+    forget_epochs: tuple[Annotated[float, Field(gt=0, le=1e6)], ...] = ()
+    """Where `weight_decay` is empty: epochs in which, at the highest lr, decay alone would bring the weights to 1 / e.
+    The decay then is 1 / (lr * forget_epochs * steps of an epoch), as strong on large sets as on small ones."""
 
     @model_validator(mode="after")
     def _one_kind_of_sweep(self) -> Optimisation:
-        if bool(self.lr) != bool(self.weight_decay) or bool(self.lr) == bool(self.sweep):
+        decays = self.weight_decay or self.forget_epochs
+        if bool(self.lr) != bool(decays) or bool(self.lr) == bool(self.sweep):
             raise ValueError("lr, weight_decay: give both, or a list of settings as sweep")
-        if len(self.lr) * len(self.weight_decay) > _MOST_SETTINGS or len(self.sweep) > _MOST_SETTINGS:
+        if len(self.lr) * len(decays) > _MOST_SETTINGS or len(self.sweep) > _MOST_SETTINGS:
             raise ValueError(f"lr, weight_decay, sweep: at most {_MOST_SETTINGS} settings")
-        schedule = ("start_lr_ratio", "warmup_epochs", "final_lr", "final_weight_decay")
-        if self.sweep and self.lr_width:
-            raise ValueError("lr_width: it is for lr and weight_decay, not for a list of settings")
-        if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in schedule):
+        if self.sweep and (self.lr_width or self.forget_epochs):
+            raise ValueError("lr_width, forget_epochs: they are for lr, not for a list of settings")
+        if self.sweep and any(getattr(self, name) != Optimisation.model_fields[name].default for name in _SCHEDULE):
             raise ValueError("sweep: every setting has its own start_lr, warmup_epochs, final_lr, final_weight_decay")
         return self
 
     @model_serializer(mode="wrap")
     def _usual_sweeps_go_unsaid(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        return without_usual(self, serialise(self), "sweep", "token_dropout", "lr_width")
+        return without_usual(self, serialise(self), "sweep", "token_dropout", "lr_width", "forget_epochs")
 
-    def for_width(self, embed_dim: int) -> Optimisation:
-        """The same, its sweep as tokens of this width have it."""
-        if self.lr_width is None:
+    def settled(self, embed_dim: int, steps_per_epoch: int) -> Optimisation:
+        """The same, its sweep as tokens of this width and epochs of so many steps have it."""
+        if not self.lr_width and (self.weight_decay or not self.forget_epochs):
             return self
-        factor = self.lr_width / embed_dim
-        lr, decay = tuple(factor * one for one in self.lr), tuple(one / factor for one in self.weight_decay)
-        return self.model_copy(update={"lr": lr, "weight_decay": decay, "lr_width": None})
+        factor = self.lr_width / embed_dim if self.lr_width else 1.0
+        sweep = []
+        for setting, epochs in zip(self.settings, cycle(self.forget_epochs or [0.0])):
+            lrs = {name: factor * (getattr(setting, name) or 0.0) for name in ("lr", "start_lr", "final_lr")}
+            decay = setting.weight_decay if self.weight_decay else 1 / (lrs["lr"] * epochs * steps_per_epoch)
+            sweep.append(setting.model_copy(update={**lrs, "weight_decay": decay}))
+        usual = {name: type(self).model_fields[name].default for name in ("lr", "weight_decay", *_OF_LR, *_SCHEDULE)}
+        return self.model_copy(update={**usual, "sweep": tuple(sweep)})
 
     @property
     def settings(self) -> list[Setting]:
@@ -106,7 +118,7 @@ class Optimisation(CardPart):
                 final_weight_decay=self.final_weight_decay,
             )
             for lr in self.lr
-            for decay in self.weight_decay
+            for decay in self.weight_decay or [0.0] * len(self.forget_epochs)  # known when the samples are (`settled`)
         ]
 
 
@@ -122,7 +134,8 @@ class Selection(CardPart):
     """Whether the chosen setting is trained again on all training samples."""
     answer: Literal["best", "mean"] = "best"
     """What answers for a probe: the setting that did best, or the mean of what is said by all settings that are within
-    two standard errors of the best on the held-out samples, which depends less on chance."""
+    two standard errors of the best on the held-out samples, which depends less on chance: of attentive probes of one
+    block on cached tokens. Others answer with the best."""
 
     @model_validator(mode="after")
     def _means_are_not_refitted(self) -> Selection:
@@ -185,8 +198,8 @@ class ProbeCard(CardPart):
     streaming: bool = False
     """Whether every epoch decodes and encodes the training clips anew, instead of reading them from the cache."""
     standardised: bool = False
-    """Whether the first norm of an attentive probe begins with the scale and shift that give every channel zero mean
-    and unit variance over the training tokens, as pooled tokens have for linear probes."""
+    """Whether the first norm of attentive probes that answer with a mean begins with the scale and shift that give
+    every channel zero mean and unit variance over the training tokens, as pooled tokens have for linear probes."""
     seeds: Thousand = 1
     """How many probes are trained, each with first weights, an order of the data and held-out samples of its own, on up
     to `seeds_up_to` training samples; on more it is one. Their mean is the score."""
@@ -225,7 +238,6 @@ class ProbeCard(CardPart):
             raise ValueError(
                 "boxes: several actions may be true of one, and nearest neighbours vote for a single class"
             )
-        self._check_mean()
         if self.boxes and self.augmentation != "none":
             raise ValueError("augmentation: the official one crops frames at random, and cuts boxes away")
         if self.boxes and self.selected_on_test:
@@ -233,16 +245,6 @@ class ProbeCard(CardPart):
         if self.streaming and self.train_views > 1:
             raise ValueError("train_views: a streaming recipe draws a fresh view in every epoch, so it has no number")
         return self
-
-    def _check_mean(self) -> None:
-        """Raise ValueError for what needs cached tokens of the one-block probe, and has others."""
-        one_block = self.kind == "attentive" and self.num_blocks == 1 and not self.streaming
-        if self.standardised and not one_block:
-            raise ValueError("standardised: it is for attentive probes of one block on cached tokens")
-        if self.optimisation and self.optimisation.token_dropout and (self.kind != "attentive" or self.streaming):
-            raise ValueError("token_dropout: it is for attentive probes on cached tokens")
-        if self.selection and self.selection.answer == "mean" and not one_block:
-            raise ValueError("selection.answer: a mean is for attentive probes of one block on cached tokens")
 
     def _check_masks(self) -> None:
         """Raise ValueError for what a probe of every token of a still image cannot be."""
@@ -261,9 +263,12 @@ class ProbeCard(CardPart):
         """How many probes are trained on so many samples."""
         return self.seeds if self.seeds_up_to is None or num_train <= self.seeds_up_to else 1
 
-    def for_width(self, embed_dim: int) -> ProbeCard:
-        """The same, its sweep as tokens of this width have it."""
-        return self.model_copy(update={"optimisation": self.optimisation and self.optimisation.for_width(embed_dim)})
+    @property
+    def answers_with_mean(self) -> bool:
+        """Whether a probe is several settings that answer together: where its card says so, and it is an attentive
+        probe of one block on cached tokens."""
+        one_block = self.kind == "attentive" and self.num_blocks == 1 and not (self.streaming or self.boxes)
+        return one_block and self.selection is not None and self.selection.answer == "mean"
 
     @property
     def hold_out(self) -> Selection | None:

@@ -40,8 +40,8 @@ from bench.probing.dense import DenseProbe
 from bench.probing.files import save_probe
 from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
+from bench.probing.scoring import FittedProbe
 from bench.probing.streaming import StreamCounts
-from bench.probing.train import FittedProbe
 from bench.records.conditions import shared_note
 from bench.records.consistency import PROBE_NAME
 from bench.records.schema import Cost, CurvePoint, Failure, Head, Record

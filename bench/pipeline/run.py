@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -44,11 +45,12 @@ from bench.pipeline.stages import (
     ProbeJob,
 )
 from bench.pipeline.variants import label_parts, other_orders
-from bench.probing.cache import memory_key, memory_path, remember
+from bench.probing.cache import memory_key, memory_path, remember_all
 from bench.probing.checkpoints import Checkpoints
+from bench.probing.scoring import FittedProbe
 from bench.probing.source import HeldOut, TestSamples, TokenSource
 from bench.probing.streaming import TokenStream
-from bench.probing.train import FittedProbe, fit
+from bench.probing.train import fit, fit_seeds
 from bench.records.schema import Record
 from bench.tasks.kind import RunPlan, with_order
 from bench.tasks.options import make_options
@@ -143,16 +145,15 @@ def measure(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
 
 def _measure_one(job: ProbeJob, inputs: Inputs, reporter: Reporter) -> Measured:
     started = time.perf_counter()
-    given, chosen_on, probes = job.plan.given, _chosen_on(job, inputs), []
-    for seed in job.plan.seeds:
-        if given is not None:
-            fitted, known = given.load(), False
-        elif inputs.train is not None:
-            fitted, known = fit_probe(job, seed, inputs.train, reporter, chosen_on)
-        else:
-            raise ValueError("nothing to train a probe on, and none given")
-        probes.append(MeasuredProbe(fitted, known, _outputs(job, fitted, inputs.test)))
-    return Measured(tuple(probes), time.perf_counter() - started)
+    given = job.plan.given
+    if given is not None:
+        fitted = [(given.load(), False)]
+    elif inputs.train is not None:
+        fitted = fit_probes(job, inputs.train, reporter, _chosen_on(job, inputs))
+    else:
+        raise ValueError("nothing to train a probe on, and none given")
+    probes = tuple(MeasuredProbe(one, known, _outputs(job, one, inputs.test)) for one, known in fitted)
+    return Measured(probes, time.perf_counter() - started)
 
 
 def _chosen_on(job: ProbeJob, inputs: Inputs) -> HeldOut | TestSamples | None:
@@ -195,45 +196,62 @@ def extract_features(plan: RunPlan, encoder: Encoder, reporter: Reporter) -> tup
     return train, extract_split(plan, "test", encoder, contents, reporter)
 
 
-def fit_probe(
-    job: ProbeJob,
-    seed: int,
-    train: TokenSource | TokenStream,
-    reporter: Reporter,
-    chosen_on: HeldOut | TestSamples | None = None,
-) -> tuple[FittedProbe, bool]:
-    """Train the recipe on the training features from this seed, or read the probe that was trained so before.
+def fit_probes(
+    job: ProbeJob, train: TokenSource | TokenStream, reporter: Reporter, chosen_on: HeldOut | TestSamples | None = None
+) -> list[tuple[FittedProbe, bool]]:
+    """Train the recipe on the training features from every seed of the plan, or read the probes that were trained so
+    before.
 
-    The test split is not looked at, unless the recipe chooses on it. Returns the probe, and whether it was read.
+    The test split is not looked at, unless the recipe chooses on it. Returns the probes, and whether they were read.
     """
     plan = job.plan
-    which = f"probe {plan.seeds.index(seed) + 1} of {len(plan.seeds)}" if len(plan.seeds) > 1 else ""
-    prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark, which)))
-    facts = probe_facts(job, seed)
-    checkpoints = Checkpoints(plan.cache / "training" / memory_key(facts)) if plan.recipe.streaming else None
+    prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark)))
+    if plan.recipe.answers_with_mean:
+        found = _fit(job, plan.seeds, train, reporter, chosen_on, prefix)
+    else:
+        found = []
+        for number, seed in enumerate(plan.seeds, start=1):
+            which = f"{prefix}, probe {number} of {len(plan.seeds)}" if len(plan.seeds) > 1 else prefix
+            found += _fit(job, [seed], train, reporter, chosen_on, which)
+    if all(known for _, known in found):
+        reporter.say(f"{prefix}: probe read from the cache")
+    return found
 
-    def train_now() -> FittedProbe:
-        return fit(
-            plan.recipe,
-            train,
-            job.trained,
-            plan.probe_heads,
-            seed=seed,
-            device=plan.device,
-            progress=lambda phase, *state: reporter.stage(f"{prefix}: {phase}", *state),
-            chosen_on=chosen_on,
-            checkpoints=checkpoints,
-        )
 
-    with shared_file(memory_path(plan.cache, facts), plan.remote_cache):
-        fitted, known = remember(plan.cache, facts, train_now)
+def _fit(
+    job: ProbeJob,
+    seeds: Sequence[int],
+    train: TokenSource | TokenStream,
+    reporter: Reporter,
+    chosen_on: HeldOut | TestSamples | None,
+    prefix: str,
+) -> list[tuple[FittedProbe, bool]]:
+    """The probes of these seeds, trained together, or read."""
+    plan, facts = job.plan, [probe_facts(job, seed) for seed in seeds]
+    checkpoints = Checkpoints(plan.cache / "training" / memory_key(facts[0])) if plan.recipe.streaming else None
+
+    def progress(phase: str, *state: Any) -> None:
+        reporter.stage(f"{prefix}: {phase}", *state)
+
+    def train_now(places: Sequence[int]) -> list[FittedProbe]:
+        data = (plan.recipe, train, job.trained, plan.probe_heads)
+        if plan.recipe.answers_with_mean:
+            held_out = None if isinstance(chosen_on, TestSamples) else chosen_on
+            some = [seeds[place] for place in places]
+            return fit_seeds(*data, some, device=plan.device, progress=progress, held_out=held_out)
+        options: dict[str, Any] = {"chosen_on": chosen_on, "checkpoints": checkpoints}
+        return [fit(*data, seed=seeds[0], device=plan.device, progress=progress, **options)]
+
+    with ExitStack() as shared:
+        for one in facts:
+            shared.enter_context(shared_file(memory_path(plan.cache, one), plan.remote_cache))
+        found = remember_all(plan.cache, facts, train_now)
     if checkpoints:
         checkpoints.remove()
-    if known:
-        reporter.say(f"{prefix}: probe read from the cache")
-    elif fitted.streamed:
-        reporter.say(f"{prefix}: {fitted.streamed}")
-    return fitted, known
+    for fitted, known in found:
+        if fitted.streamed and not known:
+            reporter.say(f"{prefix}: {fitted.streamed}")
+    return found
 
 
 def probe_facts(job: ProbeJob, seed: int) -> dict[str, Any]:

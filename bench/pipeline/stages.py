@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from bench.encoders import Encoder
 from bench.pipeline.features import SplitFeatures, StreamedSplit
 from bench.probing.objectives import Objective
+from bench.probing.scoring import FittedProbe
 from bench.probing.source import HeldOut, Rows, SingleClips, TokenSource
 from bench.probing.streaming import TokenStream
-from bench.probing.train import FittedProbe
 from bench.tasks.kind import RunPlan
 
 

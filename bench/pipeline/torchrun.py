@@ -27,7 +27,7 @@ from bench.pipeline.record import keep
 from bench.pipeline.run import measure, prepare
 from bench.pipeline.stages import Measured, Prepared
 from bench.pipeline.suite import run_all
-from bench.probing.train import FittedProbe
+from bench.probing.scoring import FittedProbe
 from bench.records.schema import Record
 from bench.tasks.kind import RunPlan
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from bench.probing.blocks import new_probe
 from bench.probing.files import load_probe, save_probe
 from bench.probing.loaded import LoadedProbe
-from bench.probing.scoring import Head, predict
+from bench.probing.scoring import FittedProbe, Head, predict
 from bench.probing.source import TokenSource
-from bench.probing.train import FittedProbe, fit
+from bench.probing.train import fit
 
 __all__ = [
     "FittedProbe",

@@ -96,7 +96,8 @@ def standard_norm(source: TokenSource, *, norm_eps: float | None) -> dict[str, T
 def attentive_logits(
     weights: Mapping[str, Tensor], tokens: Tensor, num_heads: int, *, norm_eps: float | None = NORM_EPS
 ) -> Tensor:
-    """Logits [S, B, C] of S probes (the official tensors, each with a leading S) for tokens [B, N, D].
+    """Logits [S, B, C] of S probes (the official tensors, each with a leading S) for tokens [B, N, D]; or [K, B, N, D],
+    where K seeds of S / K settings each see batches of their own.
 
     `norm_eps` is None for tokens that are normalised already (source.NormalisedTokens). The backward pass fills the
     `.grad` of MATRICES by itself, see kernels.linear.
@@ -119,13 +120,18 @@ def attentive_logits(
 def _attend(w: Mapping[str, Tensor], q: Tensor, tokens: Tensor, num_heads: int, norm_eps: float | None) -> Tensor:
     """Attended values [S, B, D] of the projected queries q [S, 1, D], without output projection (protocol.md 4.1)."""
     S, _, D = q.shape
-    B, H, d = tokens.shape[0], num_heads, D // num_heads
+    B, H, d = tokens.shape[-3], num_heads, D // num_heads
     kv, g, b = w["xattn.kv.weight"], w["norm1.weight"][:, None], w["norm1.bias"][:, None, None]
     keys, values = kv.view(S, 2, H, d, D).unbind(1)
     d_keys, d_values = (None, None) if kv.grad is None else kv.grad.view(S, 2, H, d, D).unbind(1)
 
     u = linear(q.view(S, H, 1, d), keys, d_keys, transposed=True).view(S, H, D) * g / math.sqrt(d)
-    pooled = pool_tokens(u.reshape(S * H, D), tokens, eps=norm_eps)  # [B, S*H, D]
+    queries = u.reshape(S * H, D)
+    if tokens.ndim == 3:
+        pooled = pool_tokens(queries, tokens, eps=norm_eps)  # [B, S*H, D]
+    else:
+        seeds = zip(queries.chunk(len(tokens)), tokens, strict=True)
+        pooled = torch.cat([pool_tokens(of_seed, seen, eps=norm_eps) for of_seed, seen in seeds], dim=1)
     x = torch.addcmul(b, pooled.view(B, S, H, D).permute(1, 2, 0, 3), g[:, None])  # [S, H, B, D]
     y = linear(x, values, d_values).transpose(1, 2).reshape(S, B, D)
     return y + w["xattn.kv.bias"][:, None, D:]

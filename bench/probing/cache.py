@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +24,8 @@ from bench.probing.dense import DenseProbe
 from bench.probing.files import load_probe, read_metadata, save_probe
 from bench.probing.mean import MeanProbe
 from bench.probing.pooled import LinearProbe
-from bench.probing.scoring import Head
+from bench.probing.scoring import FittedProbe, Head
 from bench.probing.streaming import StreamCounts
-from bench.probing.train import FittedProbe
 
 TRAINING_VERSION = 1
 """Raised with every change of the code that changes a tensor of a trained probe, or which setting is chosen."""
@@ -37,18 +36,38 @@ def remember(cache: Path, facts: Mapping[str, Any], train: Callable[[], FittedPr
 
     `facts` is what the training depends on besides the code: features, labels, recipe, seed, device.
     """
-    path = memory_path(cache, facts)
-    if path.is_file():
-        try:
-            return _read(path), True
-        except (BenchError, KeyError, ValueError, TypeError):
-            path.unlink(missing_ok=True)  # damaged: trained again
-    fitted = train()
+    return remember_all(cache, [facts], lambda _: [train()])[0]
+
+
+def remember_all(
+    cache: Path, facts: Sequence[Mapping[str, Any]], train: Callable[[list[int]], list[FittedProbe]]
+) -> list[tuple[FittedProbe, bool]]:
+    """The same of probes that are trained together: `train` gets the places in `facts` of those that were not trained
+    before, in their order."""
+    found = [_read_if_there(memory_path(cache, one)) for one in facts]
+    missing = [place for place, fitted in enumerate(found) if fitted is None]
+    trained = dict(zip(missing, train(missing) if missing else [], strict=True))
+    for place, fitted in trained.items():
+        _keep(memory_path(cache, facts[place]), fitted)
+    return [(fitted, True) if fitted else (trained[place], False) for place, fitted in enumerate(found)]
+
+
+def _read_if_there(path: Path) -> FittedProbe | None:
+    """A kept probe; None where it is not there, or damaged: it is trained again."""
+    if not path.is_file():
+        return None
+    try:
+        return _read(path)
+    except (BenchError, KeyError, ValueError, TypeError):
+        path.unlink(missing_ok=True)
+        return None
+
+
+def _keep(path: Path, fitted: FittedProbe) -> None:
     if isinstance(fitted.probe, AttentiveProbe | DenseProbe | LinearProbe | MeanProbe):
         path.parent.mkdir(parents=True, exist_ok=True)
         history = json.dumps(_history(fitted))
         save_probe(path, fitted.probe, {"fitted": history, "sha256": _checksum(fitted.probe, history)})
-    return fitted, False
 
 
 def memory_path(cache: Path, facts: Mapping[str, Any]) -> Path:

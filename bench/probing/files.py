@@ -95,7 +95,7 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
         raise BenchError("no such probe file", where=str(path), fix="check the path")
     content = read_tensors(path)
     metadata = read_metadata(path)
-    layout, states = _state_dicts(content, path, own="protocol" in metadata)
+    layout, states = _state_dicts(content, path, own="protocol" in metadata, mean="mean_of" in metadata)
     heads, notes = [], []
     for index, state in enumerate(states):
         where = (
@@ -126,7 +126,9 @@ def read_probe(path: str | Path, *, num_heads: int | None = None, encoder_heads:
     return loaded
 
 
-def _state_dicts(content: Mapping[str, Any], path: Path, *, own: bool) -> tuple[str, Sequence[Mapping[str, Any]]]:
+def _state_dicts(
+    content: Mapping[str, Any], path: Path, *, own: bool, mean: bool
+) -> tuple[str, Sequence[Mapping[str, Any]]]:
     """The layout of a file, and the state dict of each of its heads."""
     if "classifiers" in content:
         states = content["classifiers"]
@@ -141,7 +143,7 @@ def _state_dicts(content: Mapping[str, Any], path: Path, *, own: bool) -> tuple[
             where=str(path),
             fix="give an official probe checkpoint, a Hugging Face classifier folder, or a probe that bench saved",
         )
-    if own and all(_MEMBER.match(name) for name in content):
+    if mean and all(_MEMBER.match(name) for name in content):
         members: dict[int, dict[str, Any]] = defaultdict(dict)
         for name, tensor in content.items():
             _, number, rest = name.split(".", 2)

@@ -24,7 +24,7 @@ from bench.core.errors import BenchError
 from bench.probing.class_names import are_numbers, match, read_class_names
 from bench.probing.files import load_probe, read_probe
 from bench.probing.loaded import LoadedProbe
-from bench.probing.train import FittedProbe
+from bench.probing.scoring import FittedProbe
 
 
 @dataclass(frozen=True, kw_only=True)

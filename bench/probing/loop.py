@@ -71,11 +71,14 @@ class TrainResult:
     """Whether the loss of any step, or a final weight, was not a finite number."""
 
 
-def batches(rows: Rows, plan: Plan, num_views: int, *, seed: int) -> Iterator[tuple[int, Rows, int]]:
-    """(epoch, rows, view) of every step: a new order each epoch, the views in turn."""
+def batches(
+    rows: Rows, plan: Plan, num_views: int, *, seed: int, count: int | None = None
+) -> Iterator[tuple[int, Rows, int]]:
+    """(epoch, rows, view) of every step: a new order each epoch, of which the first `count` are taken where that is
+    given; the views in turn."""
     stream = np.random.RandomState(seed)
     for epoch in range(plan.epochs):
-        order = rows[stream.permutation(len(rows))]
+        order = rows[stream.permutation(len(rows))][:count]
         for start in range(0, len(order), plan.batch_size):
             yield epoch, order[start : start + plan.batch_size], epoch % num_views
 
@@ -90,10 +93,8 @@ def train_sweep(
     *,
     seed: int,
     progress: Callable[[int, int], None],
-    watch: Callable[[int], None] | None = None,
 ) -> TrainResult:
-    """Train every setting of `sweep` in place on these rows of the source. `watch` is called with every step that ends
-    a quarter of the training but the last."""
+    """Train every setting of `sweep` in place on these rows of the source."""
     stack = sweep.stack
     device = stack.values.device
     plan = make_plan(recipe, len(rows))
@@ -102,18 +103,14 @@ def train_sweep(
     total = torch.zeros(len(settings), device=device)
     finite = torch.ones(len(settings), dtype=torch.bool, device=device)
     numbers = plan.batch_size * source.num_tokens * source.embed_dim + stack.values.numel()
-    drop = TokenDropout(recipe.token_dropout, seed=seed)
-    quarters = {round(plan.steps * quarter / 4) for quarter in (1, 2, 3)} if watch else set()
     with small_steps(device, numbers):
         for step, (epoch, chosen, view) in enumerate(batches(rows, plan, source.num_views, seed=seed), start=1):
-            tokens = drop(source.read(chosen, view)).to(device)
+            tokens = source.read(chosen, view).to(device)
             losses = sweep.backward(tokens, targets[torch.from_numpy(chosen).to(device)])
             optimiser.step()
             finite &= losses.isfinite()
             if epoch == plan.epochs - 1:
                 total += losses * len(chosen)
-            if watch and step in quarters:
-                watch(step)
             progress(step, plan.steps)
     finite &= stack.values.isfinite().all(dim=1)
     return TrainResult(loss=(total / len(rows)).tolist(), diverged=(~finite).tolist())
@@ -150,7 +147,7 @@ class Losses(Protocol):
 
 
 class CrossEntropy:
-    """Cross-entropy where each example has one label, targets [B]."""
+    """Cross-entropy where each example has one label, targets [B]; or [K, B], where K seeds see their own batches."""
 
     def means(self, logits: Tensor, targets: Tensor) -> Tensor:
         """As Losses."""
@@ -162,9 +159,10 @@ class CrossEntropy:
 
 
 def setting_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy [S] of logits [S, B, C] for targets [B]."""
+    """Mean cross-entropy [S] of logits [S, B, C] for targets [B], or [K, B] of S / K settings each."""
     S, B, _ = logits.shape
-    return F.cross_entropy(logits.flatten(0, 1), targets.repeat(S), reduction="none").view(S, B).mean(dim=1)
+    wanted = targets.repeat(S) if targets.ndim == 1 else targets.repeat_interleave(S // len(targets), dim=0).flatten()
+    return F.cross_entropy(logits.flatten(0, 1), wanted, reduction="none").view(S, B).mean(dim=1)
 
 
 _NO_DECAY = {"weight_decay": 0.0, "final_weight_decay": None}

@@ -18,6 +18,7 @@ from bench.cards.load import ProbeCard
 from bench.core.errors import BenchError
 from bench.probing.loop import TrainResult
 from bench.probing.source import Rows, TokenSource
+from bench.probing.streaming import StreamCounts
 
 _FLOOR = math.log(torch.finfo(torch.float32).eps)
 """Least log-probability that a loss sees, as in scikit-learn's log_loss: a k-nearest-neighbour vote can be zero."""
@@ -165,3 +166,25 @@ def has_diverged() -> BenchError:
         "the probe diverged: its loss or weights are not finite",
         fix="lower the learning rates with --set probe.lr=[...], and check that the encoder's features are finite",
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FittedProbe:
+    """A trained probe and how it came about."""
+
+    heads: list[Head]
+    chosen: int
+    """Index of the head that did best; where a mean answers, its other heads are marked too."""
+    steps: int
+    """Optimiser steps of the final training; 0 for knn."""
+    epochs: int
+    batch_size: int
+    num_held_out: int
+    seconds: float
+    probe: nn.Module
+    """Tokens [B, N, D] -> logits [B, C], frozen."""
+    curve: tuple[tuple[int, float], ...] = ()
+    """Optimiser steps, and how good the settings that answer were after so many on the held-out samples, 0 to 1, their
+    mean: at each quarter of the training. Only of probes that answer with a mean (bench.probing.together)."""
+    streamed: StreamCounts | None = None
+    """What was encoded for it; None where the tokens came from the cache."""

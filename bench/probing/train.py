@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,12 +21,12 @@ from bench.probing import attentive, blocks, dense, pooled
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.loop import TrainResult, make_plan, train_sweep
-from bench.probing.mean import MeanProbe
-from bench.probing.objectives import Objective, OneLabel
+from bench.probing.objectives import Objective
 from bench.probing.pixel_classes import PixelClasses
-from bench.probing.scoring import Head, choose, has_diverged, heads_of, near_best
+from bench.probing.scoring import FittedProbe, choose, has_diverged, heads_of
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, Rows, ScaledTokens, TestSamples, TokenSource
-from bench.probing.streaming import StreamCounts, TokenStream, train_stream
+from bench.probing.streaming import TokenStream, train_stream
+from bench.probing.together import fit_together
 
 Progress = Callable[..., None]
 """Called with the phase (sweep, refit or train), the steps done and the steps in all; where clips are streamed, with
@@ -37,32 +35,8 @@ _KEPT_BYTES = 1 << 28
 """Size of a training split whose normalised tokens are kept in memory."""
 _SCALED_BY = 16
 """Samples whose tokens decide on a scale."""
-_NEXT_START = 0x9E3779B1
-"""Between the seeds of the first weights of settings that answer together: far from every seed that users give."""
 _MANY_EPOCHS = 10
 """Epochs from which on that is worth a pass over all tokens beforehand."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FittedProbe:
-    """A trained probe and how it came about."""
-
-    heads: list[Head]
-    chosen: int
-    """Index of the head that did best; where a mean answers, its other heads are marked too."""
-    steps: int
-    """Optimiser steps of the final training; 0 for knn."""
-    epochs: int
-    batch_size: int
-    num_held_out: int
-    seconds: float
-    probe: nn.Module
-    """Tokens [B, N, D] -> logits [B, C], frozen."""
-    curve: tuple[tuple[int, float], ...] = ()
-    """Optimiser steps of the sweep, and how good its answering heads were after so many on the samples of the choice, 0
-    to 1, the mean over them: at each quarter of the training. Empty where nothing is held out of cached tokens."""
-    streamed: StreamCounts | None = None
-    """What was encoded for it; None where the tokens came from the cache."""
 
 
 def fit(
@@ -84,28 +58,33 @@ def fit(
     it, and so does a recipe that chooses on the test split.
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
+    if card.answers_with_mean:
+        how: dict[str, Any] = {"device": device, "progress": progress}
+        how["held_out"] = None if isinstance(chosen_on, TestSamples) else chosen_on
+        return fit_seeds(card, train, objective, num_heads, [seed], **how)[0]
     started = time.perf_counter()
-    card = card.for_width(train.embed_dim)
+    if card.optimisation is not None:
+        steps_per_epoch = make_plan(card.optimisation, train.num_samples).steps_per_epoch
+        settled = card.optimisation.settled(train.embed_dim, steps_per_epoch)
+        card = card.model_copy(update={"optimisation": settled})
     source, chosen_on, scale = _prepared(card, train, chosen_on, objective, device)
     job = _Job(card, source, objective, num_heads, seed, device, progress, chosen_on, checkpoints)
     everything = np.arange(train.num_samples)
     chosen, num_held_out = 0, 0
-    curve: tuple[tuple[int, float], ...] = ()
     if card.selection is None:
         trained = job.train([chosen], everything, "train")
         heads, final = heads_of(card, trained.result, None, chosen=[chosen]), trained.setting(0)
     else:
         rest, scored = job.split()
         swept = job.sweep(rest, scored)
-        chosen, final, num_held_out = swept.chosen, swept.final, len(scored) if card.hold_out else 0
-        heads, curve = heads_of(card, swept.result, swept.scores, chosen=swept.answering), swept.curve
+        chosen, final, num_held_out = swept.chosen, swept.best, len(scored) if card.hold_out else 0
+        heads = heads_of(card, swept.result, swept.scores, chosen=[chosen])
         if card.hold_out and card.hold_out.refit:
             final = job.train([chosen], everything, "refit").setting(0)
     steps, epochs, batch_size = job.schedule(final.num_samples)
     return FittedProbe(
         heads=heads,
         chosen=chosen,
-        curve=curve,
         steps=steps,
         epochs=epochs,
         batch_size=batch_size,
@@ -116,12 +95,37 @@ def fit(
     )
 
 
+def fit_seeds(
+    card: ProbeCard,
+    train: TokenSource | TokenStream,
+    objective: Objective,
+    num_heads: int,
+    seeds: Sequence[int],
+    *,
+    device: str = "cpu",
+    progress: Progress | None = None,
+    held_out: HeldOut | None = None,
+) -> list[FittedProbe]:
+    """Train the probes of several seeds at once, by a recipe that answers with a mean (bench.probing.together)."""
+    source, chosen_on, scale = _prepared(card, train, held_out, objective, device)
+    if isinstance(source, TokenStream) or isinstance(chosen_on, TestSamples):
+        raise ValueError("probes that answer with a mean read cached tokens, and choose on held-out ones")
+
+    def tick(*state: Any) -> None:
+        if progress:
+            progress("train", *state)
+
+    return fit_together(
+        card, source, objective, num_heads, seeds, device=device, progress=tick, held_out=chosen_on, scale=scale
+    )
+
+
 def _unscaled(probe: nn.Module, scale: float) -> nn.Module:
     """A probe of tokens times `scale`, a power of two, as one of the tokens themselves: with the same answers."""
     if isinstance(probe, pooled.LinearProbe):
         probe.mean.div_(scale)
         probe.deviation.div_(scale)
-    elif isinstance(probe, AttentiveProbe | MeanProbe | dense.DenseProbe | pooled.KnnProbe):
+    elif isinstance(probe, AttentiveProbe | dense.DenseProbe | pooled.KnnProbe):
         probe.token_scale = scale
     return probe
 
@@ -174,7 +178,6 @@ def group_size(card: ProbeCard, embed_dim: int, num_classes: int, device: str) -
 
 
 _Sweep = attentive.AttentiveSweep | blocks.BlockSweep | dense.DenseSweep | pooled.LinearSweep | pooled.KnnSweep
-Watch = Callable[[Any, int], None]
 
 
 @dataclass(frozen=True)
@@ -199,11 +202,6 @@ class _Trained:
             raise has_diverged()
         return _Final(self.sweep.probe(index), len(self.rows))
 
-    def mean(self, indices: Sequence[int], *, each: bool) -> _Final:
-        """Several of them, none of which diverged, as one; `each` as of a MeanProbe."""
-        probes = [self.sweep.probe(index) for index in indices]
-        return _Final(MeanProbe([one for one in probes if isinstance(one, AttentiveProbe)], each=each), len(self.rows))
-
 
 @dataclass(frozen=True)
 class _Swept:
@@ -214,11 +212,7 @@ class _Swept:
     """How good each setting is on the samples of the choice, and its mean loss."""
     chosen: int
     """The setting that did best."""
-    answering: tuple[int, ...]
-    """It, or those whose mean answers."""
-    final: _Final
-    curve: tuple[tuple[int, float], ...]
-    """As of a FittedProbe."""
+    best: _Final
 
 
 @dataclass(frozen=True)
@@ -246,9 +240,8 @@ class _Job:
             raise ValueError("nothing to choose a setting on")
         return self.objective.hold_out(hold_out.held_out, seed=self.seed)
 
-    def train(self, indices: Sequence[int], rows: Rows, phase: str, watch: Watch | None = None) -> _Trained:
-        """Train these settings of the card on these rows, all from the same initial weights. `watch` is called with the
-        steps and the sweep at each quarter, where tokens are read from the cache."""
+    def train(self, indices: Sequence[int], rows: Rows, phase: str) -> _Trained:
+        """Train these settings of the card on these rows, all from the same initial weights."""
         recipe = self.card.optimisation
         if recipe is None:
             return self._neighbours([self.card.neighbours[i] for i in indices], rows)
@@ -265,8 +258,7 @@ class _Job:
             checkpoint = self.checkpoints.of(name) if self.checkpoints else None
             result = train_stream(sweep, self.source, *data, seed=self.seed, checkpoint=checkpoint, progress=tick)
         else:
-            seen = partial(watch, sweep) if watch else None
-            result = train_sweep(sweep, self.source, *data, seed=self.seed, progress=tick, watch=seen)
+            result = train_sweep(sweep, self.source, *data, seed=self.seed, progress=tick)
         return _Trained(sweep, result, rows)
 
     def sweep(self, rows: Rows, scored: Rows) -> _Swept:
@@ -276,16 +268,11 @@ class _Job:
         diverged: list[bool] = []
         correct: list[float] = []
         mean_loss: list[float] = []
-        marks: dict[int, list[float]] = defaultdict(list)
         best: _Final | None = None
         batch_size = self.schedule(len(rows))[2]
-
-        def watch(sweep: _Sweep, step: int) -> None:
-            marks[step] += self.score(sweep, scored, batch_size)[0]
-
         for number, group in enumerate(groups, start=1):
             phase = "sweep" if len(groups) == 1 else f"sweep, part {number} of {len(groups)}"
-            trained = self.train(group, rows, phase, watch if self.card.hold_out else None)
+            trained = self.train(group, rows, phase)
             scores = self.score(trained.sweep, scored, batch_size)
             loss += trained.result.loss
             diverged += trained.result.diverged
@@ -294,17 +281,10 @@ class _Job:
             # Only the weights of the best so far are kept: those of all settings may not fit the memory.
             if not all(diverged) and (chosen := choose(diverged, correct, mean_loss)) in group:
                 best = trained.setting(chosen - group[0])
-        chosen = choose(diverged, correct, mean_loss)
-        answering: tuple[int, ...] = (chosen,)
+            del trained  # the next group needs its memory
         if best is None:
             raise has_diverged()
-        if self.card.selection and self.card.selection.answer == "mean":  # of one block: all are in one group
-            answering = near_best(diverged, correct, mean_loss, len(scored))
-            best = trained.mean(answering, each=not isinstance(self.objective, OneLabel))
-        if marks:
-            marks[self.schedule(len(rows))[0]] = correct
-        curve = tuple((step, float(np.mean([part[index] for index in answering]))) for step, part in marks.items())
-        return _Swept(TrainResult(loss, diverged), (correct, mean_loss), chosen, answering, best, curve)
+        return _Swept(TrainResult(loss, diverged), (correct, mean_loss), choose(diverged, correct, mean_loss), best)
 
     def _groups(self) -> list[range]:
         """The settings that are trained together; the result does not depend on it."""
@@ -334,17 +314,7 @@ class _Job:
         if self.card.num_blocks > 1 or "linear.weight" not in initial:
             return blocks.BlockSweep(initial, num_settings, self.num_heads, losses)
         norm_eps = None if isinstance(self.source, NormalisedTokens) else attentive.NORM_EPS
-        norm: dict[str, Tensor] = {}
-        if self.card.standardised and not isinstance(self.source, TokenStream):
-            norm = attentive.standard_norm(self.source, norm_eps=norm_eps)
-            initial |= self._on_device(norm)
-        sweep = attentive.AttentiveSweep(initial, num_settings, self.num_heads, losses, norm_eps=norm_eps)
-        if self.card.selection and self.card.selection.answer == "mean":
-            # Probes with one start make the same mistakes, which their mean would keep.
-            for index in range(1, num_settings):
-                start = self.objective.initial(D, 1, seed=(self.seed + index * _NEXT_START) % 2**32)
-                sweep.stack.put(index, {name: weight for name, weight in start.items() if name not in norm})
-        return sweep
+        return attentive.AttentiveSweep(initial, num_settings, self.num_heads, losses, norm_eps=norm_eps)
 
     def _on_device(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {name: weight.to(self.device) for name, weight in weights.items()}

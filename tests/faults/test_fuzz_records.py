@@ -50,8 +50,8 @@ def seen(run: Path) -> None:
     for found in everything:
         assert isinstance(found, Summary)
         score = found.scores[0]
-        assert found.outcomes is not None and score.correct is not None
-        assert found.outcomes.right.bit_count() == score.correct and found.outcomes.n == score.n
+        assert found.outcomes and score.correct is not None
+        assert found.outcomes[0].right.bit_count() == score.correct and found.outcomes[0].n == score.n
         assert abs(score.value - 100 * score.correct / score.n) < 1e-6 and score.low <= score.value <= score.high
     load_runs([run.parent])
 

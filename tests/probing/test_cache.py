@@ -13,7 +13,8 @@ from bench.cards.load import load_probe_card, override
 from bench.probing import cache as memory
 from bench.probing.cache import memory_key, remember
 from bench.probing.objectives import OneLabel
-from bench.probing.train import FittedProbe, fit
+from bench.probing.scoring import FittedProbe
+from bench.probing.train import fit
 
 FACTS = {"features": "a", "items": "b", "recipe": {"lr": 1}, "seed": 0}
 

@@ -76,12 +76,13 @@ def test_a_single_setting_trains_on_everything() -> None:
 def test_held_out_samples_are_not_trained_on_before_the_choice() -> None:
     train, labels = learnable(60)
     fitted = fit(card(selection={"held_out": 0.2, "refit": False}, epochs=2), train, OneLabel(labels, 3), 2, seed=0)
-    steps = fitted.steps
-    seen = train.seen[1:]  # the first read tells the scale of the tokens
-    trained = {row for _, *rows in seen[:steps] for row in rows}
-    scored = {row for _, *rows in seen[steps:] for row in rows}
-    assert (len(trained), len(scored)) == (48, 12)
+    reads = [rows for _, *rows in train.seen[1:]]  # the first read tells the scale of the tokens
+    scored = set(reads[-1])
+    batches_read = [rows for rows in reads if set(rows) != scored]  # held-out samples are looked at in between, too
+    trained = {row for rows in batches_read for row in rows}
+    assert (len(batches_read), len(trained), len(scored)) == (fitted.steps, 48, 12)
     assert not trained & scored
+    assert [step for step, _ in fitted.curve] == [round(fitted.steps * part / 4) for part in (1, 2, 3, 4)]
 
 
 def test_refit_changes_nothing_but_the_samples() -> None:

@@ -85,7 +85,7 @@ def test_predictions_that_come_later_are_found(results: Path, tmp_path: Path) ->
     predictions.rename(tmp_path / "away.parquet")
     assert "predictions.parquet is missing" in str(read_runs([results])[0])
     (tmp_path / "away.parquet").rename(predictions)
-    assert read_runs([results])[0].outcomes.right.bit_count() == 200
+    assert read_runs([results])[0].outcomes[0].right.bit_count() == 200
 
 
 @pytest.mark.parametrize("damage", [b"no database", b"", "truncated", "other version", "other table"])
@@ -153,14 +153,14 @@ def test_what_came_of_a_run_is_remembered_by_the_content_of_its_files(
     shutil.copytree(results, tmp_path / "copy")
     copied = read_runs([tmp_path / "copy"], file)
     assert len(reads) == 3, "copies are not examined again, and neither is what contradicts itself"
-    assert copied[0].content == found[0].content and copied[0].outcomes.path.is_relative_to(tmp_path / "copy")
+    assert copied[0].content == found[0].content and copied[0].outcomes[0].path.is_relative_to(tmp_path / "copy")
     assert (copied[1].what, copied[1].where) == (found[1].what, str(tmp_path / "copy" / "run-1" / "record.json"))
 
 
 def test_outcomes_of_other_orders_and_samples_are_compared_sample_by_sample(make_record, save_run, tmp_path) -> None:
     def outcomes(right: list[bool], ids: str):
         record = make_record(correct=sum(right), n=len(right))
-        return examine(save_run(tmp_path, record, right, ids=list(ids))).outcomes
+        return examine(save_run(tmp_path, record, right, ids=list(ids))).outcomes[0]
 
     same = [outcomes([True, False, True], "abc"), outcomes([False, False, True], "abc")]
     assert aligned(same) == (same, None)
@@ -177,7 +177,7 @@ def test_samples_of_one_video_are_known_by_number(make_record, save_run, tmp_pat
         pq.write_table(table.append_column("video", pa.array(videos)), path.with_name("predictions.parquet"))
         for _ in range(2):
             (entry,) = (run for run in read_runs([tmp_path]) if run.run_id == record.run_id)
-        return entry.outcomes
+        return entry.outcomes[0]
 
     runs = [outcomes("abcd", [0, 0, 1, 1]), outcomes("dca", [5, 5, 6])]
     assert aligned(runs[:1]) == (runs[:1], [0, 0, 1, 1])

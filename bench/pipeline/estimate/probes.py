@@ -23,8 +23,9 @@ from bench.features.store import FeatureSet, Store
 from bench.pipeline.estimate.constants import NOTHING, Constant, StepTime, constant
 from bench.pipeline.estimate.counts import Work, normalised, reads_means
 from bench.probing import attentive
+from bench.probing.scoring import FittedProbe
 from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
-from bench.probing.train import FittedProbe, fit
+from bench.probing.train import fit
 from bench.tasks.kind import RunPlan
 
 _MOST_VALUES = {"cpu": 1 << 24, "cuda": 1 << 29}
