@@ -29,6 +29,7 @@ NAMES = (
     "prepare",
     "pipeline",
     "growth",
+    "instrument",
 )
 """Modules with a function `ratios(runs)`."""
 

@@ -5,7 +5,7 @@
 
 No image of the test split is touched: the training images are split again, two thirds for pretraining and for the
 probe's training clips, one third for the clips that it is scored on. Every variant differs from `nano` in the
-settings that its row names. The probe is the recipe `attentive` with three rates instead of its twenty settings.
+settings that its row names. The probe is the recipe `sweep` with three rates instead of its twenty settings.
 Each row goes to stdout as JSON when it is ready.
 """
 
@@ -111,7 +111,7 @@ def labelled(pool: ImagePool, count: int, seed: int) -> LabelledClips:
 
 def score(encoder: Encoder, train: LabelledClips, test: LabelledClips) -> dict[str, float]:
     """Accuracy in %, by label."""
-    recipe = override(load_probe_card("attentive"), "probe", PROBE)
+    recipe = override(load_probe_card("sweep"), "probe", PROBE)
     seen, unseen = Tokens(encoder, train.clips), Tokens(encoder, test.clips)
     scores = {}
     for name, classes in (("motions", len(MOTIONS)), ("digits", NUM_DIGITS)):

@@ -5,7 +5,7 @@
     python benchmarks/calibrate_digits.py --only final --probe-seeds 3
 
 The variants are compared on a seed of their own (other image split, other labels, other clips). Only the
-row `final` sees the clips that `bench run` scores. Frozen encoders are read by the recipe `attentive` with
+row `final` sees the clips that `bench run` scores. Frozen encoders are read by the recipe `sweep` with
 three rates instead of its twenty settings. The networks trained with labels see endless new clips of the
 training digits, before the codec. Every score is on test clips as they come out of their files.
 """
@@ -236,7 +236,7 @@ def measure(variant: Variant, probe_seeds: int) -> Iterator[tuple[str, str]]:
         folder = digits.ensure_digits(Path(cache), config)
         train, test = labelled_clips(folder, "train"), labelled_clips(folder, "test")
         if variant.encoders:
-            recipe = override(load_probe_card("attentive"), "probe", PROBE)
+            recipe = override(load_probe_card("sweep"), "probe", PROBE)
             for name in ("random", "pixels"):
                 scores = np.array(probe_scores(name, train, test, recipe, probe_seeds))
                 yield name, " / ".join(f"{value:.1f}" for value in scores.mean(0))

@@ -32,7 +32,7 @@ NUM_TOKENS, BATCH, CLASSES = 1568, 8, 174
 
 def fused_step(dim: int, heads: int, tokens: Tensor, labels: Tensor) -> Callable[[], None]:
     """A step of the fused sweep."""
-    recipe = load_probe_card("attentive").optimisation
+    recipe = load_probe_card("sweep").optimisation
     assert recipe is not None
     sweep = AttentiveSweep(initial_weights(dim, CLASSES, seed=0), len(recipe.settings), heads)
     optimiser = SweepOptimiser(sweep.stack, recipe, recipe.settings, epochs=20, steps_per_epoch=100)
@@ -46,7 +46,7 @@ def fused_step(dim: int, heads: int, tokens: Tensor, labels: Tensor) -> Callable
 
 def loop_step(dim: int, heads: int, tokens: Tensor, labels: Tensor) -> Callable[[], None]:
     """A step of twenty modules, one after the other."""
-    recipe = load_probe_card("attentive").optimisation
+    recipe = load_probe_card("sweep").optimisation
     assert recipe is not None
     initial = initial_weights(dim, CLASSES, seed=0)
     pairs = []

@@ -1,7 +1,7 @@
 """How much does a score gain when its probe setting is chosen on the test set? On two-label videos, seed by seed.
 
     python benchmarks/optimism.py --data DATA/moving_signs --seeds 20
-    python benchmarks/optimism.py --data DATA/moving_signs --seeds 20 --probe attentive --out optimism.jsonl
+    python benchmarks/optimism.py --data DATA/moving_signs --seeds 20 --probe sweep --out optimism.jsonl
 
 DATA/moving_signs holds {train,val}_motion.csv and {train,val}_appearance.csv. For each label and seed, every setting of
 the recipe is trained on all training samples and scored on the test set. Of these scores, three are compared:
@@ -167,7 +167,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="Folder of moving_signs.")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--model", default="vjepa-nano")
-    parser.add_argument("--probe", default="linear", help="linear or attentive, or a card of that kind.")
+    parser.add_argument("--probe", default="linear", help="linear or sweep, or a card of that kind.")
     parser.add_argument("--out", type=Path, default=Path("optimism.jsonl"))
     parser.add_argument("--cache", type=Path)
     arguments = parser.parse_args()

@@ -37,7 +37,7 @@ COPIED_BYTES = 1 << 29
 def step_of(settings: int, tokens: torch.Tensor, device: str) -> tuple[Callable[[], None], int]:
     """A step of a sweep of the first `settings` of the recipe's on tokens [B, N, D], and the bytes that its weights,
     gradients and moments take."""
-    recipe = load_probe_card("attentive").optimisation
+    recipe = load_probe_card("sweep").optimisation
     assert recipe is not None
     weights = {name: value.to(device) for name, value in initial_weights(DIM, CLASSES, seed=0).items()}
     sweep = AttentiveSweep(weights, settings, HEADS)

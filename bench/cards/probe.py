@@ -135,7 +135,7 @@ class Selection(CardPart):
     answer: Literal["best", "mean"] = "best"
     """What answers for a probe: the setting that did best, or the mean of what is said by all settings that are within
     two standard errors of the best on the held-out samples, which depends less on chance: of attentive probes of one
-    block on cached tokens. Others answer with the best."""
+    block on cached tokens, where each sample has one label. Others answer with the best."""
 
     @model_validator(mode="after")
     def _means_are_not_refitted(self) -> Selection:

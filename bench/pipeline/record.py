@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from numpy.typing import NDArray
@@ -34,7 +33,7 @@ from bench.pipeline.features import (
     streamed_account,
 )
 from bench.pipeline.stages import Measured, Prepared
-from bench.probing import scoring as probing_heads
+from bench.pipeline.sweep_facts import edges, mean_heads, not_converged, training_curve
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.dense import DenseProbe
 from bench.probing.files import save_probe
@@ -44,7 +43,7 @@ from bench.probing.scoring import FittedProbe
 from bench.probing.streaming import StreamCounts
 from bench.records.conditions import shared_note
 from bench.records.consistency import PROBE_NAME
-from bench.records.schema import Cost, CurvePoint, Failure, Head, Record
+from bench.records.schema import Cost, Failure, Record
 from bench.records.tables import seed_folder
 from bench.records.tables.controls import write_readings
 from bench.records.write import write_record
@@ -149,7 +148,7 @@ def make_record(done: Outcome) -> Record:
         num_classes=len(plan.splits.class_names),
         class_names=list(plan.splits.class_names),
         scores=scored.scores,
-        heads=_mean_heads([probe.fitted for probe in done.measured.probes], on_test=on_test),
+        heads=mean_heads([probe.fitted for probe in done.measured.probes], on_test=on_test),
         training=training_curve([probe.fitted for probe in done.measured.probes]),
         breakdowns=scored.breakdowns,
         controls=done.further.beside.controls,
@@ -210,49 +209,6 @@ def _cost(done: Outcome) -> Cost:
     )
 
 
-def _mean_heads(probes: Sequence[FittedProbe], *, on_test: bool) -> list[Head]:
-    """The settings of the sweep, what was found of each the mean over the probes where it did not diverge."""
-    first, *others = [[head_facts(head, on_test=on_test) for head in probe.heads] for probe in probes]
-    heads = []
-    for head, *rest in zip(first, *others, strict=True):
-        same = [head, *rest]
-        means = {}
-        for name in ("held_out_accuracy", "held_out_loss", "test_accuracy", "test_loss", "train_loss"):
-            values = [value for one in same if (value := getattr(one, name)) is not None]
-            means[name] = fmean(values) if values else None
-        marks = {name: any(getattr(one, name) for one in same) for name in ("chosen", "diverged")}
-        heads.append(head.model_copy(update={**means, **marks}) if rest else head)
-    return heads
-
-
-def training_curve(probes: Sequence[FittedProbe]) -> list[CurvePoint]:
-    """How good the probes were on held-out samples at each quarter of their training, means over them."""
-    return [
-        CurvePoint(steps=points[0][0], held_out_accuracy=100 * fmean(part for _, part in points))
-        for points in zip(*(probe.curve for probe in probes), strict=False)
-    ]
-
-
-def head_facts(head: probing_heads.Head, *, on_test: bool = False) -> Head:
-    """A setting of a sweep, as it goes to disk; `on_test` where it was scored on the test split for the choice."""
-    accuracy = None if head.accuracy is None else 100 * head.accuracy
-    return Head(
-        lr=head.lr,
-        weight_decay=head.weight_decay,
-        neighbours=head.neighbours,
-        held_out_accuracy=None if on_test else accuracy,
-        held_out_loss=None if on_test else head.loss,
-        test_accuracy=accuracy if on_test else None,
-        test_loss=head.loss if on_test else None,
-        train_loss=head.train_loss,
-        diverged=head.diverged,
-        chosen=head.chosen,
-        start_lr=head.start_lr,
-        warmup_epochs=head.warmup_epochs,
-        final_weight_decay=head.final_weight_decay,
-    )
-
-
 def _notes(done: Outcome) -> list[str]:
     plan = done.plan
     notes = [*_notes_on_probe(done), *plan.kind.notes(plan), *notes_on(plan.data_folder), *plan.splits.notes]
@@ -285,7 +241,8 @@ def _notes_on_probe(done: Outcome) -> list[str]:
     if given is None:
         recipe = done.plan.recipe
         chosen = [selected_on_test_note(recipe.num_settings)] if recipe.selected_on_test else []
-        return chosen + ([recipe.caveat] if recipe.caveat else [])
+        probes = [probe.fitted for probe in done.measured.probes]
+        return chosen + ([recipe.caveat] if recipe.caveat else []) + not_converged(probes) + edges(probes)
     notes = list(given.notes)
     if given.encoder not in (None, done.encoder.digest):
         notes.append(f"{given.path.name} was trained on the tokens of another encoder")

@@ -50,7 +50,7 @@ from bench.probing.checkpoints import Checkpoints
 from bench.probing.scoring import FittedProbe
 from bench.probing.source import HeldOut, TestSamples, TokenSource
 from bench.probing.streaming import TokenStream
-from bench.probing.train import fit, fit_seeds
+from bench.probing.train import answers_together, fit, fit_seeds
 from bench.records.schema import Record
 from bench.tasks.kind import RunPlan, with_order
 from bench.tasks.options import make_options
@@ -206,7 +206,7 @@ def fit_probes(
     """
     plan = job.plan
     prefix = ", ".join(filter(None, (plan.facts.name, plan.task.name, job.remark)))
-    if plan.recipe.answers_with_mean:
+    if answers_together(plan.recipe, job.trained):
         found = _fit(job, plan.seeds, train, reporter, chosen_on, prefix)
     else:
         found = []
@@ -235,7 +235,7 @@ def _fit(
 
     def train_now(places: Sequence[int]) -> list[FittedProbe]:
         data = (plan.recipe, train, job.trained, plan.probe_heads)
-        if plan.recipe.answers_with_mean:
+        if answers_together(plan.recipe, job.trained):
             held_out = None if isinstance(chosen_on, TestSamples) else chosen_on
             some = [seeds[place] for place in places]
             return fit_seeds(*data, some, device=plan.device, progress=progress, held_out=held_out)

@@ -49,7 +49,7 @@ def save_probe(
     if isinstance(probe, AttentiveProbe):
         facts["num_heads"] = str(probe.num_heads)
     if isinstance(probe, MeanProbe):
-        facts |= {"num_heads": str(probe.first.num_heads), "mean_of": "sigmoid" if probe.each else "softmax"}
+        facts |= {"num_heads": str(probe.first.num_heads), "mean_of": "softmax"}
     if isinstance(probe, AttentiveProbe | DenseProbe | MeanProbe):
         facts |= {} if probe.token_scale == 1 else {"token_scale": str(probe.token_scale)}
     if isinstance(probe, BlockProbe):
@@ -154,10 +154,9 @@ def _state_dicts(
 
 def _mean(probes: Sequence[Any], metadata: Mapping[str, str], path: Path) -> MeanProbe:
     """Probes of a file of our own that answer together."""
-    kind, alike = metadata["mean_of"], len({(head_outputs(one), head_width(one)) for one in probes}) == 1
-    if kind not in ("softmax", "sigmoid") or not alike or not all(type(one) is AttentiveProbe for one in probes):
+    if metadata["mean_of"] != "softmax" or not all(type(one) is AttentiveProbe for one in probes):
         raise BenchError("its probes do not make a mean", where=str(path), fix="save the probe again")
-    return MeanProbe(probes, each=kind == "sigmoid")
+    return MeanProbe(probes)
 
 
 def _is_state_dict(value: Any) -> bool:

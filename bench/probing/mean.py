@@ -15,15 +15,11 @@ from bench.probing.attentive import AttentiveProbe
 
 
 class MeanProbe(nn.Module):
-    """Frozen probes as one, tokens [B, N, D] -> logits [B, C] whose softmax is the mean of the probes' softmax.
+    """Frozen probes as one, tokens [B, N, D] -> logits [B, C] whose softmax is the mean of the probes' softmax."""
 
-    Where the outputs are read one by one (`each`), the sigmoids of its logits are the means of the probes' sigmoids.
-    """
-
-    def __init__(self, probes: Sequence[AttentiveProbe], *, each: bool = False) -> None:
+    def __init__(self, probes: Sequence[AttentiveProbe]) -> None:
         super().__init__()
         self.probes = nn.ModuleList(probes)
-        self.each = each
         self.eval()
 
     @property
@@ -44,7 +40,4 @@ class MeanProbe(nn.Module):
 
     def forward(self, tokens: Tensor) -> Tensor:
         logits = torch.stack([probe(tokens) for probe in self.probes]).float()
-        if self.each:
-            mean = logits.double().sigmoid().mean(dim=0)
-            return (mean.log() - torch.log1p(-mean)).to(logits)
         return logits.log_softmax(dim=-1).logsumexp(dim=0) - math.log(len(logits))

@@ -23,7 +23,7 @@ from bench.core.threads import small_steps
 from bench.probing import attentive
 from bench.probing.loop import Plan, SweepOptimiser, TokenDropout, TrainResult, batches, make_plan
 from bench.probing.mean import MeanProbe
-from bench.probing.objectives import Objective, OneLabel, Qualities
+from bench.probing.objectives import Objective, Qualities
 from bench.probing.scoring import FittedProbe, Logits, choose, heads_of, near_best
 from bench.probing.source import HeldOut, NormalisedTokens, Rows, TokenSource
 
@@ -84,7 +84,7 @@ def fit_together(
         correct, loss = qualities[-1][number]
         answering = near_best(of_seed.diverged, correct, loss, len(seed.held_out))
         probes = [sweep.probe(own.start + index) for index in answering]
-        probe = MeanProbe(probes, each=not isinstance(objective, OneLabel))
+        probe = MeanProbe(probes)
         probe.token_scale = scale
         settled = card.model_copy(update={"optimisation": recipe})
         fitted.append(

@@ -21,7 +21,7 @@ from bench.probing import attentive, blocks, dense, pooled
 from bench.probing.attentive import AttentiveProbe
 from bench.probing.checkpoints import Checkpoints
 from bench.probing.loop import TrainResult, make_plan, train_sweep
-from bench.probing.objectives import Objective
+from bench.probing.objectives import Objective, OneLabel
 from bench.probing.pixel_classes import PixelClasses
 from bench.probing.scoring import FittedProbe, choose, has_diverged, heads_of
 from bench.probing.source import HeldOut, NormalisedTokens, PooledTokens, Rows, ScaledTokens, TestSamples, TokenSource
@@ -58,7 +58,7 @@ def fit(
     it, and so does a recipe that chooses on the test split.
     `checkpoints`: where a training on a stream keeps its state, and goes on from.
     """
-    if card.answers_with_mean:
+    if answers_together(card, objective):
         how: dict[str, Any] = {"device": device, "progress": progress}
         how["held_out"] = None if isinstance(chosen_on, TestSamples) else chosen_on
         return fit_seeds(card, train, objective, num_heads, [seed], **how)[0]
@@ -93,6 +93,11 @@ def fit(
         probe=_unscaled(final.probe, scale),
         streamed=source.counts if isinstance(source, TokenStream) else None,
     )
+
+
+def answers_together(card: ProbeCard, objective: Objective) -> bool:
+    """Whether the probes of several seeds are trained together, each the mean of its settings."""
+    return card.answers_with_mean and isinstance(objective, OneLabel)
 
 
 def fit_seeds(
