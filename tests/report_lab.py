@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
+from bench.metrics.metric import score_all
 from bench.metrics.motion_share import Reading, motion_shares
 from bench.metrics.score import FewerLabels
 from bench.records.key_frames import Guess, Person, ShownFrame, write_key_frames
@@ -52,7 +53,7 @@ def write_full_runs(results: Path) -> list[Record]:
     task = again.model_copy(update={"run_id": "hostile-task"})
     write_record(results, task, said)
     _, predictions = _run(0, HOSTILE, 0.6, "digits-motion", "motion", 0, 59)
-    score = score_of("top1", predictions.labels, predictions.probabilities, failed=1)
+    (score,) = score_all(predictions, 1).scores
     ordered = Reading("ordered", "ordered", predictions, failed=1)
     # Every class moves on by one: what was right is wrong, and of what was wrong nothing is right.
     lost = replace(predictions, probabilities=np.roll(predictions.probabilities, 1, axis=1))

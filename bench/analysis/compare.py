@@ -32,8 +32,9 @@ from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.metric import Metric, metric_of
 from bench.records.conditions import changed_settings, shared_note, shared_videos
-from bench.records.runs import StoredRun, probe_seeds
+from bench.records.runs import StoredRun
 from bench.records.schema import Record
+from bench.records.summary import probe_seeds
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,8 @@ from bench.metrics.resample import Resampled, contributions, is_paired, resample
 from bench.metrics.score import Score
 from bench.records.baseline import BaselineRow
 from bench.records.conditions import check_conditions, conditions
-from bench.records.runs import StoredRun, place_names, pooled, probe_seeds
+from bench.records.runs import StoredRun, place_names, pooled
+from bench.records.summary import probe_seeds
 
 Status = Literal["pass", "regression", "unknown"]
 ALPHA = 0.05

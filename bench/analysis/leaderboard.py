@@ -17,9 +17,8 @@ from bench.analysis.contamination import exposure
 from bench.analysis.tested import difference_of, ranks_of
 from bench.core.types import AXES
 from bench.metrics.score import Score
-from bench.records.runs import of_other_seeds, probe_seeds
 from bench.records.schema import Record
-from bench.records.summary import Summary, identity, labels, natural, summarise
+from bench.records.summary import Summary, identity, labels, natural, of_other_seeds, probe_seeds, summarise
 
 ALPHA = 0.05
 """Chance that any two equal models of a column are told apart."""

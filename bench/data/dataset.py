@@ -116,7 +116,12 @@ def _digits(card: TaskCard, where: ListOptions, cache: Path, progress: Callable[
 
     def samples(split: digits.Split) -> list[Sample]:
         return [
-            Sample(id=c.id, path=str(folder / c.path), label=c.motion if card.label == "motion" else c.digit)
+            Sample(
+                id=c.id,
+                path=str(folder / c.path),
+                label=c.motion if card.label == "motion" else c.digit,
+                group=f"image {c.image}",
+            )
             for c in digits.read_digits(folder, split)
         ]
 

@@ -29,6 +29,14 @@ class Sample:
     end_s: float | None = None
     fps: float | None = None
     """Frames per second of a folder of frames; a video file states its own."""
+    group: str = ""
+    """What it shares with samples that are like it, such as the photo that a clip was made of; empty where that is its
+    file."""
+
+    @property
+    def group_name(self) -> str:
+        """Samples of one name are never on both sides of a split, and are not independent of each other."""
+        return self.group or self.path
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bench.probing import actions, blocks
 from bench.probing.actions import ActionClasses
 from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.scoring import Logits, held_out_scores, mean_sigmoid, predict
-from bench.probing.source import Rows, TokenSource, split_videos, stratified_split
+from bench.probing.source import Rows, TokenSource, grouped_split, split_videos, stratified_split
 
 Qualities = tuple[list[float], list[float]]
 """What each setting is chosen by, 0 to 1, and its mean loss."""
@@ -96,6 +96,8 @@ class OneLabel:
 
     targets: NDArray[np.int64]
     num_outputs: int
+    groups: tuple[str, ...] | None = None
+    """What each sample was made of, where several were made of one thing: those are held out, or drawn, together."""
     as_they_are: bool = False
 
     @property
@@ -109,15 +111,18 @@ class OneLabel:
 
     def take(self, rows: Rows) -> OneLabel:
         """As Objective."""
-        return replace(self, targets=self.targets[rows])
+        groups = self.groups and tuple(self.groups[row] for row in rows.tolist())
+        return replace(self, targets=self.targets[rows], groups=groups)
 
     def draw(self, share: float, *, seed: int) -> Rows:
         """Drawn in proportion to the classes, at least one of every class."""
-        return stratified_split(self.targets, 1 - share, seed=seed)[0]
+        return self.hold_out(1 - share, seed=seed)[0]
 
     def hold_out(self, share: float, *, seed: int) -> tuple[Rows, Rows]:
-        """In proportion to the classes (bench.probing.source)."""
-        return stratified_split(self.targets, share, seed=seed)
+        """In proportion to the classes, whole groups (bench.probing.source)."""
+        if self.groups is None or len(set(self.groups)) == len(self.groups):
+            return stratified_split(self.targets, share, seed=seed)
+        return grouped_split(self.targets, self.groups, share, seed=seed)
 
     def qualities(
         self, logits: Logits, source: TokenSource, rows: Rows, targets: NDArray[np.int64], *, device: str, at_once: int
@@ -134,11 +139,14 @@ class OneLabel:
 
     def made_up(self, count: int, num_classes: int) -> OneLabel:
         """As Objective."""
-        return replace(self, targets=np.arange(count) % min(self.num_outputs, num_classes))
+        return replace(self, targets=np.arange(count) % min(self.num_outputs, num_classes), groups=None)
 
     def facts(self) -> list[Any]:
         """As Objective."""
-        return [self.targets.tolist(), self.num_outputs]
+        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups or ()))}
+        shared = self.groups is not None and len(numbers) < len(self.groups)
+        groups = [[numbers[group] for group in self.groups or ()]] if shared else []
+        return [self.targets.tolist(), self.num_outputs, *groups]
 
 
 class BinaryCrossEntropy:

@@ -158,30 +158,65 @@ Rows = npt.NDArray[np.int64]
 
 
 def stratified_split(labels: Rows, share: float, *, seed: int) -> tuple[Rows, Rows]:
-    """Rows to train on and rows held out, both sorted; round(share * n) held out, in proportion to the classes.
+    """Rows to train on and rows held out, both sorted; round(share * n), one at least, held out, in proportion to the
+    classes.
 
     Every class keeps at least one sample to train on, so a class with a single sample is never held out, and what
     such classes cannot give is not taken from others. Unlike scikit-learn's, this split also exists for classes with
     one sample and for fewer held-out samples than classes.
     """
     stream = np.random.RandomState(seed)
+    classes, quota = _quota(labels, share, stream)
+    held_out = np.zeros(len(labels), dtype=bool)
+    for index, number in enumerate(quota):
+        members = np.flatnonzero(classes == index)
+        held_out[stream.permutation(members)[:number]] = True
+    return _sides(held_out, labels)
+
+
+def grouped_split(labels: Rows, groups: Sequence[str], share: float, *, seed: int) -> tuple[Rows, Rows]:
+    """The same of whole groups, so that what was made of one thing is never on both sides.
+
+    Groups are taken in an order drawn from the seed, each one that no class has too many of for its part. So a little
+    less than the share may be held out; where every group is too large for that, it is the smallest that leaves samples
+    of every class.
+    """
+    stream = np.random.RandomState(seed)
+    classes, quota = _quota(labels, share, stream)
+    _, member = np.unique(np.asarray(groups), return_inverse=True)
+    held_out, left, counts = np.zeros(len(labels), dtype=bool), quota.copy(), np.bincount(classes)
+    rows = np.split(np.argsort(member, kind="stable"), np.cumsum(np.bincount(member))[:-1])
+    order = stream.permutation(len(rows))
+    for group in order:
+        wanted = np.bincount(classes[rows[group]], minlength=len(quota))
+        if (wanted <= left).all():
+            held_out[rows[group]], left = True, left - wanted
+    if not held_out.any():
+        fitting = [g for g in order if (np.bincount(classes[rows[g]], minlength=len(quota)) < counts).all()]
+        if fitting:
+            held_out[rows[min(fitting, key=lambda g: len(rows[g]))]] = True
+    return _sides(held_out, labels)
+
+
+def _quota(labels: Rows, share: float, stream: np.random.RandomState) -> tuple[Rows, Rows]:
+    """The class of each row, by its place among those that occur, and how many of each are to be held out."""
     _, classes, counts = np.unique(labels, return_inverse=True, return_counts=True)
     wanted = share * counts
     quota = np.minimum(np.floor(wanted).astype(np.int64), counts - 1)
-    missing = round(share * len(labels)) - int(quota.sum())
+    missing = max(1, round(share * len(labels))) - int(quota.sum())
     # Largest remainders first; ties in an order drawn from the seed, so that no class is favoured for its number.
     order = stream.permutation(len(counts))
     for index in order[np.argsort(-(wanted - quota)[order], kind="stable")]:
         if missing > 0 and quota[index] < min(counts[index] - 1, np.ceil(wanted[index])):
             quota[index] += 1
             missing -= 1
-    held_out = np.zeros(len(labels), dtype=bool)
-    for index, number in enumerate(quota):
-        members = np.flatnonzero(classes == index)
-        held_out[stream.permutation(members)[:number]] = True
+    return classes, quota
+
+
+def _sides(held_out: npt.NDArray[np.bool_], labels: Rows) -> tuple[Rows, Rows]:
     if not held_out.any():
         raise BenchError(
-            f"{len(labels)} training samples of {len(counts)} classes leave none to choose a setting on",
+            f"{len(labels)} training samples of {len(set(labels.tolist()))} classes leave none to choose a setting on",
             where="selection.held_out",
             fix="give more training samples, or a recipe with one setting such as vjepa1-paper",
         )

@@ -59,51 +59,69 @@ def fit_together(
     """
     started = time.perf_counter()
     drawn = [_draw(card, objective, seed, held_out) for seed in seeds]
-    count = min(len(seed.rows) for seed in drawn)  # groups may not divide evenly: all seeds then see equally many
+    count = _num_seen(card, source, drawn)
     plan, recipe = _plan(card, source, count)
     sweep = _sweep(card, source, objective, num_heads, seeds, device)
-    qualities: list[list[Qualities]] = []
-    """Of each mark, and of each seed at it."""
+    marks: dict[int, list[Qualities]] = {}
+    """By steps: how good the settings of each seed were after so many."""
 
-    def score() -> None:
+    def score(step: int) -> None:
         parts = [_of_seed(sweep, number, len(recipe.settings)) for number in range(len(drawn))]
-        qualities.append(
-            [
-                _score(objective, logits, source, seed, held_out, device, plan.batch_size)
-                for logits, seed in zip(parts, drawn, strict=True)
-            ]
-        )
+        data = (objective, source, held_out, device, plan.batch_size)
+        marks[step] = [_score(logits, seed, *data) for logits, seed in zip(parts, drawn, strict=True)]
 
-    marks = sorted({max(1, round(plan.steps * quarter / 4)) for quarter in (1, 2, 3, 4)})
-    result = _train(sweep, source, objective, drawn, recipe, plan, device, progress, dict.fromkeys(marks, score))
+    at = {max(1, round(plan.steps * quarter / 4)) for quarter in (1, 2, 3, 4)}
+    result = _train(sweep, source, objective, drawn, recipe, plan, device, progress, at, score, count)
     seconds = (time.perf_counter() - started) / len(seeds)
-    fitted = []
-    for number, seed in enumerate(drawn):
-        own = slice(number * len(recipe.settings), (number + 1) * len(recipe.settings))
-        of_seed = TrainResult(result.loss[own], result.diverged[own])
-        correct, loss = qualities[-1][number]
-        answering = near_best(of_seed.diverged, correct, loss, len(seed.held_out))
-        probes = [sweep.probe(own.start + index) for index in answering]
-        probe = MeanProbe(probes)
-        probe.token_scale = scale
-        settled = card.model_copy(update={"optimisation": recipe})
-        fitted.append(
-            FittedProbe(
-                heads=heads_of(settled, of_seed, (correct, loss), chosen=answering),
-                chosen=choose(of_seed.diverged, correct, loss),
-                steps=plan.steps,
-                epochs=plan.epochs,
-                batch_size=plan.batch_size,
-                num_held_out=len(seed.held_out),
-                seconds=seconds,
-                probe=probe,
-                curve=tuple(
-                    (mark, float(np.mean([at[number][0][index] for index in answering])))
-                    for mark, at in zip(marks, qualities, strict=True)
-                ),
-            )
+    return [
+        _fitted(
+            card.model_copy(update={"optimisation": recipe}),
+            [sweep.probe(number * len(recipe.settings) + index) for index in range(len(recipe.settings))],
+            _part(result, number, len(recipe.settings)),
+            {step: of_seeds[number] for step, of_seeds in marks.items()},
+            plan=plan,
+            num_held_out=len(seed.held_out),
+            seconds=seconds,
+            scale=scale,
         )
-    return fitted
+        for number, seed in enumerate(drawn)
+    ]
+
+
+def _part(result: TrainResult, number: int, num_settings: int) -> TrainResult:
+    own = slice(number * num_settings, (number + 1) * num_settings)
+    return TrainResult(result.loss[own], result.diverged[own])
+
+
+def _fitted(
+    card: ProbeCard,
+    probes: Sequence[attentive.AttentiveProbe],
+    result: TrainResult,
+    marks: dict[int, Qualities],
+    *,
+    plan: Plan,
+    num_held_out: int,
+    seconds: float,
+    scale: float,
+) -> FittedProbe:
+    """The probe of one seed: its settings that are not shown to be worse than the best of them."""
+    correct, loss = marks[plan.steps]
+    answering = near_best(result.diverged, correct, loss, num_held_out)
+    probe = MeanProbe([probes[index] for index in answering])
+    probe.token_scale = scale
+    return FittedProbe(
+        heads=heads_of(card, result, (correct, loss), chosen=answering),
+        chosen=choose(result.diverged, correct, loss),
+        steps=plan.steps,
+        epochs=plan.epochs,
+        batch_size=plan.batch_size,
+        num_held_out=num_held_out,
+        seconds=seconds,
+        probe=probe,
+        curve=tuple(
+            (step, float(np.mean([at[0][index] for index in answering]))) for step, at in sorted(marks.items())
+        ),
+    )
 
 
 def _draw(card: ProbeCard, objective: Objective, seed: int, held_out: HeldOut | None) -> Seed:
@@ -112,6 +130,14 @@ def _draw(card: ProbeCard, objective: Objective, seed: int, held_out: HeldOut | 
     if card.hold_out is None:
         raise ValueError("nothing to choose a setting on")
     return Seed(seed, *objective.hold_out(card.hold_out.held_out, seed=seed))
+
+
+def _num_seen(card: ProbeCard, source: TokenSource, seeds: Sequence[Seed]) -> int:
+    """Samples of an epoch, the same for every seed, whichever others are trained beside it. Groups may not add up to
+    the share that is held out: what is left over is seen in other epochs."""
+    least = min(len(seed.rows) for seed in seeds)
+    share = card.hold_out.held_out if card.hold_out else 0.0
+    return min(least, source.num_samples - max(1, round(share * source.num_samples)))
 
 
 def _plan(card: ProbeCard, source: TokenSource, count: int) -> tuple[Plan, Optimisation]:
@@ -152,10 +178,10 @@ def _of_seed(sweep: attentive.AttentiveSweep, number: int, num_settings: int) ->
 
 
 def _score(
-    objective: Objective,
     logits: Logits,
-    source: TokenSource,
     seed: Seed,
+    objective: Objective,
+    source: TokenSource,
     held_out: HeldOut | None,
     device: str,
     at_once: int,
@@ -176,37 +202,36 @@ def _train(
     plan: Plan,
     device: str,
     progress: Callable[[int, int], None],
-    at: dict[int, Callable[[], None]],
+    at: set[int],
+    score: Callable[[int], None],
+    count: int,
 ) -> TrainResult:
-    """Train all settings of all seeds in place; `at` has what is to be done after some of the steps."""
+    """Train all settings of all seeds in place, and `score` them after the steps of `at`."""
     settings = list(recipe.settings) * len(seeds)
     optimiser = SweepOptimiser(sweep.stack, recipe, settings, epochs=plan.epochs, steps_per_epoch=plan.steps_per_epoch)
     targets = torch.from_numpy(objective.targets).to(device)
     total = torch.zeros(len(settings), device=device)
     finite = torch.ones(len(settings), dtype=torch.bool, device=device)
-    count = plan.batch_size * plan.steps_per_epoch
     numbers = len(seeds) * plan.batch_size * source.num_tokens * source.embed_dim + sweep.stack.values.numel()
-    seen = 0
     with small_steps(torch.device(device), numbers):
-        for step, (epoch, chosen, tokens) in enumerate(_batches(source, seeds, recipe, plan), start=1):
+        for step, (epoch, chosen, tokens) in enumerate(_batches(source, seeds, recipe, plan, count), start=1):
             wanted = targets[torch.from_numpy(chosen).to(device)]
             losses = sweep.backward(tokens.to(device), wanted)
             optimiser.step()
             finite &= losses.isfinite()
             if epoch == plan.epochs - 1:
-                total, seen = total + losses * chosen.shape[1], seen + chosen.shape[1]
+                total += losses * chosen.shape[1]
             if step in at:
-                at[step]()
+                score(step)
             progress(step, plan.steps)
     finite &= sweep.stack.values.isfinite().all(dim=1)
-    return TrainResult(loss=(total / min(seen, count)).tolist(), diverged=(~finite).tolist())
+    return TrainResult(loss=(total / count).tolist(), diverged=(~finite).tolist())
 
 
 def _batches(
-    source: TokenSource, seeds: Sequence[Seed], recipe: Optimisation, plan: Plan
+    source: TokenSource, seeds: Sequence[Seed], recipe: Optimisation, plan: Plan, count: int
 ) -> Iterator[tuple[int, Rows, Tensor]]:
     """(epoch, rows [K, B], tokens [K, B, N, D]) of every step, each seed in an order of its own."""
-    count = min(len(seed.rows) for seed in seeds)
     orders = [batches(seed.rows, plan, source.num_views, seed=seed.number, count=count) for seed in seeds]
     drops = [TokenDropout(recipe.token_dropout, seed=seed.number) for seed in seeds]
     for parts in zip(*orders, strict=True):

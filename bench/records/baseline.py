@@ -28,8 +28,9 @@ from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.metric import Answers, form_of, metric_of
 from bench.metrics.resample import Resampled, resampled
 from bench.records.conditions import Conditions, conditions
-from bench.records.runs import StoredRun, probe_seeds
+from bench.records.runs import StoredRun
 from bench.records.schema import Moment, Record
+from bench.records.summary import probe_seeds
 from bench.records.tables import FILES
 
 FORMAT: Literal["vjepa-bench baseline"] = "vjepa-bench baseline"

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from bench.core.errors import BenchError, nearest
 from bench.records.index import RECORD_NAME, read_run, read_runs
 from bench.records.schema import Record, read_record
-from bench.records.summary import Summary, is_called, labels, names, summarise, weights_place
-
-Entry = TypeVar("Entry")
+from bench.records.summary import (
+    Summary,
+    is_called,
+    labels,
+    names,
+    of_other_seeds,
+    probe_seeds,
+    summarise,
+    weights_place,
+)
 
 
 @dataclass(frozen=True)
@@ -145,11 +152,6 @@ def place_names(runs: Iterable[StoredRun]) -> dict[str, str]:
     return {run.record.run_id: found[run.record.model, run.record.digests.get("encoder", "")] for run in runs}
 
 
-def probe_seeds(record: Record | Summary) -> tuple[int, ...]:
-    """The numbers of a run's probe seeds, at least one; older records name the one seed alone."""
-    return tuple(getattr(record, "seeds", ())) or (record.seed,)
-
-
 def pooled(runs: Sequence[StoredRun]) -> list[StoredRun]:
     """The runs whose probe seeds together are the seeds of one model, in order of the seeds.
 
@@ -158,21 +160,6 @@ def pooled(runs: Sequence[StoredRun]) -> list[StoredRun]:
     ordered = sorted(runs, key=lambda run: (run.record.moment, run.record.run_id))
     newest = {run.record.seed: run for run in ordered if run.encoder == ordered[-1].encoder}
     return of_other_seeds(list(newest.values()), lambda run: probe_seeds(run.record))
-
-
-def of_other_seeds(entries: Sequence[Entry], seeds: Callable[[Entry], Sequence[int]]) -> list[Entry]:
-    """Of entries, oldest first, those that share no probe seed, for a seed that two of them trained would count twice.
-
-    Those of more seeds are kept first, then newer ones. They come in order of their seeds.
-    """
-    kept: list[Entry] = []
-    taken: set[int] = set()
-    newest_first = entries[::-1]
-    for entry in sorted(newest_first, key=lambda one: -len(seeds(one))):
-        if taken.isdisjoint(seeds(entry)):
-            kept.append(entry)
-            taken.update(seeds(entry))
-    return sorted(kept, key=lambda one: min(seeds(one)))
 
 
 def _in_full(summary: Summary) -> StoredRun:

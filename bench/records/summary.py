@@ -11,10 +11,10 @@ import json
 import posixpath
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from bench.metrics.score import Score
 from bench.records.schema import Cost, Record
@@ -22,6 +22,9 @@ from bench.records.tables.outcomes import Outcomes
 
 if TYPE_CHECKING:
     from bench.records.schema import Record
+
+
+Entry = TypeVar("Entry")
 
 
 @dataclass(frozen=True)
@@ -254,3 +257,23 @@ def _told_apart(name: str, rows: Mapping[Any, set[str]]) -> dict[Any, tuple[str,
         parts += [f"weights {row[1][:7]}"] if list(shown.values()).count(shown[row]) > 1 else []
         found[row] = (f"{name} ({', '.join(parts)})" if parts else name, shapes)
     return found
+
+
+def probe_seeds(record: Record | Summary) -> tuple[int, ...]:
+    """The numbers of a run's probe seeds, at least one; older records name the one seed alone."""
+    return tuple(record.seeds) or (record.seed,)
+
+
+def of_other_seeds(entries: Sequence[Entry], seeds: Callable[[Entry], Sequence[int]]) -> list[Entry]:
+    """Of entries, oldest first, those that share no probe seed, for a seed that two of them trained would count twice.
+
+    Those of more seeds are kept first, then newer ones. They come in order of their seeds.
+    """
+    kept: list[Entry] = []
+    taken: set[int] = set()
+    newest_first = entries[::-1]
+    for entry in sorted(newest_first, key=lambda one: -len(seeds(one))):
+        if taken.isdisjoint(seeds(entry)):
+            kept.append(entry)
+            taken.update(seeds(entry))
+    return sorted(kept, key=lambda one: min(seeds(one)))

@@ -64,7 +64,8 @@ class Classification(TaskKind):
     def objective(self, plan: RunPlan, samples: Sequence[Sample]) -> OneLabel:
         """As TaskKind."""
         labels = np.array([sample.label for sample in samples], dtype=np.int64)
-        return OneLabel(labels, len(plan.splits.class_names))
+        groups = tuple(sample.group_name for sample in samples)
+        return OneLabel(labels, len(plan.splits.class_names), groups if len(set(groups)) < len(groups) else None)
 
     def input_words(self, plan: RunPlan) -> str:
         """As TaskKind; of images `224px image`."""
@@ -94,7 +95,7 @@ class Classification(TaskKind):
             samples=[sample.id for sample in samples],
             labels=[sample.label for sample in samples],
             probabilities=outputs,
-            groups=[sample.path for sample in samples],
+            groups=[sample.group_name for sample in samples],
         )
 
     def counts(self, objective: Objective) -> Mapping[str, NDArray[np.int64]]:

@@ -48,8 +48,27 @@ def test_every_card_opens_with_its_command(folder: str) -> None:
         assert path.read_text(encoding="utf-8").startswith("# bench run --task "), path.name
 
 
-def test_the_default_sweep_has_twenty_settings() -> None:
-    assert load_probe_card("attentive").num_settings == 20
+def test_the_default_recipe_trains_several_seeds_of_small_sets_alone() -> None:
+    card = load_probe_card("attentive")
+    assert card.answers_with_mean and (card.num_seeds(1600), card.num_seeds(168_913)) == (5, 1)
+    assert not override(card, "probe", {"num_blocks": 2}).answers_with_mean
+    assert not override(card, "probe", {"streaming": True}).answers_with_mean
+
+
+def test_the_sweep_has_twenty_settings() -> None:
+    assert load_probe_card("sweep").num_settings == 20
+
+
+def test_weights_are_forgotten_in_as_many_epochs_at_every_rate_and_width() -> None:
+    """1 / (lr * decay) steps are the epochs that the card states; lr falls with the width."""
+    rules = load_probe_card("attentive").optimisation
+    assert rules is not None
+    for width, steps_per_epoch in ((64, 20), (256, 20), (1024, 660)):
+        for one, stated in zip(rules.settled(width, steps_per_epoch).settings, rules.lr, strict=True):
+            assert one.lr == pytest.approx(stated * 64 / width)
+            assert 1 / (one.lr * one.weight_decay) == pytest.approx(rules.forget_epochs[0] * steps_per_epoch)
+    plain = load_probe_card("sweep").optimisation
+    assert plain is not None and plain.settled(1024, 5) is plain
 
 
 def test_the_paper_recipe_has_the_papers_settings() -> None:

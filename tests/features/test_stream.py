@@ -265,7 +265,7 @@ def test_protocols_say_how_training_clips_come_about(plan_of: Any) -> None:
     assert plan_of(settings={}).protocol == "vjepa1-paper/3 1x1 center"
     cached = plan_of(settings={"probe.streaming": False, "probe.train_views": 8})
     assert cached.protocol == "vjepa1-paper/3 1x1 center train_views=8 streaming=False"
-    assert plan_of(probe="attentive", settings={}).protocol == "attentive/2 1x1 center"
+    assert plan_of(probe="attentive", settings={}).protocol == "attentive/3 1x1 center"
     assert plan_of(settings={"probe.augmentation": "none"}).protocol.endswith("center augmentation=none")
 
 

@@ -66,7 +66,7 @@ def test_the_clip_protocol_of_a_paper_shows_in_names_and_gives_way_to_settings(p
     options = {"task": "ssv2", "model": "random:vit_tiny"}
     plan, own = plan_of(**options, clip="vjepa2-g384"), plan_of(**options)
     assert plan.input_name == "64x224px step 2" and own.input_name == "16x224px step 4"
-    assert plan.protocol == "attentive/2 2x3 random step 2" and own.protocol == "attentive/2 2x3 center step 4"
+    assert plan.protocol == "attentive/3 2x3 random step 2" and own.protocol == "attentive/3 2x3 center step 4"
     assert plan_of(**options, clip="vjepa2-g384", settings={"clip.frames": 8}).input_name == "8x224px step 2"
 
 
@@ -178,7 +178,7 @@ def test_lists_of_images_alone_are_an_image_task(plan_of: Any, tmp_path: Path) -
     clips = plan.test_clips
     assert (clips.frames_per_clip, clips.num_segments, clips.views, clips.interpolation) == (1, 1, 1, "bilinear")
     assert (clips.short_side, clips.squash, plan.input_name) == (None, False, "224px image")
-    assert plan.protocol == "attentive/2 image" and plan.clip_tokens == 1568, "repeated to 16 frames by the encoder"
+    assert plan.protocol == "attentive/3 image" and plan.clip_tokens == 1568, "repeated to 16 frames by the encoder"
     assert plan_of(model="timm:test_vit+untrained").input_name == "160px image, bicubic, short side 168px"
     assert plan_of(settings={"clip.frames": 18}, model="random:vit_tiny").input_name == "224px image x18"
     (tmp_path / "val.csv").write_text("c.mp4 0\n")
@@ -208,14 +208,14 @@ def test_what_means_nothing_for_images_is_refused(plan_of: Any, tmp_path: Path, 
 
 @pytest.mark.parametrize("lr", [1e-3, [1e-3], [0.001], (1e-3,)])
 def test_one_measurement_has_one_name(plan_of: Any, lr: Any) -> None:
-    assert plan_of(settings={"probe.lr": lr}).protocol == "attentive/2 1x1 center lr=0.001"
-    assert plan_of(settings={"probe.held_out": 0.2}).protocol == plan_of().protocol
+    assert plan_of(settings={"probe.lr": lr}).protocol == "attentive/3 1x1 center lr=0.001"
+    assert plan_of(settings={"probe.held_out": 0.05}).protocol == plan_of().protocol
 
 
 def test_recipes_of_ones_own_keep_their_mark() -> None:
     """Records made earlier share a column with new ones; only probes of several blocks say how many."""
     own = override(load_probe_card("attentive"), "probe", {"lr": [0.5]})
-    assert own_recipe_mark(own) == "#73624d"
+    assert own_recipe_mark(own) == "#2537e1"
     assert not {"num_blocks", "num_heads"} & set(flat(own)) and not {"num_heads"} & set(own.model_dump())
     assert "num_blocks" not in flat(own) and flat(load_probe_card("vjepa2-paper"))["num_blocks"] == "4"
 

@@ -53,7 +53,7 @@ def test_what_is_announced_is_foreseen(before_start: Record) -> None:
     assert action.value > 80 and verb.value == noun.value == 100  # of four verbs and three nouns, five are all
     assert action.low <= action.value <= action.high and "videos" in action.interval
     assert (before_start.num_train, before_start.num_classes) == (144, 12)
-    assert before_start.protocol.startswith("attentive/2 1x1 center 8 fps ")
+    assert before_start.protocol.startswith("attentive/3 1x1 center 8 fps ")
     assert before_start.protocol.endswith(" 1 s before-start")
 
 

@@ -60,7 +60,7 @@ def photos(tmp_path: Path) -> Path:
 def test_a_list_of_images_is_an_image_task(photos: Path, tmp_path: Path) -> None:
     record = evaluate(photos, tmp_path)
     assert (record.scores[0].value, record.scores[0].n) == (100, 12)
-    assert (record.input, record.protocol.split(" lr=")[0]) == ("16px image", "attentive/2 image epochs=1 min_steps=60")
+    assert (record.input, record.protocol.split(" lr=")[0]) == ("16px image", "attentive/3 image epochs=1 min_steps=60")
     assert record.cost.encoder_clips == 36
 
 
