@@ -201,7 +201,7 @@ def readable(folder: Path, row: str) -> bool:
 
 
 def test_without_data_and_weights_the_cards_tell_the_counts(tmp_path: Path) -> None:
-    options = {"task": "ssv2", "model": "vjepa-vitl16", "cache": tmp_path, "device": "cpu"}
+    options = {"task": "ssv2", "model": "vjepa-vitl16", "probe": "sweep", "cache": tmp_path, "device": "cpu"}
     plan, found = work_planned(**options)
     assert [(part.name, part.videos, part.clips_per_video) for part in found.parts] == [
         ("train", 168_913, 2),
@@ -212,6 +212,9 @@ def test_without_data_and_weights_the_cards_tell_the_counts(tmp_path: Path) -> N
     assert (sweep.settings, sweep.samples, sweep.steps) == (20, 168_913 - 33_783, 20 * 528)
     assert (refit.settings, refit.samples, refit.steps) == (1, 168_913, 20 * 660)
     assert len(plan.splits.class_names) == 174
+    for seeds in (1, 3):
+        (together,) = work_planned(**{**options, "probe": "attentive", "seeds": seeds})[1].trainings
+        assert (together.settings, together.samples) == (2 * seeds, 168_913 - 8446)
 
 
 def test_clips_apart_are_read_one_by_one(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_a_measurement_of_another_probe_is_of_something_else(bright_and_dark: Pa
 
 
 def test_a_measurement_is_that_of_the_recipe_and_fits_the_run(bright_and_dark: Path, tmp_path: Path) -> None:
-    options = options_of(bright_and_dark, tmp_path, settings={**BRIEF, "clip.views": 3})
+    options = options_of(bright_and_dark, tmp_path, probe="sweep", settings={**BRIEF, "clip.views": 3})
     with subject_of(make_options(options), None, Silent()) as subject:
         found = measuring.measure(subject, work_of(subject.plan), Silent())
     assert set(found.decode) == {"train", "test"} and found.encode.count > 10

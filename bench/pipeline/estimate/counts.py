@@ -15,7 +15,7 @@ from bench.pipeline.features import examples_of
 from bench.pipeline.variants import DRAWS, draw_rows, other_orders
 from bench.probing.loop import make_plan
 from bench.probing.objectives import Objective
-from bench.probing.train import group_size, normalised_beforehand
+from bench.probing.train import answers_together, group_size, normalised_beforehand
 from bench.tasks.kind import RunPlan
 from bench.video.clip_views import Views
 
@@ -125,7 +125,7 @@ def work_of(plan: RunPlan) -> Work:
         parts=_parts(plan, trainings, orders),
         trainings=tuple(trainings),
         # A control is tested twice: by a probe trained alike, and by that of the clips as they are.
-        predicted=tested * ((len(jobs) or 1) + orders - 1),
+        predicted=tested * ((len(jobs) or 1) + orders - 1) * len(plan.seeds),
         pooled=sum(len(job.targets) for job in jobs) * plan.draws("train") if whole else 0,
         clip_tokens=plan.clip_tokens,
         kept_shape=plan.kept_shape,
@@ -186,7 +186,8 @@ def _part(plan: RunPlan, name: PartName, samples: Sequence[Sample], views: Views
 
 
 def _trainings(plan: RunPlan, objective: Objective) -> list[Training]:
-    """The trainings on these examples: of the sweep in groups that fit the memory, and of the chosen one."""
+    """The trainings on these examples: for each seed, of the sweep in groups that fit the memory and of the chosen one;
+    or of all seeds at once."""
     recipe, count = plan.recipe, len(objective.targets)
     if recipe.optimisation is None:
         return []
@@ -196,7 +197,7 @@ def _trainings(plan: RunPlan, objective: Objective) -> list[Training]:
         return Training(settings, samples, schedule.steps, schedule.batch_size, schedule.epochs, scored)
 
     if recipe.selection is None:
-        return [training(1, count, 0)]
+        return [training(1, count, 0)] * len(plan.seeds)
     if recipe.hold_out is None:
         scored = len(examples_of(plan, plan.splits.test)) * plan.test_clips.num_views * plan.clips_apart
         trained = count
@@ -204,7 +205,9 @@ def _trainings(plan: RunPlan, objective: Objective) -> list[Training]:
         rest, held_out = objective.hold_out(recipe.hold_out.held_out, seed=plan.options.seed)
         scored = len(held_out) * (plan.clips_apart if plan.held_out_clips else plan.draws("train"))
         trained = len(rest)
+    if answers_together(recipe, objective):
+        return [training(len(plan.seeds) * recipe.num_settings, trained, len(plan.seeds) * scored)]
     together = group_size(recipe, plan.kept_shape[1], objective.num_outputs, plan.device)
     sizes = [min(together, recipe.num_settings - first) for first in range(0, recipe.num_settings, together)]
     refit = [training(1, count, 0)] if recipe.hold_out and recipe.hold_out.refit else []
-    return [training(size, trained, scored) for size in sizes] + refit
+    return ([training(size, trained, scored) for size in sizes] + refit) * len(plan.seeds)

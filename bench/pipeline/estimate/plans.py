@@ -114,7 +114,8 @@ def _splits(task: TaskCard, clip: Path) -> Splits:
     names = task.classes if isinstance(task.classes, tuple) else tuple(map(str, range(classes)))
 
     def samples(split: str, count: int | None) -> list[Sample]:
-        return [Sample(id=f"{split}-{number}", path=str(clip), label=number % classes) for number in range(count or 0)]
+        names = [f"{split}-{number}" for number in range(count or 0)]
+        return [Sample(name, str(clip), number % classes, group=name) for number, name in enumerate(names)]
 
     return Splits(samples("train", task.train_size), samples("test", task.test_size), names)
 

@@ -25,7 +25,7 @@ from bench.pipeline.estimate.counts import Work, normalised, reads_means
 from bench.probing import attentive
 from bench.probing.scoring import FittedProbe
 from bench.probing.source import NormalisedTokens, PooledTokens, TokenSource
-from bench.probing.train import fit
+from bench.probing.train import answers_together, fit, fit_seeds
 from bench.tasks.kind import RunPlan
 
 _MOST_VALUES = {"cpu": 1 << 24, "cuda": 1 << 29}
@@ -109,18 +109,15 @@ def _train(plan: RunPlan, source: TokenSource, size: int) -> tuple[FittedProbe, 
     usual = plan.kind.objective(plan, [])
     objective = usual.made_up(source.num_samples, max(1, size // _SAMPLES_OF_A_CLASS))
     started = time.perf_counter()
-    fitted = fit(
-        card,
-        source,
-        objective,
-        plan.probe_heads,
-        seed=plan.options.seed,
-        device=plan.device,
-        progress=lambda phase, *_: stamps.setdefault(phase, []).append(_now(plan.device)),
-    )
+    data = (card, source, objective, plan.probe_heads)
+    how: dict[str, Any] = {"device": plan.device}
+    how["progress"] = lambda phase, *_: stamps.setdefault(phase, []).append(_now(plan.device))
+    at_once = len(plan.seeds) if answers_together(card, objective) else 1
+    fitted = fit_seeds(*data, plan.seeds, **how)[0] if at_once > 1 else fit(*data, seed=plan.options.seed, **how)
     times = []
     for phase, told in stamps.items():
-        settings = card.num_settings if phase.startswith("sweep") else 1
+        whole = phase.startswith("sweep") or answers_together(card, objective)
+        settings = at_once * card.num_settings if whole else 1
         gaps = np.diff(told).tolist() or [told[0] - started]
         times.append(StepTime(settings=settings, batch_size=size, seconds=_typical(gaps)))
     first = next(iter(stamps.values()))
