@@ -125,12 +125,13 @@ def write_made_run(
     *,
     readings: Sequence[Reading] = (),
     answers: Any = None,
+    further: Sequence[Any] = (),
     failures: Sequence[str] = (),
     **fields: Any,
 ) -> Path:
     """A run on disk that gave these answers, with those in other frame orders; its record says what they score."""
     said = answers if answers is not None else FORMS_MADE[form](0, 0, 1.0, 10)
-    scored = score_all(said, len(failures))
+    scored = score_all(said, len(failures), further)
     beside = controls_of(readings, scored.scores[0].metric, COUNTS)
     groups = {"boxes": {"groups": {"all": [1, CLASSES]}}}
     record = make_record(
@@ -143,7 +144,10 @@ def write_made_run(
         class_names=list(ACTIONS.values()),
         failures=[Failure(sample=sample, split="test", reason="damaged") for sample in failures],
         resolved={"actions": ACTIONS, "task": {"name": f"made-{form}", "axis": "motion", **groups}},
+        seeds=[fields.get("seed", 0) + 1000 * number for number in range(1 + len(further))],
         digests={"encoder": fields.get("model", "random"), "test_list": "a" * 64, "train_list": "b" * 64},
         **fields,
     )
-    return write_record(results, record, said, add_files=lambda folder: write_readings(folder, readings))
+    return write_record(
+        results, record, said, add_files=lambda folder: write_readings(folder, readings), further=further
+    )

@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from bench.metrics.accuracy import class_answers, score_of
+from bench.metrics.accuracy import class_answers
 from bench.metrics.intervals import wilson_interval
+from bench.metrics.metric import score_all
 from bench.metrics.score import Score
 from bench.records.schema import Cost, Failure, Record
 from bench.records.write import write_record
@@ -114,23 +115,33 @@ MakeRun = Callable[..., Path]
 
 @pytest.fixture
 def make_run(make_record: MakeRecord, tmp_path: Path) -> MakeRun:
-    """Each call writes a run to `tmp_path/results` and returns its folder; it got right what `hits` says, 0 or 1.
+    """Each call writes a run to `tmp_path/results` and returns its folder; it got right what `hits` says, 0 or 1,
+    and its other probes what `further` says.
 
     Labels run through the classes. Where the run is wrong it names the class after the label.
     """
 
-    def make(hits: Sequence[int], videos: list[str] | None = None, results: Path | None = None, **fields: Any) -> Path:
+    def make(
+        hits: Sequence[int],
+        videos: list[str] | None = None,
+        results: Path | None = None,
+        further: Sequence[Sequence[int]] = (),
+        **fields: Any,
+    ) -> Path:
         classes = fields.setdefault("class_names", ["left", "right", "up"])
         labels = [i % len(classes) for i in range(len(hits))]
-        said = [label if hit else (label + 1) % len(classes) for label, hit in zip(labels, hits, strict=True)]
-        probabilities = np.full((len(hits), len(classes)), 0.2 / (len(classes) - 1), dtype=np.float32)
-        probabilities[np.arange(len(hits)), said] = 0.8
-        score = score_of("top1", labels, probabilities, failed=0)
-        digests = {"encoder": "0123456789abcdef", "test_list": "a", "train_list": "b"} | fields.pop("digests", {})
-        record = make_record(scores=[score], num_classes=len(classes), digests=digests, **fields)
         names = [f"clips/{i:05d}.mp4" for i in range(len(hits))]
-        return write_record(
-            results or tmp_path / "results", record, class_answers(names, labels, probabilities, videos)
-        )
+        probes = []
+        for own in (hits, *further):
+            said = [label if hit else (label + 1) % len(classes) for label, hit in zip(labels, own, strict=True)]
+            probabilities = np.full((len(hits), len(classes)), 0.2 / (len(classes) - 1), dtype=np.float32)
+            probabilities[np.arange(len(hits)), said] = 0.8
+            probes.append(class_answers(names, labels, probabilities, videos))
+        scores = score_all(probes[0], 0, probes[1:]).scores
+        if further:
+            fields.setdefault("seeds", [fields.get("seed", 0) + 1000 * number for number in range(len(probes))])
+        digests = {"encoder": "0123456789abcdef", "test_list": "a", "train_list": "b"} | fields.pop("digests", {})
+        record = make_record(scores=scores, num_classes=len(classes), digests=digests, **fields)
+        return write_record(results or tmp_path / "results", record, probes[0], further=probes[1:])
 
     return make

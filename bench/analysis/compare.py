@@ -20,13 +20,12 @@ from bench.analysis.matching import match
 from bench.analysis.pairing import (
     ClassChange,
     SampleChange,
-    accuracy_of,
     change_of_answers,
     changed_samples,
     classes_of_answers,
     classes_of_metric,
     common_answers,
-    score_of_seeds,
+    score_of_side,
 )
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
@@ -118,10 +117,10 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
     record = runs_a[0].record
     metric, names = metric_of(record.scores[0].metric), record.class_names
     if isinstance(a[0], ClassAnswers):
-        found, values = _by_hits(a, b, where)
+        found, values = _by_hits(metric, a, b, where)
         classes, changed = classes_of_answers(a, b, names), changed_samples(a, b, names, num_changed)
     else:
-        found, values = change_of_answers(metric, a, b), [score_of_seeds(metric, side) for side in (a, b)]
+        found, values = change_of_answers(metric, a, b), [score_of_side(metric, side) for side in (a, b)]
         classes, changed = classes_of_metric(metric, a, b, names), []
     return Comparison(
         task=record.task,
@@ -151,13 +150,13 @@ def compare(name_a: str, name_b: str, folders: Sequence[Path], *, num_changed: i
 
 
 def _by_hits(
-    a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], where: str
+    metric: Metric[Any], a: Sequence[ClassAnswers], b: Sequence[ClassAnswers], where: str
 ) -> tuple[Change, list[tuple[float, float, float]]]:
     """The difference of accuracies, and both of them with the ends of their intervals."""
     hits = [np.stack([answers.hits for answers in side]) for side in (a, b)]
     groups = a[0].groups
     try:
-        values = [(100 * int(side.sum()) / side.size, *accuracy_of(side, groups)) for side in hits]
+        values = [score_of_side(metric, side) for side in (a, b)]
         return change_of_hits(hits[0], hits[1], groups), values
     except BenchError as error:
         raise BenchError(error.what, where=where) from error
@@ -165,7 +164,7 @@ def _by_hits(
 
 def _further(metric: str, a: Sequence[Any], b: Sequence[Any]) -> FurtherChange:
     found = change_of_answers(metric_of(metric), a, b)
-    value_a, value_b = (score_of_seeds(metric_of(metric), side)[0] for side in (a, b))
+    value_a, value_b = (score_of_side(metric_of(metric), side)[0] for side in (a, b))
     return FurtherChange(metric, value_a, value_b, found.difference, found.low, found.high, found.p_value)
 
 

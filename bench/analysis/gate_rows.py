@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.analysis.change import Change, change_of_hits, change_of_scores
-from bench.analysis.pairing import seeds_of
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import unpaired_interval
@@ -25,6 +24,7 @@ from bench.metrics.resample import Resampled, contributions, is_paired, resample
 from bench.metrics.score import Score
 from bench.records.baseline import BaselineRow
 from bench.records.conditions import check_conditions, conditions
+from bench.records.recomputed import read_sorted
 from bench.records.runs import StoredRun, place_names, pooled
 from bench.records.summary import probe_seeds
 
@@ -162,7 +162,7 @@ def _unpaired(verdict: Verdict, rows: Sequence[BaselineRow], runs: Sequence[Stor
 
 def sorted_answers(run: StoredRun) -> tuple[Any, ...]:
     """The answers of every probe seed, in order of the samples' ids."""
-    return tuple(one.of(sorted(one.samples)) for one in seeds_of(run.folder, run.record))
+    return read_sorted(run.folder, run.record)
 
 
 def _refuse_rows(rows: Sequence[BaselineRow], seeds: Sequence[int]) -> None:

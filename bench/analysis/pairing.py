@@ -13,15 +13,12 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bench.analysis.change import Change, Hits, change_of_scores, sides, trained_hits, trained_scores
+from bench.analysis.change import Change, change_of_scores, sides
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.intervals import Interval, wilson_interval
-from bench.metrics.metric import Metric
-from bench.metrics.resample import is_paired, resampled
-from bench.metrics.trainings import interval, share_interval
+from bench.metrics.metric import Metric, score_of_seeds
+from bench.metrics.resample import resampled
 from bench.records.recomputed import read_seeds
 from bench.records.schema import Record
 
@@ -32,23 +29,10 @@ def change_of_answers(metric: Metric[Any], a: Sequence[Any], b: Sequence[Any]) -
     return change_of_scores(side_a, side_b, len(a[0].samples))
 
 
-def accuracy_of(hits: Hits, groups: NDArray[Any] | None) -> Interval:
-    """The interval of an accuracy, from the outcomes of all its seeds: over samples, and over trainings of several."""
-    if len(hits) > 1:
-        return share_interval(trained_hits(hits, groups))
-    low, high = wilson_interval(int(hits.sum()), hits.size)
-    return Interval(100 * low, 100 * high)
-
-
-def score_of_seeds(metric: Metric[Any], answers: Sequence[Any]) -> tuple[float, float, float]:
-    """The mean score of the seeds and both ends of its interval: over samples, and over trainings of several."""
-    scores = [metric.score(one, failed=0) for one in answers]
-    value = fmean(one.value for one in scores)
-    made = [resampled(metric, one) for one in answers]
-    if len(answers) == 1 or not is_paired(made[0]):
-        return value, fmean(one.low for one in scores), fmean(one.high for one in scores)
-    low, high = interval(trained_scores(made))
-    return value, max(0.0, low), min(100.0, high)
+def score_of_side(metric: Metric[Any], answers: Sequence[Any]) -> tuple[float, float, float]:
+    """The mean score of the seeds and both ends of its interval."""
+    score = score_of_seeds(metric, answers, failed=0)
+    return score.value, score.low, score.high
 
 
 def common_answers(
@@ -59,7 +43,7 @@ def common_answers(
 
     Raises BenchError where there is no such sample, or what is true of one differs.
     """
-    read_a, read_b = ([one for run in side for one in seeds_of(*run)] for side in (a, b))
+    read_a, read_b = ([one for run in side for one in read_seeds(*run)] for side in (a, b))
     read = [*read_a, *read_b]
     samples = shared_samples(read)
     if not samples:
@@ -72,11 +56,6 @@ def common_answers(
             raise BenchError(what, where=where, fix="compare runs on one list")
     left_out = max(len(answers.samples) for answers in read) - len(samples)
     return aligned[: len(read_a)], aligned[len(read_a) :], left_out
-
-
-def seeds_of(folder: Path, record: Record) -> tuple[Any, ...]:
-    """The answers of every probe seed of a run. Raises what `read_seeds` raises."""
-    return read_seeds(folder, record)
 
 
 def shared_samples(answers: Sequence[Any]) -> list[str]:

@@ -96,9 +96,9 @@ def _outcomes(cells: Cells) -> tuple[dict[int, list[Outcomes]], list[int] | None
     """Outcomes of the seeds of each model over one order of samples, those that all have; and the videos of these
     samples where they share them. Models without the predictions of every seed are left out."""
     complete = {
-        key: [seed for run in runs for seed in _outcomes_of(run)]
+        key: [seed for run in runs for seed in run.record.outcomes]
         for key, runs in cells.items()
-        if all(_outcomes_of(run) for run in runs)
+        if all(run.record.outcomes for run in runs)
     }
     if not complete:
         return {}, None
@@ -122,22 +122,18 @@ def _resampled(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
 
 def _of_common_samples(metric: str, cells: Cells) -> dict[int, list[Resampled]]:
     """Scores made anew from the tables of runs that could not all read the same samples; none where none is left."""
-    from bench.analysis.pairing import seeds_of, shared_samples
+    from bench.analysis.pairing import shared_samples
     from bench.metrics.resample import resampled
+    from bench.records.recomputed import read_seeds
 
     paths = {key: [run.record.path for run in runs if run.record.path] for key, runs in cells.items()}
     answers = {
-        key: [seed for path in own for seed in seeds_of(path.parent, read_record(path))] for key, own in paths.items()
+        key: [seed for path in own for seed in read_seeds(path.parent, read_record(path))] for key, own in paths.items()
     }
     samples = shared_samples([seed for seeds in answers.values() for seed in seeds])
     if not samples:
         return {}
     return {key: [resampled(metric_of(metric), seed.of(samples)) for seed in seeds] for key, seeds in answers.items()}
-
-
-def _outcomes_of(run: ScoredRun) -> tuple[Outcomes, ...]:
-    """The outcomes of every probe seed of a run; none where its predictions are not there."""
-    return run.record.outcomes
 
 
 def _scores_of(metric: str, run: ScoredRun) -> tuple[Resampled, ...]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from bench.core.errors import BenchError, nearest
-from bench.metrics.score import Breakdown, Score
+from bench.metrics.score import OF_TRAININGS, Breakdown, Score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -177,7 +177,7 @@ def score_of_seeds(metric: Metric[Any], seeds: Sequence[Answers], failed: int) -
     One probe keeps the interval of its metric, unless a share of samples has some that share a group.
     """
     from bench.metrics.resample import added_by_groups
-    from bench.metrics.trainings import interval, share_interval, trainings
+    from bench.metrics.trainings import interval, share_interval, spread_over, trainings
 
     scores = [metric.score(one, failed) for one in seeds]
     first, sums = scores[0], [metric.sums(one) for one in seeds]
@@ -186,19 +186,21 @@ def score_of_seeds(metric: Metric[Any], seeds: Sequence[Answers], failed: int) -
     added = [added_by_groups(one) for one in sums]
     known = len(added[0]) > 1 and all(map(_finite, added))
     changes: dict[str, Any] = {"value": value, "seeds": len(seeds), "correct": sum(counts) if counts else None}
+    changes["training_sd"] = spread_over([score.value for score in scores])
     if counts:
         changes["value"] = 100 * sum(counts) / (first.n * len(seeds))
-    if not known:  # nothing is independent: the ends of the interval are the most that is known
-        low, high = (sum(getattr(score, end) for score in scores) / len(scores) for end in ("low", "high"))
-        return first.model_copy(update={**changes, "low": min(low, value), "high": max(high, value)})
+    if not known:
+        if len(seeds) > 1 or (counts and first.n > 1):
+            changes |= {"low": 0.0, "high": 100.0, "interval": "none: all samples are of one group"}
+        return first.model_copy(update=changes)
     found = trainings(added, [score.value for score in scores])
-    changes |= {"sampling_se": found.sampling_se, "training_sd": found.training_sd}
+    changes["sampling_se"] = found.sampling_se
     grouped = len(added[0]) < first.n
     if len(seeds) > 1 or (counts and grouped):
         low, high = share_interval(found) if counts else interval(found)
         over = f"{len(added[0]):,} groups of samples" if grouped else "samples"
         over += f" and {len(seeds)} trainings" if len(seeds) > 1 else ""
-        way = "Wilson for as many samples as vary so" if counts else "Student's t"
+        way = OF_TRAININGS if counts else "Student's t"
         ends = {"low": max(0.0, min(low, value)), "high": min(100.0, max(high, value))}
         changes |= {**ends, "interval": f"{way}, over {over}, 95 %"}
     return first.model_copy(update=changes)

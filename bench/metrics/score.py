@@ -8,18 +8,24 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.core.types import Count, FrameOrder, Percent
 
+OF_TRAININGS = "Wilson for as many samples as vary so"
+"""How the name of an accuracy's interval begins where samples share groups, or several probes answered."""
+Spread = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""A standard error or deviation, in points."""
+
 
 class RecordPart(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Score(RecordPart):
-    """One metric of a run, with its 95 % interval."""
+    """One metric of a run, the mean over its probes, with its 95 % interval."""
 
     metric: str
     value: Percent
     """0 to 100."""
     low: Percent
+    """Low end of the interval: over test samples, and over trainings of the probe where there are several."""
     high: Percent
     correct: Count | None
     """Right answers of all probes together: value = 100 * correct / (n * seeds). None for metrics that are no share of
@@ -32,10 +38,10 @@ class Score(RecordPart):
     """How the interval was made."""
     seeds: Annotated[int, Field(ge=1)] = 1
     """Probes that were trained, each from a seed of its own; `value` is the mean of their scores."""
-    sampling_se: Annotated[float, Field(ge=0)] | None = None
+    sampling_se: Spread | None = None
     """Standard error over the test samples, or whole groups of them, of the mean over these probes, in points. None in
     records of older versions, and where nothing is independent."""
-    training_sd: Annotated[float, Field(ge=0)] | None = None
+    training_sd: Spread | None = None
     """Standard deviation of the score over the probes, in points; None for one probe."""
 
     @model_validator(mode="after")
@@ -43,6 +49,8 @@ class Score(RecordPart):
         right, answers = self.correct, self.n * self.seeds
         if right is not None and (right > answers or abs(self.value - 100 * right / max(1, answers)) > 1e-6):
             raise ValueError("value is not 100 * correct / (n * seeds)")
+        if (self.training_sd is None) != (self.seeds == 1):
+            raise ValueError("training_sd is that of several probes, and of no single one")
         if not self.low - 1e-6 <= self.value <= self.high + 1e-6:
             raise ValueError("value lies outside its interval")
         return self

@@ -92,7 +92,13 @@ def trainings(y: ArrayLike, values: ArrayLike) -> Trainings:
         return Trainings(float(scores[0]), added, 1, None, 0.0)
     left = table - added - table.mean(axis=1, keepdims=True) + table.mean()
     mean_square = float((left**2).sum()) / ((seeds - 1) * (groups - 1))
-    return Trainings(float(scores.mean()), added, seeds, float(scores.std(ddof=1)), mean_square / (groups * seeds))
+    return Trainings(float(scores.mean()), added, seeds, spread_over(scores), mean_square / (groups * seeds))
+
+
+def spread_over(values: ArrayLike) -> float | None:
+    """The standard deviation of the scores of the seeds, in points; None for one seed."""
+    scores = np.asarray(values, dtype=np.float64)
+    return float(scores.std(ddof=1)) if len(scores) > 1 else None
 
 
 def interval(one: Trainings, confidence: float = 0.95) -> Interval:

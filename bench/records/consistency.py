@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.score import Score
+from bench.metrics.score import OF_TRAININGS, Score
 from bench.records.schema import Record
 from bench.records.tables.reading import SAME
 
@@ -86,9 +86,13 @@ def _contradictions(record: Record) -> Iterator[str]:
 
 
 def _of_scores(record: Record) -> Iterator[str]:
-    for score in record.scores:
-        if score.seeds != (len(record.seeds) or 1):
-            yield f"{score.metric} is the mean of {score.seeds} probes, and {len(record.seeds) or 1} have seeds"
+    probes = len(record.seeds) or 1
+    for score in (*record.scores, *(control.score for control in record.controls)):
+        if score.seeds != probes:
+            yield f"{score.metric} is the mean of {score.seeds} probes, and {probes} have seeds"
+    for part in record.fewer_labels:
+        if part.score.seeds > probes:
+            yield f"{part.score.metric} with fewer labels is of {part.score.seeds} probes, and {probes} have seeds"
     if record.seeds and (record.seeds[0] != record.seed or len(set(record.seeds)) < len(record.seeds)):
         yield "its probe seeds are there twice, or the first is not the seed of the run"
     twice = _repeated(score.metric for score in record.scores)
@@ -100,7 +104,7 @@ def _of_scores(record: Record) -> Iterator[str]:
         *(part.score for part in record.fewer_labels),
     ]
     for score in everything:
-        if score.correct is not None and score.interval == "Wilson, 95 %" and score.seeds == 1:
+        if score.correct is not None:
             yield from _of_interval(score)
     for share in record.motion_shares:
         if not (math.isfinite(share.low) and math.isfinite(share.high) and share.low <= share.value <= share.high):
@@ -110,6 +114,9 @@ def _of_scores(record: Record) -> Iterator[str]:
 def _of_interval(score: Score) -> Iterator[str]:
     if not score.n:
         yield f"a score of {score.metric} is of no sample"
+        return
+    # Those over groups and trainings follow from the tables alone.
+    if score.seeds > 1 or score.interval.startswith((OF_TRAININGS, "none: ")):
         return
     low, high = (100 * end for end in wilson_interval(score.correct or 0, score.n))
     if abs(score.low - low) > SAME or abs(score.high - high) > SAME:

@@ -14,10 +14,10 @@ from typing import Any
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.metric import Answers, Scored, form_of, metric_of, score_all
-from bench.metrics.resample import resampled
+from bench.metrics.resample import group_names, resampled
 from bench.metrics.score import Breakdown
 from bench.records.schema import Record
-from bench.records.tables import FILES, seed_folder, table_of
+from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, seed_folder, table_of, tables_there
 from bench.records.tables.controls import check_controls
 from bench.records.tables.reading import SAME, compare_scores, contradiction
 
@@ -33,19 +33,21 @@ def check_tables(folder: Path, record: Record) -> tuple[tuple[Any, ...], list[st
     if form is None:
         return (), [f"its score could not be made anew: no metric {metric} is known here"]
     own = FILES[form]
-    for name in sorted({name for files in FILES.values() for name in files} - set(own)):
-        if (folder / name).is_file():
+    there = [Path(name) for name in tables_there(folder)]
+    of_score = [name for name in there if name.name != CONTROLS and CONTROLS_FOLDER not in name.parts]
+    for name in of_score:
+        if name.name not in own:
             raise contradiction(folder / name, f"it is no table of {metric}")
-    if form != ClassAnswers.form and not any((folder / name).is_file() for name in own):
+    probes = len(record.seeds) or 1
+    known = {seed_folder(Path(), number) for number in range(probes)}
+    for name in of_score:
+        if name.parent not in known:
+            raise contradiction(folder / name, f"the record is of {probes} probe{'s' if probes > 1 else ''}")
+    if form != ClassAnswers.form and not of_score:
         return (), [f"its score could not be made anew: no {' and no '.join(own)} beside the record"]
     seeds = read_seeds(folder, record)
     check_controls(folder, record, seeds)
     return seeds, []
-
-
-def read_answers(folder: Path, record: Record) -> Any:
-    """The answers of the first probe of the run in `folder`. Raises what `read_seeds` raises."""
-    return read_seeds(folder, record)[0]
 
 
 def read_seeds(folder: Path, record: Record) -> tuple[Any, ...]:
@@ -62,6 +64,8 @@ def read_seeds(folder: Path, record: Record) -> tuple[Any, ...]:
     for place, answers in zip(places[1:], seeds[1:], strict=True):
         if answers.samples != seeds[0].samples or answers.sample_digest != seeds[0].sample_digest:
             raise contradiction(place / FILES[form][0], "other samples, or other labels, than those of the first probe")
+        if _groups(answers) != _groups(seeds[0]):
+            raise contradiction(place / FILES[form][0], "samples in other groups than those of the first probe")
     try:
         made = _scored(record, seeds)
     except BenchError as error:
@@ -80,6 +84,12 @@ def read_seeds(folder: Path, record: Record) -> tuple[Any, ...]:
         if said_part is None or not _alike(made_part, said_part):
             raise contradiction(path, f"{made_part.metric} by {made_part.by} is another than in the record")
     return seeds
+
+
+def _groups(answers: Any) -> list[Any]:
+    """The group of each sample, by a name that does not follow from how groups are numbered."""
+    found: list[Any] = group_names(answers.samples, getattr(answers, "groups", None)).tolist()
+    return found
 
 
 def _scored(record: Record, seeds: Sequence[Any]) -> Scored:

@@ -15,7 +15,7 @@ from bench.analysis.compare import Comparison, compare
 from bench.core.errors import BenchError
 from bench.metrics.intervals import paired
 from bench.metrics.trainings import difference
-from bench.records.recomputed import read_answers
+from bench.records.recomputed import read_seeds
 from bench.records.schema import read_record
 from bench.report.compare_view import ComparisonView
 
@@ -226,7 +226,7 @@ def test_a_run_that_its_predictions_contradict_is_not_compared(make_run, tmp_pat
         with pytest.raises(BenchError, match=words):
             compare(name, "theirs", [tmp_path / "results"])
     with pytest.raises(BenchError, match=words):
-        read_answers(folder, read_record(folder / "record.json"))
+        read_seeds(folder, read_record(folder / "record.json"))
 
 
 def test_runs_that_were_left_out_are_named_beside_a_comparison(make_run, tmp_path: Path) -> None:

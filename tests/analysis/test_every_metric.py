@@ -21,7 +21,7 @@ from bench.core.errors import BenchError
 from bench.metrics.metric import FORMS
 from bench.metrics.motion_share import Reading
 from bench.records.baseline import read_baseline
-from bench.records.recomputed import read_answers
+from bench.records.recomputed import read_seeds
 from bench.records.runs import load_runs
 from bench.records.tables import FILES
 from bench.records.verified import verify_folder
@@ -240,4 +240,4 @@ def test_a_table_of_a_control_that_was_changed_is_noticed_though_its_record_was_
 def _answers(run: Path) -> Any:
     from bench.records.schema import read_record
 
-    return read_answers(run, read_record(run / "record.json"))
+    return read_seeds(run, read_record(run / "record.json"))[0]

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from bench.core.errors import BenchError
 from bench.core.inputs import PREDICTIONS, check_input
-from bench.records.tables import CONTROLS_FOLDER, SEEDS_FOLDER
 
 if TYPE_CHECKING:
     from bench.metrics.score import Score
@@ -57,11 +56,8 @@ def compare_scores(table: Path, said: Score, made: Score) -> None:
 
 
 def _run_of(table: Path) -> Path:
-    """The folder of the run that a table is of; those of other frame orders, and of other probes, lie two deeper."""
-    folder = table.parent
-    for name in (CONTROLS_FOLDER, SEEDS_FOLDER):
-        folder = folder.parent.parent if folder.parent.name == name else folder
-    return folder
+    """The folder of the run that a table is of; those of other probes and other frame orders lie deeper."""
+    return next((folder for folder in table.parents if (folder / "record.json").is_file()), table.parent)
 
 
 def refuse_failed(record: Record, samples: Iterable[str], table: Path) -> None:
