@@ -85,27 +85,27 @@ def motion_shares(readings: Sequence[Reading], metric: str, counts: ClassCounts)
     """
     shares = []
     for without, frames in WITHOUT:
-        alike = [reading.answers for reading in readings if reading.frames == reading.trained_on == frames]
-        share = share_of(without, readings[0].answers, alike[0], metric_of(metric), counts) if alike else None
+        alike = [reading.seeds for reading in readings if reading.frames == reading.trained_on == frames]
+        share = share_of(without, readings[0].seeds, alike[0], metric_of(metric), counts) if alike else None
         shares += [share] if share else []
     return shares
 
 
 def share_of(
-    without: Without, ordered: Answers, other: Answers, metric: Metric[Any], counts: ClassCounts
+    without: Without, ordered: Sequence[Answers], other: Sequence[Answers], metric: Metric[Any], counts: ClassCounts
 ) -> MotionShare | None:
-    """The share that is lost between two readings, over the samples that both could read."""
-    there = set(other.samples)
-    common = [sample for sample in ordered.samples if sample in there]
+    """The share that is lost between two readings, means over their probes, over the samples that both could read."""
+    there = set(other[0].samples)
+    common = [sample for sample in ordered[0].samples if sample in there]
     if not common:
         return None
-    first, second = ordered.of(common), other.of(common)
-    if isinstance(first, ClassAnswers) and isinstance(second, ClassAnswers):
+    first, second = ([probe.of(common) for probe in probes] for probes in (ordered, other))
+    if isinstance(first[0], ClassAnswers):
         return _share_of_hits(without, first, second, counts["class"])
-    chance = metric.chance(first, counts)
+    chance = metric.chance(first[0], counts)
     if chance is None:
         return None
-    values, draws, groups = zip(*(redrawn(metric.sums(one)) for one in (first, second, chance)), strict=True)
+    values, draws, groups = zip(*(_redrawn(metric, probes) for probes in (first, second, [chance])), strict=True)
     above = draws[0] - draws[2]
     drawn, direction = np.isfinite(above), 1 if metric.higher_is_better else -1
     if len(groups[0]) < 2 or (direction * above[drawn] <= 0).any() or direction * (values[0] - values[2]) <= 0:
@@ -115,13 +115,20 @@ def share_of(
     return MotionShare(without=without, value=value, low=min(low, value), high=max(high, value), chance=values[2])
 
 
+def _redrawn(metric: Metric[Any], probes: Sequence[Answers]) -> tuple[float, NDArray[np.float64], list[str]]:
+    """The mean score of the probes, its draws, and the groups that are drawn."""
+    values, draws, groups = zip(*(redrawn(metric.sums(one)) for one in probes), strict=True)
+    return float(np.mean(values)), np.mean(draws, axis=0), groups[0]
+
+
 def _share_of_hits(
-    without: Without, ordered: ClassAnswers, other: ClassAnswers, counts: NDArray[Any]
+    without: Without, ordered: Sequence[Any], other: Sequence[Any], counts: NDArray[Any]
 ) -> MotionShare | None:
-    chance = chance_hits(ordered.labels, counts)
-    right = ordered.hits.astype(np.float64)
-    lost = right - other.hits
-    names = None if ordered.groups is None else ordered.groups.astype(np.str_)
+    first = ordered[0]
+    chance = chance_hits(first.labels, counts)
+    right, wrong_order = (np.mean([probe.hits for probe in probes], axis=0) for probes in (ordered, other))
+    lost = right - wrong_order
+    names = None if first.groups is None else first.groups.astype(np.str_)
     groups = np.arange(len(right)) if names is None else np.unique(names, return_inverse=True)[1]
     if len(set(groups.tolist())) < 2:
         return None

@@ -89,10 +89,10 @@ def _of_scores(record: Record) -> Iterator[str]:
     probes = len(record.seeds) or 1
     for score in (*record.scores, *(control.score for control in record.controls)):
         if score.seeds != probes:
-            yield f"{score.metric} is the mean of {score.seeds} probes, and {probes} have seeds"
+            yield f"{score.metric} is a mean of {score.seeds} probes, and the record of {probes}"
     for part in record.fewer_labels:
         if part.score.seeds > probes:
-            yield f"{part.score.metric} with fewer labels is of {part.score.seeds} probes, and {probes} have seeds"
+            yield f"{part.score.metric} with fewer labels is of {part.score.seeds} probes, and the record of {probes}"
     if record.seeds and (record.seeds[0] != record.seed or len(set(record.seeds)) < len(record.seeds)):
         yield "its probe seeds are there twice, or the first is not the seed of the run"
     twice = _repeated(score.metric for score in record.scores)

@@ -44,19 +44,23 @@ class AnswerTable(Protocol):
 
 
 def tables_there(folder: str | Path) -> list[str]:
-    """Paths in a run's folder of the tables that it has, those of other frame orders last."""
+    """Paths in a run's folder of the tables that it has: of the first probe, those of other frame orders last, then of
+    the other probes."""
+    found, further = _of_probe(folder), Path(folder, SEEDS_FOLDER)
+    for number in sorted(_names(further)) if SEEDS_FOLDER in _names(folder) and further.is_dir() else ():
+        if (further / number).is_dir():
+            found += [f"{SEEDS_FOLDER}/{number}/{name}" for name in _of_probe(further / number)]
+    return found
+
+
+def _of_probe(folder: str | Path) -> list[str]:
     names = [name for files in FILES.values() for name in files]
     there = _names(folder)
     found = [name for name in (*names, CONTROLS) if name in there]
     if CONTROLS_FOLDER in there and Path(folder, CONTROLS_FOLDER).is_dir():
         for reading in sorted(_names(Path(folder, CONTROLS_FOLDER))):
             found += [f"{CONTROLS_FOLDER}/{reading}/{name}" for name in names]
-    if SEEDS_FOLDER in there and Path(folder, SEEDS_FOLDER).is_dir():
-        for number in sorted(_names(Path(folder, SEEDS_FOLDER))):
-            place = Path(folder, SEEDS_FOLDER, number)
-            found += [f"{SEEDS_FOLDER}/{number}/{name}" for name in (tables_there(place) if place.is_dir() else ())]
-    deep = CONTROLS_FOLDER in there or SEEDS_FOLDER in there
-    return [name for name in found if Path(folder, name).is_file()] if deep else found
+    return [name for name in found if Path(folder, name).is_file()] if CONTROLS_FOLDER in there else found
 
 
 def _names(folder: str | Path) -> set[str]:

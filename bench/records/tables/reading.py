@@ -33,11 +33,10 @@ def contradiction(table: Path, reason: str) -> BenchError:
 
 def compare_scores(table: Path, said: Score, made: Score) -> None:
     """Raises BenchError where the record's score is not the one that its table gives."""
-    if said.seeds != made.seeds:
-        raise contradiction(table, f"they are of {made.seeds} probes, and the score of {said.seeds}")
-    if (said.correct, said.n) != (made.correct, made.n):
-        there = f"{made.correct} of {made.n} are right" if made.correct is not None else f"they are {made.n} samples"
-        here = f"{said.correct} of {said.n}" if said.correct is not None else f"{said.n}"
+    if (said.correct, said.n, said.seeds) != (made.correct, made.n, made.seeds):
+        answers, claimed = made.n * made.seeds, said.n * said.seeds
+        there = f"{made.correct} of {answers} are right" if made.correct is not None else f"they are {answers} samples"
+        here = f"{said.correct} of {claimed}" if said.correct is not None else f"{claimed}"
         raise contradiction(table, f"{there}, and the record says {here}")
     for field in ("value", "low", "high", "sampling_se", "training_sd"):
         here, there = getattr(said, field), getattr(made, field)
