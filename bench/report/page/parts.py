@@ -17,6 +17,8 @@ from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
 from bench.records.runs import in_full
 from bench.records.schema import Record
+from bench.records.summary import probe_seeds
+from bench.records.tables import seed_folder
 from bench.records.tables.classes import FILE_NAME
 from bench.records.tables.reading import read_columns
 
@@ -112,13 +114,13 @@ Counts = Mapping[int, tuple[int, int]]
 
 def class_tables(material: Material) -> list[Grid]:
     """For each column of the board: every class with its accuracy under every model, a mean over the seeds."""
-    counted = {run_id: counts(item.folder) for run_id, item in material.evidence.items()}
+    counted = {run_id: counts(item.folder, item.record) for run_id, item in material.evidence.items()}
     grids, titles = [], column_names(material.board.columns)
     for column in material.board.columns:
         if column.metric == "top1":
             rows = [row for row in material.board.rows if column in row.cells]
             found = {
-                row.label: [made for run in row.cells[column].runs if (made := counted.get(run.record.run_id))]
+                row.label: [made for run in row.cells[column].runs for made in counted.get(run.record.run_id, ())]
                 for row in rows
             }
             if any(found.values()):
@@ -145,13 +147,17 @@ def breakdowns(material: Material) -> list[Grid]:
     return grids
 
 
-def counts(folder: Path) -> Counts | None:
-    """How many samples of each class a run had right; None where its metric has no outcome for each sample."""
-    if not (folder / FILE_NAME).is_file():
-        return None
+def counts(folder: Path, record: Record) -> list[Counts]:
+    """How many samples of each class every probe of a run had right; none where its metric has no outcome for each
+    sample."""
+    tables = [seed_folder(folder, number) / FILE_NAME for number in range(len(probe_seeds(record)))]
+    return [_counts(table) for table in tables if table.is_file()]
+
+
+def _counts(path: Path) -> Counts:
     right: dict[int, int] = defaultdict(int)
     total: dict[int, int] = defaultdict(int)
-    table = read_columns(folder / FILE_NAME, ["label", "prediction"]).to_pydict()
+    table = read_columns(path, ["label", "prediction"]).to_pydict()
     for label, prediction in zip(table["label"], table["prediction"], strict=True):
         total[label] += 1
         right[label] += label == prediction

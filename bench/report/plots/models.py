@@ -31,11 +31,13 @@ class Model:
     label: str
     cell: Cell
     runs: tuple[Evidence, ...]
-    """One for each seed, in order of the seed."""
+    """In order of their seeds."""
 
     @property
     def seeds(self) -> list[float]:
-        """The score of each seed, 0 to 100."""
+        """The score of each seed, 0 to 100; empty where runs have several, of which records keep the mean."""
+        if any(run.score.seeds > 1 for run in self.cell.runs):
+            return []
         return [run.score.value for run in self.cell.runs]
 
 
@@ -126,7 +128,7 @@ def count_words(models: Sequence[Model]) -> str:
 
 def seed_words(models: Sequence[Model]) -> list[str]:
     """What the marks of several seeds are, for captions; nothing where each model has one."""
-    if all(len(model.runs) == 1 for model in models):
+    if all(len(model.seeds) < 2 for model in models):
         return []
     return ["a mark is the mean over seeds, and the small dots are the seeds: their spread is that of probe training"]
 
