@@ -23,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.analysis.select import load_board
-from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
+from bench.metrics.accuracy import ClassAnswers, class_answers
+from bench.metrics.metric import score_all
 from bench.records.index import INDEX_NAME, examine, read_runs
 from bench.records.schema import Cost, Head, Record
 from bench.records.write import write_record
@@ -61,7 +62,7 @@ def _record(number: int, model: str, task: int, seed: int, predictions: ClassAns
         num_train=1600,
         num_classes=CLASSES,
         class_names=[f"class {i}" for i in range(CLASSES)],
-        scores=[score_of("top1", predictions.labels, predictions.probabilities, 0)],
+        scores=score_all(predictions, 0).scores,
         heads=[Head(lr=1e-3, weight_decay=0.1, held_out_accuracy=50.0, held_out_loss=1.0, train_loss=1.0)] * 20,
         failures=[],
         notes=[],

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
+from bench.metrics.accuracy import ClassAnswers, class_answers
 from bench.metrics.intervals import wilson_interval
+from bench.metrics.metric import score_all
 from bench.metrics.motion_share import Reading
 from bench.metrics.score import FewerLabels, MotionShare, Score
 from bench.records.curve import CurvePoint, write_curve
@@ -95,11 +96,13 @@ def made_run(
     classes: Sequence[str] = ("left", "right", "up", "down", "in", "out", "wave", "still"),
     n: int = 200,
     evidence: bool = True,
+    probes: int = 1,
     **fields: Any,
 ) -> Path:
-    """Write one run; with `evidence`, its controls, motion shares and scores with fewer labels too."""
+    """Write one run of so many probes; with `evidence`, its controls, motion shares and scores with fewer labels too."""
     predictions = made_predictions(share, len(classes), n, seed + sum(map(ord, model + task)))
-    score = score_of("top1", predictions.labels, predictions.probabilities, failed=0)
+    further = [made_predictions(share, len(classes), n, seed + 1000 * number) for number in range(1, probes)]
+    (score,) = score_all(predictions, 0, further).scores
     value, chance = score.value / 100, 1 / len(classes)
     left = {"reversed": 0.9, "shuffled": 0.5, "static": 0.1}
     lean = {"reversed": 0.6, "shuffled": 0.4, "static": 0.05}
@@ -132,6 +135,7 @@ def made_run(
         "probe": "attentive",
         "protocol": "attentive/1 1x1 center",
         "seed": seed,
+        "seeds": [seed + 1000 * number for number in range(probes)],
         "input": "8x16px",
         "num_train": 800,
         "num_classes": len(classes),
@@ -149,21 +153,22 @@ def made_run(
         "cost": COST,
     }
     readings = made_readings(controls, predictions, len(classes))
+    readings = [replace(reading, further=(reading.answers,) * (probes - 1)) for reading in readings]
     extra["controls"] = [reading.control("top1") for reading in readings]
 
     def add_controls(folder: Path) -> None:
         write_readings(folder, readings)
 
-    return write_record(results, Record(**{**defaults, **extra, **fields}), predictions, add_files=add_controls)
+    return write_record(results, Record(**{**defaults, **extra, **fields}), predictions, add_controls, further)
 
 
-def made_results(results: Path, models: int = 3, seeds: int = 2) -> Path:
+def made_results(results: Path, models: int = 3, seeds: int = 2, probes: int = 1) -> Path:
     """A folder in which every kind of plot has something to show."""
     for number in range(models):
         part = number / max(1, models - 1)
         for seed in range(seeds):
-            made_run(results, f"model-{number}", "made-motion", 0.2 + 0.7 * part, seed=seed)
-            made_run(results, f"model-{number}", "made-appearance", 0.6 - 0.3 * part**2, seed=seed)
+            made_run(results, f"model-{number}", "made-motion", 0.2 + 0.7 * part, seed=seed, probes=probes)
+            made_run(results, f"model-{number}", "made-appearance", 0.6 - 0.3 * part**2, seed=seed, probes=probes)
     points = [
         CurvePoint(samples=1000 * step, step=step, task=task, axis=axis, score=20.0 + step, low=15.0 + step,
                    high=25.0 + step)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from bench.metrics.accuracy import ClassAnswers, class_answers, score_of
+from bench.metrics.accuracy import ClassAnswers, class_answers
 from bench.metrics.metric import score_all
 from bench.metrics.motion_share import Reading, motion_shares
 from bench.metrics.score import FewerLabels
@@ -106,6 +106,7 @@ def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int,
     said = [label if hit else (label + 1) % len(CLASSES) for label, hit in zip(labels, right, strict=True)]
     probabilities = np.full((n, len(CLASSES)), 0.1, dtype=np.float32)
     probabilities[np.arange(n), said] = 0.8
+    answers = class_answers([f"clips/{i:05d}.mp4" for i in range(n)], labels, probabilities)
     arguments = {"task": task, "model": model, "probe": "attentive", "seed": seed, "limit": 300, "device": "auto"}
     record = Record(
         run_id=f"run-{number:04d}",
@@ -120,7 +121,7 @@ def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int,
         num_train=120,
         num_classes=len(CLASSES),
         class_names=CLASSES,
-        scores=[score_of("top1", labels, probabilities, failed=0)],
+        scores=score_all(answers, 0).scores,
         heads=[],
         failures=[],
         notes=[],
@@ -140,4 +141,4 @@ def _run(number: int, model: str, share: float, task: str, axis: Any, seed: int,
             feature_bytes=2**20,
         ),
     )
-    return record, class_answers([f"clips/{i:05d}.mp4" for i in range(n)], labels, probabilities)
+    return record, answers

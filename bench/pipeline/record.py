@@ -10,28 +10,17 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
 from bench.core import machine as environment
 from bench.core.hashing import text_digest
 from bench.core.progress import Reporter
 from bench.core.remote import remote_url
 from bench.core.types import Split
-from bench.data.sample import Sample
 from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers, suspicion
-from bench.metrics.metric import Answers, metric_of, score_all, score_of_seeds
-from bench.metrics.motion_share import Controls, Reading, controls_of
-from bench.metrics.score import FewerLabels
-from bench.pipeline.features import (
-    SplitAccount,
-    StreamedSplit,
-    account,
-    add_accounts,
-    examples_of,
-    streamed_account,
-)
+from bench.metrics.metric import Answers, score_all
+from bench.pipeline.beside import Further, answers_of, further_of, train_account
+from bench.pipeline.features import SplitAccount, account
 from bench.pipeline.stages import Measured, Prepared
 from bench.pipeline.sweep_facts import edges, mean_heads, not_converged, training_curve
 from bench.probing.attentive import AttentiveProbe
@@ -85,7 +74,7 @@ def keep(prepared: Prepared, measured: Measured, reporter: Reporter) -> Record:
         train=train_account(prepared, measured),
         test=account(prepared.test),
         measured=measured,
-        answers=_answers(plan, samples, measured.outputs),
+        answers=answers_of(plan, samples, measured.outputs),
         kept=plan.kind.keep(plan, samples, measured.outputs[0]),
         further=further_of(prepared, measured),
         seconds=prepared.seconds + measured.seconds,
@@ -109,11 +98,6 @@ def _in_words(plan: RunPlan, record: Record) -> str:
     if len(record.scores) == 1:
         return f"{record.scores[0].value:.1f} {plan.kind.unit}"
     return ", ".join(f"{score.metric} {score.value:.1f} %" for score in record.scores)
-
-
-def _answers(plan: RunPlan, samples: Sequence[Sample], outputs: Sequence[NDArray[Any]]) -> tuple[Answers, ...]:
-    """What every probe says of these test samples, from the outputs of each."""
-    return tuple(plan.kind.answers(plan, samples, of_probe) for of_probe in outputs)
 
 
 def keep_probe(path: Path, fitted: FittedProbe, done: Outcome, record: Record) -> None:
@@ -316,81 +300,3 @@ def plain_facts(content: dict[str, Any]) -> dict[str, Any]:
 def slug(name: str) -> str:
     """A name for a folder: letters, digits and dashes that every file system takes, at most 60."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-._") else "-" for c in name)[:60]
-
-
-@dataclass(frozen=True)
-class Further:
-    """What goes to the record, and to the files beside it."""
-
-    readings: tuple[Reading, ...]
-    """Readings of every frame order, the ordered one first; empty where none was asked for."""
-    beside: Controls
-    fewer_labels: list[FewerLabels]
-    accounts: list[SplitAccount]
-    """Accounts of the clips that were encoded for the controls."""
-    probe_s: float
-    """Seconds of training the probes now."""
-
-
-def further_of(prepared: Prepared, measured: Measured) -> Further:
-    """What was measured beside the score."""
-    plan, test, objective = prepared.plan, prepared.test, prepared.objective
-    metric = plan.task.metric
-    readings = _readings(prepared, measured) if plan.options.controls else ()
-    counts = plan.kind.counts(objective) if objective and readings else {}
-    owners = examples_of(plan, prepared.train.samples) if prepared.train and measured.fewer_labels else []
-    probes = [control.trained_alike for control in measured.controls] + [
-        part.measured for part in measured.fewer_labels
-    ]
-    return Further(
-        readings=readings,
-        beside=controls_of(readings, metric, counts),
-        fewer_labels=[
-            FewerLabels(
-                share=part.share,
-                draw=part.draw,
-                num_train=len({owners[row] for row in part.rows.tolist()}),
-                score=score_of_seeds(
-                    metric_of(metric), _answers(plan, test.samples, part.measured.outputs), len(test.failures)
-                ),
-            )
-            for part in measured.fewer_labels
-        ],
-        accounts=_control_accounts(prepared, measured),
-        probe_s=sum(measured_too.trained_s for measured_too in probes if measured_too),
-    )
-
-
-def _readings(prepared: Prepared, measured: Measured) -> tuple[Reading, ...]:
-    plan = prepared.plan
-    first, *further = _answers(plan, prepared.test.samples, measured.outputs)
-    readings = [Reading("ordered", "ordered", first, len(prepared.test.failures), tuple(further))]
-    for part, control in zip(prepared.controls, measured.controls, strict=True):
-        frames, failed, samples = part.plan.test_clips.frame_order, len(part.test.failures), part.test.samples
-        if control.trained_alike:
-            first, *further = _answers(plan, samples, control.trained_alike.outputs)
-            readings.append(Reading(frames, frames, first, failed, tuple(further)))
-        first, *further = _answers(plan, samples, control.by_ordered)
-        readings.append(Reading(frames, "ordered", first, failed, tuple(further)))
-    return tuple(readings)
-
-
-def _control_accounts(prepared: Prepared, measured: Measured) -> list[SplitAccount]:
-    """What was encoded for the controls."""
-    accounts = []
-    for part, control in zip(prepared.controls, measured.controls, strict=True):
-        train = train_account(part, control.trained_alike)
-        accounts += [*([train] if train else []), account(part.test)]
-    return accounts
-
-
-def train_account(prepared: Prepared, measured: Measured | None) -> SplitAccount | None:
-    """What the record says of the training split: everything that was read of it, held-out clips included."""
-    train, held = prepared.train, prepared.held_out
-    if train is None or measured is None:
-        return None
-    if isinstance(train, StreamedSplit):
-        done = streamed_account(train, measured.fitted.streamed or StreamCounts(), encoded_now=not measured.known)
-    else:
-        done = account(train)
-    return add_accounts(done, account(held.features)) if held else done
