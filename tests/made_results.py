@@ -70,8 +70,7 @@ def made_readings(scores: dict[tuple[str, str], Score], said: ClassAnswers, clas
 
 def made_share(without: Any, value: float, ordered: Score, other: Score) -> MotionShare:
     """The share of a score that is lost, at the level of chance that makes it `value`."""
-    lost = (ordered.correct or 0) - (other.correct or 0)
-    chance = 100 * ((ordered.correct or 0) - lost / value) / ordered.n
+    chance = ordered.value - (ordered.value - other.value) / value
     return MotionShare(without=without, value=value, low=value - 0.1, high=value + 0.1, chance=chance)
 
 
@@ -99,7 +98,7 @@ def made_run(
     probes: int = 1,
     **fields: Any,
 ) -> Path:
-    """Write one run of so many probes; with `evidence`, its controls, motion shares and scores with fewer labels too."""
+    """Write one run; with `evidence`, its controls, motion shares and scores with fewer labels too."""
     predictions = made_predictions(share, len(classes), n, seed + sum(map(ord, model + task)))
     further = [made_predictions(share, len(classes), n, seed + 1000 * number) for number in range(1, probes)]
     (score,) = score_all(predictions, 0, further).scores

@@ -67,6 +67,12 @@ def test_every_kind_says_in_words_what_it_shows(runs: list[Evidence], kind: str)
     assert draw(kind, []) == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_runs_of_several_probes_are_drawn_as_models_of_several_seeds(kind: str, tmp_path: Path) -> None:
+    plots = draw(kind, read(made_results(tmp_path, models=2, seeds=1, probes=3)))
+    assert plots and all(plot.svg() for plot in plots)
+
+
 def test_an_unknown_kind_is_refused() -> None:
     with pytest.raises(BenchError, match="no plot is called 'scater'"):
         draw("scater", [])
