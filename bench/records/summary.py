@@ -23,8 +23,6 @@ from bench.records.tables.outcomes import Outcomes
 if TYPE_CHECKING:
     from bench.records.schema import Record
 
-Entry = TypeVar("Entry")
-
 
 Entry = TypeVar("Entry")
 
