@@ -1,4 +1,5 @@
-"""How often the interval of a motion share holds the truth, on simulated outcomes whose shares are known.
+"""How often the interval of what is lost without order, or with one frame, as a share of the score above chance, holds
+the truth, on simulated outcomes whose shares are known.
 
     python benchmarks/motion_shares.py        # a minute of one core; the figures of docs/controls.md
 

@@ -56,6 +56,17 @@ class Score(RecordPart):
         return self
 
 
+class OrderDifference(RecordPart):
+    """The score of ordered clips minus that of the same clips in another frame order, in points, with its paired 95 %
+    interval."""
+
+    value: float
+    low: float
+    high: float
+    n: Count
+    """Samples that could be read in both orders."""
+
+
 class Control(RecordPart):
     """What a probe scores on the clips of another frame order."""
 
@@ -65,6 +76,8 @@ class Control(RecordPart):
     """Order of the training clips' frames: that of the test clips (what can be read of them), or `ordered` (what the
     probe of ordered clips leans on)."""
     score: Score
+    difference: OrderDifference | None = None
+    """None for the ordered score itself, where nothing can be paired, and in older records."""
 
 
 class MotionShare(RecordPart):

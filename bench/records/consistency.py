@@ -106,6 +106,10 @@ def _of_scores(record: Record) -> Iterator[str]:
     for score in everything:
         if score.correct is not None:
             yield from _of_interval(score)
+    for control in record.controls:
+        lost = control.difference
+        if lost and not (math.isfinite(lost.low) and math.isfinite(lost.high) and lost.low <= lost.value <= lost.high):
+            yield f"the difference of ordered and {control.frames} clips lies outside its interval"
     for share in record.motion_shares:
         if not (math.isfinite(share.low) and math.isfinite(share.high) and share.low <= share.value <= share.high):
             yield f"the share without {share.without} lies outside its interval"

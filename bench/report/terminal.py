@@ -9,12 +9,13 @@ from itertools import groupby
 from statistics import mean, stdev
 from typing import TYPE_CHECKING
 
-from bench.analysis.board import Leaderboard
+from bench.analysis.board import Difference, Leaderboard
 from bench.analysis.published import HIGH, LOW, WITHIN, Section
-from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out
+from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out, points
 from bench.core.console import plain
 from bench.core.types import FrameOrder
-from bench.metrics.score import FewerLabels
+from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
+from bench.metrics.score import Control, FewerLabels
 from bench.records.schema import Record
 from bench.records.summary import identity, labels, summarise
 
@@ -192,22 +193,28 @@ _Cells = dict[str, str]
 """Heading -> cell."""
 
 _OTHER_ORDERS: tuple[FrameOrder, ...] = ("shuffled", "static", "reversed")
+_LOST = (
+    "Points that are lost against ordered clips, with the 95 % interval of paired samples. a: trained and tested on "
+    "such clips, what can be read of them. b: trained on ordered clips, what that probe leans on."
+)
 _CONTROLS = (
-    "a: trained and tested on such clips, what can be read of them. b: trained on ordered clips, what that probe leans "
-    "on. Owed to order = (ordered - shuffled a) / (ordered - chance), to motion = (ordered - static a) / (ordered - "
-    "chance): in %, with their 95 % intervals; none where the ordered score is too near chance."
+    "a and b as above. Lost without order = (ordered - shuffled a) / (ordered - chance), lost with one frame = "
+    "(ordered - static a) / (ordered - chance): in %, with 95 % intervals. "
+    f"Hidden (-) where ordered is less than {LEAST_ABOVE_CHANCE:g} points above chance: shares of so little say little."
 )
 _LABELS = "Mean over draws of the training samples, its standard deviation, and what is lost against all of them."
 
 
 def further_tables(records: Sequence[Record]) -> Iterator[RenderableType]:
     """The tables of records that have controls or fewer labels, each with a title, and a legend below."""
-    yield from _further_tables("Frame order", [r for r in records if len(r.controls) > 1], _control_row, _CONTROLS)
+    controlled = [record for record in records if len(record.controls) > 1]
+    yield from _further_tables("Ordered minus other frame orders", controlled, _lost_rows, _LOST)
+    yield from _further_tables("Frame order", controlled, _control_row, _CONTROLS)
     yield from _further_tables("Fewer labels", [r for r in records if r.fewer_labels], _label_row, _LABELS)
 
 
 def _further_tables(
-    title: str, records: Sequence[Record], row: Callable[[Record], _Cells], legend: str
+    title: str, records: Sequence[Record], rows: Callable[[Record], list[_Cells]], legend: str
 ) -> Iterator[RenderableType]:
     from rich.text import Text
 
@@ -215,7 +222,9 @@ def _further_tables(
     for task in dict.fromkeys(record.task for record in records):
         chosen = [record for record in records if record.task == task]
         yield Text(f"\n{title}: {task}{_chance(chosen)}\n", style="bold")
-        yield _further_table([{**row(record), "model": called[identity(summarise(record))]} for record in chosen])
+        yield _further_table(
+            [{**row, "model": called[identity(summarise(record))]} for record in chosen for row in rows(record)]
+        )
     if records:
         yield Text(f"\n{legend}", style="dim")
 
@@ -239,20 +248,43 @@ def _chance(records: Sequence[Record]) -> str:
     return f", chance {chances[0]:.1f}" if chances else ""
 
 
-def _control_row(record: Record) -> _Cells:
-    scores = {(control.frames, control.trained_on): control.score for control in record.controls}
-    cells = {"model": record.model, "ordered": f"{record.scores[0].value:.1f}"}
+def _lost_rows(record: Record) -> list[_Cells]:
+    """A row for the probes of such clips, and one for the probe of ordered ones, where there are any."""
+    made = []
+    for name, own in (("a", True), ("b", False)):
+        cells = {"model": record.model, "": name}
+        for frames in _OTHER_ORDERS:
+            trained_on = frames if own else "ordered"
+            found = [c for c in record.controls if (c.frames, c.trained_on) == (frames, trained_on)]
+            cells |= {f"minus\n{frames}": points(_lost(record.scores[0].value, control)) for control in found}
+        made += [cells] if len(cells) > 2 else []
+    return made
+
+
+def _control_row(record: Record) -> list[_Cells]:
+    controls = {(control.frames, control.trained_on): control for control in record.controls}
+    ordered = record.scores[0].value
+    cells = {"model": record.model, "ordered": f"{ordered:.1f}"}
     for frames in _OTHER_ORDERS:
-        pair = [scores.get((frames, frames)), scores.get((frames, "ordered"))]
+        pair = [controls.get((frames, frames)), controls.get((frames, "ordered"))]
         if any(pair):
-            cells[f"{frames}\na/b"] = "/".join(f"{score.value:.1f}" if score else "-" for score in pair)
+            cells[f"{frames}\na/b"] = "/".join(f"{control.score.value:.1f}" if control else "-" for control in pair)
     for share in record.motion_shares:
         value, low, high = (f"{100 * number:.0f}" for number in (share.value, share.low, share.high))
-        cells[f"owed to\n{share.without}"] = f"{value} {low}–{high}"
-    return cells
+        shown = is_shown(share, ordered)
+        cells["\n".join(LOST[share.without].rsplit(" ", 1)).replace(" ", "\n", 1)] = (
+            f"{value} {low}–{high}" if shown else "-"
+        )
+    return [cells]
 
 
-def _label_row(record: Record) -> _Cells:
+def _lost(ordered: float, control: Control) -> Difference:
+    """Ordered minus this one; without an interval in records that have none."""
+    found = control.difference
+    return Difference(found.value, found.low, found.high) if found else Difference(ordered - control.score.value)
+
+
+def _label_row(record: Record) -> list[_Cells]:
     whole = record.scores[0].value
     cells = {"model": record.model, f"all\n{record.num_train}": f"{whole:.1f}"}
     parts: dict[float, list[FewerLabels]] = {}
@@ -263,4 +295,4 @@ def _label_row(record: Record) -> _Cells:
         spread = f" ±{stdev(values):.1f}" if len(values) > 1 else ""
         lost = f"{mean(values) - whole:+.1f}"
         cells[f"{100 * share:g}%\n{draws[0].num_train}"] = f"{mean(values):.1f}{spread} ({lost})"
-    return cells
+    return [cells]

@@ -8,7 +8,8 @@ import pytest
 from bench.core.types import FrameOrder
 from bench.metrics.accuracy import class_answers
 from bench.metrics.intervals import bootstrap_ratio_interval
-from bench.metrics.motion_share import Reading, chance_hits, motion_shares
+from bench.metrics.metric import metric_of
+from bench.metrics.motion_share import Reading, chance_hits, motion_shares, order_difference
 from bench.metrics.score import MotionShare
 
 CLASSES = 4
@@ -73,3 +74,39 @@ def test_the_ratio_of_a_fixed_proportion_is_certain_and_an_empty_whole_has_none(
     assert bootstrap_ratio_interval(wholes, np.zeros(50)) is None
     with pytest.raises(ValueError, match="one finite number per sample"):
         bootstrap_ratio_interval([1.0, 2.0], [1.0])
+
+
+def seeds_of(frames: FrameOrder, trained_on: FrameOrder, rates: list[float], videos: int = 400) -> Reading:
+    rng = np.random.default_rng(sum(map(ord, frames + trained_on)))
+    answers = [reading(frames, (rng.random(videos) < rate).astype(int).tolist()).answers for rate in rates]
+    return Reading(frames, trained_on, answers[0], failed=0, further=tuple(answers[1:]))
+
+
+def test_the_difference_of_one_probe_is_that_of_paired_samples() -> None:
+    found = order_difference(
+        reading("ordered", [1] * 90 + [0] * 10), reading("static", [1] * 25 + [0] * 75), metric_of("top1")
+    )
+    assert found and found.value == 65 and found.n == 100 and 50 < found.low < 65 < found.high < 80
+    ordered, late = reading("ordered", [1] * 40), reading("static", [0] * 40, first=39)
+    assert order_difference(ordered, late, metric_of("top1")) is None, "one sample in common"
+
+
+def test_differences_and_shares_hold_the_variance_of_trainings() -> None:
+    ordered, steady = seeds_of("ordered", "ordered", [0.8] * 3), seeds_of("static", "static", [0.4] * 3)
+    moving = seeds_of("static", "static", [0.2, 0.4, 0.6])
+    small, large = (order_difference(ordered, other, metric_of("top1")) for other in (steady, moving))
+    assert small and large and large.high - large.low > 3 * (small.high - small.low)
+    assert small.value == pytest.approx(40, abs=5)
+    sure, unsure = shares(ordered, steady)["motion"], shares(ordered, moving)["motion"]
+    assert sure.low < sure.value < sure.high and unsure.high - unsure.low > 3 * (sure.high - sure.low)
+    assert sure.chance == 25 and 0.6 < sure.value < 0.85
+    tied = shares(ordered, steady, train=[0, 0, 1, 1, 2])["motion"]
+    assert tied.chance == 25, "the mean of classes that are equally frequent"
+
+
+def test_one_probe_on_other_clips_is_paired_seed_by_seed() -> None:
+    ordered = seeds_of("ordered", "ordered", [0.5, 0.7, 0.9])
+    other = [0.2, 0.4, 0.6]
+    same, apart = (seeds_of("static", on, other) for on in ("ordered", "static"))
+    paired, alone = (order_difference(ordered, one, metric_of("top1")) for one in (same, apart))
+    assert paired and alone and paired.high - paired.low < (alone.high - alone.low) / 2

@@ -16,7 +16,7 @@ from bench.analysis.select import Choice, load_board
 from bench.analysis.sheet import duration
 from bench.core.types import FrameOrder
 from bench.metrics.accuracy import score_of
-from bench.metrics.score import Control, FewerLabels, MotionShare, Score
+from bench.metrics.score import Control, FewerLabels, MotionShare, OrderDifference, Score
 from bench.records.schema import Cost, Record
 from bench.report.terminal import further_tables, published_to_rich, to_rich
 
@@ -220,8 +220,8 @@ def score(correct: int) -> Score:
     return score_of("top1", labels, [[1, 0]] * correct + [[0, 1]] * (200 - correct), failed=0)
 
 
-def control(frames: FrameOrder, trained_on: FrameOrder, correct: int) -> Control:
-    return Control(frames=frames, trained_on=trained_on, score=score(correct))
+def control(frames: FrameOrder, trained_on: FrameOrder, correct: int, lost: OrderDifference | None = None) -> Control:
+    return Control(frames=frames, trained_on=trained_on, score=score(correct), difference=lost)
 
 
 @pytest.fixture
@@ -236,7 +236,8 @@ def record() -> Record:
         digests={}, versions={}, hardware={}, git_revision=None, cost=cost,
         controls=[
             control("ordered", "ordered", 160),
-            control("shuffled", "shuffled", 100), control("shuffled", "ordered", 90),
+            control("shuffled", "shuffled", 100, OrderDifference(value=30.0, low=22.1, high=37.0, n=200)),
+            control("shuffled", "ordered", 90),
             control("static", "static", 25), control("static", "ordered", 24),
             control("reversed", "reversed", 158), control("reversed", "ordered", 4),
         ],
@@ -265,6 +266,10 @@ def test_controls_and_fewer_labels_in_80_columns(record: Record) -> None:
     text = further(record)
     assert "Frame order: digits-motion, chance 12.5" in text
     assert "vjepa-nano 80.0 50.0/45.0 12.5/12.0 79.0/2.0 44 39–51 100 95–106" in text
+    assert "lost without lost with" not in text and "owed" not in text
+    lost, scores = text.index("Ordered minus other frame orders: digits-motion"), text.index("Frame order: digits")
+    assert lost < scores and "vjepa-nano a +30.0 [+22.1, +37.0] +67.5 +1.0" in text
+    assert "vjepa-nano b +35.0 +68.0 +78.0" in text
     assert "all 50% 10% 5%" in text and "model 1600 800 160 80" in text
     assert "vjepa-nano 80.0 76.0 ±1.0 (-4.0) 60.0 ±5.0 (-20.0) 45.0 ±15.0 (-35.0)" in text
 
@@ -276,6 +281,12 @@ def test_each_task_has_a_table_and_what_was_not_measured_is_left_out(record: Rec
     text = further(record, given.model_copy(update={"fewer_labels": []}))
     assert "Frame order: mine\n" in text and "vjepa-nano 80.0 -/2.0\n" in text
     assert text.count("Fewer labels: ") == 1
+
+
+def test_shares_of_scores_near_chance_are_hidden(record: Record) -> None:
+    text = further(record.model_copy(update={"scores": [score(64)]}))
+    assert "79.0/2.0 - -" in text and "44 39–51" not in text
+    assert "less than 20 points above chance" in " ".join(text.split())
 
 
 def test_nothing_is_printed_for_a_run_without_them(record: Record) -> None:

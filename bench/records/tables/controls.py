@@ -81,13 +81,20 @@ def _check_classes(paths: Sequence[Path], record: Record, seeds: Sequence[Any]) 
         if not 0 <= unseen <= most or not right <= (score.correct or 0) <= right + unseen:
             there, here = f"{right} of {rows} are right", f"{score.correct} of {score.n}"
             raise contradiction(paths[0], f"{name}: {there}, and the record says {here}")
+    for name, control in zip(names, record.controls, strict=True):
+        if control.difference:
+            _check_difference(paths[0], name, control.difference.value, _both(hits, name, seeds))
     for share in record.motion_shares:
-        pairs = []
-        for of_seed, answers in zip(hits, seeds, strict=True):
-            ordered, other = dict(enumerate(answers.hits.astype(bool).tolist())), of_seed.get(_other(share.without), {})
-            pairs += [(ordered[row], other[row]) for row in ordered.keys() & other.keys()]
-        values = [100 * sum(found) / len(pairs) for found in zip(*pairs, strict=True)]
-        _check_share(paths[0], record, share, values or None)
+        _check_share(paths[0], record, share, _both(hits, _other(share.without), seeds) or None)
+
+
+def _both(hits: Sequence[dict[str, dict[int, bool]]], name: str, seeds: Sequence[Any]) -> list[float]:
+    """The ordered score and that of another reading, 0 to 100, over the samples of both; empty for none."""
+    pairs = []
+    for of_seed, answers in zip(hits, seeds, strict=True):
+        ordered, other = dict(enumerate(answers.hits.astype(bool).tolist())), of_seed.get(name, {})
+        pairs += [(ordered[row], other[row]) for row in ordered.keys() & other.keys()]
+    return [100 * sum(found) / len(pairs) for found in zip(*pairs, strict=True)]
 
 
 def _hits(path: Path, names: Sequence[str], answers: ClassAnswers) -> dict[str, dict[int, bool]]:
@@ -119,17 +126,31 @@ def _check_readings(folders: Sequence[Path], record: Record, seeds: Sequence[Ans
     for number, usual in enumerate(said.get("ordered_by_ordered", [])):
         if usual.prediction_digest != seeds[number].prediction_digest:
             raise contradiction(folders[number], "ordered_by_ordered: other answers than those of the score")
-    for share in record.motion_shares:
-        others = said.get(_other(share.without), [answers.of([]) for answers in seeds])
+
+    def both(name: str) -> list[float]:
+        others = said.get(name, [answers.of([]) for answers in seeds])
         there = set(others[0].samples)
         common = [sample for sample in seeds[0].samples if sample in there]
-        means = [fmean(metric.score(one.of(common), 0).value for one in side) for side in (seeds, others) if common]
-        _check_share(folders[0], record, share, means or None)
+        return [fmean(metric.score(one.of(common), 0).value for one in side) for side in (seeds, others) if common]
+
+    for name, control in zip(said, record.controls, strict=True):
+        if control.difference:
+            _check_difference(folders[0], name, control.difference.value, both(name))
+    for share in record.motion_shares:
+        _check_share(folders[0], record, share, both(_other(share.without)) or None)
 
 
 def _other(without: str) -> str:
     frames = dict(WITHOUT)[without]  # type: ignore[index]
     return f"{frames}_by_{frames}"
+
+
+def _check_difference(path: Path, name: str, value: float, values: Sequence[float]) -> None:
+    """Check a difference of two scores, 0 to 100."""
+    made = values[0] - values[1] if values else float("nan")
+    if not abs(made - value) <= SAME:
+        what = f"ordered minus {name} is {made:.6f} by it"
+        raise contradiction(path, f"{what}, and {value:.6f} in the record")
 
 
 def _check_share(path: Path, record: Record, share: Any, values: list[float] | None) -> None:

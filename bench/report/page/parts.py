@@ -1,5 +1,5 @@
 """What a report is made of: the board that the leaderboard shows, every run behind it in full, and tables of these:
-classes, frame orders, motion shares, fewer labels, and samples that could not be read.
+classes, frame orders, what is lost without order, fewer labels, and samples that could not be read.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from bench.analysis.board import Column, Leaderboard, Row
 from bench.analysis.select import Choice, Evidence, load_board
 from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
+from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
 from bench.records.runs import in_full
 from bench.records.schema import Record
 from bench.records.summary import probe_seeds
@@ -202,22 +203,54 @@ def findings(material: Material) -> list[Grid]:
     """The tables that the records have something for."""
     labels = {run.record.run_id: row.label for row in material.board.rows for c in row.cells.values() for run in c.runs}
     records = [item.record for item in material.evidence.values()]
-    made = [_shares(records, labels), _controls(records, labels), _fewer_labels(records, labels)]
-    return [grid for grid in made if grid.rows]
+    made = [
+        _differences(records, labels),
+        _shares(records, labels),
+        _controls(records, labels),
+        _fewer_labels(records, labels),
+    ]
+    return [grid for grid in made if grid.rows or "hidden" in grid.remark]
 
 
-def _shares(records: Iterable[Record], labels: Mapping[str, str]) -> Grid:
+def _differences(records: Iterable[Record], labels: Mapping[str, str]) -> Grid:
     rows = [
         (
             *_run(record, labels),
-            Spot(share.without),
-            Spot(f"{100 * share.value:.0f} %", share.value, f"{100 * share.low:.0f} to {100 * share.high:.0f}"),
+            Spot(control.trained_on),
+            Spot(f"ordered − {control.frames}"),
+            Spot(f"{lost.value:+.1f}".replace("-", "−"), lost.value, f"{lost.low:+.1f} to {lost.high:+.1f}"),
         )
         for record in records
-        for share in record.motion_shares
+        for control in record.controls
+        if (lost := control.difference)
     ]
-    remark = "How much of the score above chance is lost without the order of frames, or without motion."
-    return Grid("Motion shares", ("model", "task", "seed", "without", "lost"), tuple(rows), remark)
+    remark = (
+        "Points that are lost against ordered clips, each with the 95 % interval of paired samples. A probe that was "
+    )
+    remark += "trained on ordered clips meets the others for the first time."
+    heading = ("model", "task", "seed", "trained on", "difference", "points")
+    return Grid("Ordered clips minus other orders of frames", heading, tuple(rows), remark)
+
+
+def _shares(records: Sequence[Record], labels: Mapping[str, str]) -> Grid:
+    found = [(record, share) for record in records for share in record.motion_shares]
+    rows = [
+        (
+            *_run(record, labels),
+            Spot(LOST[share.without]),
+            Spot(f"{100 * share.value:.0f} %", share.value, f"{100 * share.low:.0f} to {100 * share.high:.0f}"),
+        )
+        for record, share in found
+        if is_shown(share, record.scores[0].value)
+    ]
+    remark = "Shares of what the ordered score is above chance; they overlap. "
+    if hidden := len(found) - len(rows):
+        remark += (
+            f"{hidden} more hidden: of scores less than {LEAST_ABOVE_CHANCE:g} points above chance they say little."
+        )
+    return Grid(
+        "Shares of scores that are lost", ("model", "task", "seed", "what", "lost"), tuple(rows), remark.strip()
+    )
 
 
 def _controls(records: Iterable[Record], labels: Mapping[str, str]) -> Grid:

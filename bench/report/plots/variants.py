@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.analysis.select import Evidence
+from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
 from bench.metrics.score import Score
 from bench.records.schema import Head, Record
 from bench.report.plots.models import INTERVALS, Comparison, Model, of_first_scores, rest_words, seed_words, sentences
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _ORDERS = ("ordered", "reversed", "shuffled", "static")
-_SHARES = ("order", "motion")
 _HEADINGS = {
     "read": "trained on the same frames:\nwhat can be read of them",
     "leaned": "trained on ordered clips:\nwhat that probe leans on",
@@ -67,20 +67,27 @@ def draw_controls(evidence: Sequence[Evidence]) -> list[Plot]:
 
 def _control_plot(found: Comparison, models: Sequence[Model]) -> Plot:
     panels = [key for key in _HEADINGS if any(_score(model, order, key) for model in models for order in _ORDERS[1:])]
-    shares = any(run.record.motion_shares for model in models for run in model.runs)
-    figure = canvas(3.2 + 2.9 * (len(panels) + shares), 2.0 + 0.62 * len(models), f"Frame orders: {found.title}")
-    grid: Any = figure.subplots(1, len(panels) + shares, sharey=True, squeeze=False)[0]
-    for axes, key in zip(grid, panels, strict=False):
+    shares = any(_shares(without)(model) for model in models for without in LOST)
+    lost = any(_lost(order)(model) for model in models for order in _ORDERS[1:])
+    width = lost + len(panels) + shares
+    figure = canvas(3.2 + 2.9 * width, 2.0 + 0.62 * len(models), f"Frame orders: {found.title}")
+    grid: Any = figure.subplots(1, width, sharey=True, squeeze=False)[0]
+    if lost:
+        _panel(grid[0], models, [(order, _lost(order)) for order in _ORDERS[1:]], colours=1)
+        grid[0].axvline(0, color=INK, linewidth=0.6)
+        grid[0].set_title("ordered minus, each trained on\nwhat it is tested on", fontsize=9, loc="left")
+        grid[0].set_xlabel("points")
+    for axes, key in zip(grid[int(lost) :], panels, strict=False):
         _panel(axes, models, [(order, _scores(order, key)) for order in _ORDERS], colours=0)
         chance_line(axes, found.chance, vertical=True)
         axes.set_title(_HEADINGS[key], fontsize=9, loc="left")
         axes.set_xlabel(found.metric)
         axes.set_xlim(0, None)
     if shares:
-        _panel(grid[-1], models, [(without, _shares(without)) for without in _SHARES], colours=4)
+        _panel(grid[-1], models, [(name, _shares(without)) for without, name in LOST.items()], colours=4)
         grid[-1].axvline(0, color=INK, linewidth=0.6)
-        grid[-1].set_title("share of the score above chance\nthat is lost without", fontsize=9, loc="left")
-        grid[-1].set_xlabel("motion share")
+        grid[-1].set_title("shares of the score above chance\n(they overlap)", fontsize=9, loc="left")
+        grid[-1].set_xlabel("share lost")
     grid[0].set_yticks(range(len(models)), [fold(model.label, 30, 2) for model in models], fontsize=8.5)
     grid[0].set_ylim(len(models) - 0.5, -0.5)
     handles: dict[str, Any] = {}
@@ -94,8 +101,10 @@ def _control_plot(found: Comparison, models: Sequence[Model]) -> Plot:
         INTERVALS,
         *seed_words(models),
         "Dashed: chance" if found.chance is not None else "",
-        "A motion share is (ordered - control) / (ordered - chance), the control with shuffled frames (without order) "
-        "or one frame repeated (without motion)" if shares else "",
+        "A share is (ordered - control) / (ordered - chance), the control with shuffled frames (lost without order) or "
+        "one frame repeated (lost with one frame)" if shares else "",
+        f"Shares of scores less than {LEAST_ABOVE_CHANCE:g} points above chance say little, and are hidden"
+        if any(run.record.motion_shares for model in models for run in model.runs) else "",
     )  # fmt: skip
     return Plot("controls", f"Frame orders: {found.title}", caption, figure)
 
@@ -106,7 +115,7 @@ def _panel(
     for number, (name, value_of) in enumerate(series):
         colour, marker = COLOURS[(colours + number) % 6], MARKERS[(colours + number) % 5]
         shift = 0.56 * (number / (len(series) - 1) - 0.5)
-        label: str | None = name if colours == 0 else f"without {name}"
+        label: str | None = name
         for row, model in enumerate(models):
             mark = value_of(model)
             if mark is None:
@@ -144,9 +153,23 @@ def _controls(record: Record, order: str, panel: str) -> Iterator[Any]:
             yield control.score
 
 
+def _lost(order: str) -> Callable[[Model], Mark | None]:
+    def of(model: Model) -> Mark | None:
+        found = [
+            control.difference
+            for run in model.runs
+            for control in run.record.controls
+            if control.frames == control.trained_on == order and control.difference
+        ]
+        return _mean([(lost.value, lost.low, lost.high) for lost in found])
+
+    return of
+
+
 def _shares(without: str) -> Callable[[Model], Mark | None]:
     def of(model: Model) -> Mark | None:
-        found = [share for run in model.runs for share in run.record.motion_shares if share.without == without]
+        found = [share for run in model.runs for share in run.record.motion_shares if share.without == without
+                 and is_shown(share, run.record.scores[0].value)]  # fmt: skip
         return _mean([(share.value, share.low, share.high) for share in found])
 
     return of

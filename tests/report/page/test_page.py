@@ -133,7 +133,7 @@ def test_every_run_is_there_with_its_command_and_its_failures(page: Page, writte
 
 
 def test_frame_orders_motion_shares_and_fewer_labels_are_told(page: Page) -> None:
-    for words in ("Motion shares", "225 %", "Scores with other orders of frames", "shuffled", "10 %"):
+    for words in ("Shares of scores that are lost", "225 %", "Scores with other orders of frames", "shuffled", "10 %"):
         assert words in page.text, words
 
 

@@ -196,9 +196,9 @@ def test_listed_settings_that_were_chosen_on_the_test_split_say_so(tmp_path: Pat
 def test_controls_show_each_order_trained_both_ways_and_the_motion_share(runs: list[Evidence]) -> None:
     plot = draw("controls", runs)[0]
     read_of, leaned_on, shares = plot.figure.axes
-    assert [len(marks(axes)) for axes in (read_of, leaned_on, shares)] == [8, 8, 4]
+    assert [len(marks(axes)) for axes in (read_of, leaned_on, shares)] == [8, 8, 2], "one is too near chance"
     legend = [text.get_text() for text in plot.figure.legends[0].get_texts()]
-    assert legend == ["ordered", "reversed", "shuffled", "static", "without order", "without motion"]
+    assert legend == ["ordered", "reversed", "shuffled", "static", "lost without order", "lost with one frame"]
     assert {round(x, 6) for x, _ in marks(shares)} == {0.5, 0.9}
 
 
