@@ -185,7 +185,7 @@ def _share_of_seeds(
     without: Without, ordered: Sequence[Any], other: Sequence[Any], metric: Metric[Any], counts: ClassCounts
 ) -> MotionShare | None:
     """The share of means over seeds. Its variance is that of its first derivatives in the three scores, over samples
-    and the trainings of both probes (Cochran, Sampling Techniques, 1977, 6.3)."""
+    and the trainings of both probes (ratio estimates: Cochran, Sampling Techniques, 1977, chapter 6)."""
     guessing = _guessing(ordered[0], metric, counts)
     if guessing is None:
         return None
