@@ -157,12 +157,26 @@ def _sampling_se(score: Score) -> float:
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How much better motion is read than appearance, in points, beyond what the reference does."""
+
+    value: float
+    low: float | None
+    high: float | None
+    """Both ends of the 95 % interval; None where answers are not there."""
+    reference: str | None
+    """Label of the reference; None where the board has none, and the lead is the plain difference."""
+
+
+@dataclass(frozen=True)
 class Row:
     """One encoder: a model name and its weights."""
 
     label: str
     """Model name, with its input or the digest of its weights where the name alone does not identify it."""
     cells: Mapping[Column, Cell]
+    motion_lead: Lead | None = None
+    """None for the reference itself, and where scores of an axis are not there."""
 
     @cached_property
     def records(self) -> list[Summary]:

@@ -14,6 +14,7 @@ from typing import Any
 
 from bench.analysis.board import Cell, Column, Difference, Footnote, GroupMean, Leaderboard, Place, Row, Run, best_first
 from bench.analysis.contamination import exposure
+from bench.analysis.motion_lead import with_leads
 from bench.analysis.tested import difference_of, ranks_of
 from bench.core.types import AXES
 from bench.metrics.score import Score
@@ -45,7 +46,7 @@ def assemble(summaries: Sequence[Summary]) -> Leaderboard:
     columns = sorted({column for row in rows for column in row.cells}, key=_column_order)
     fair = [column for column in columns if not column.selected_on_test]
     rows, order = best_first(sorted(rows, key=lambda row: natural(row.label)), fair)
-    rows = _with_ranks(rows, fair)
+    rows = with_leads(_with_ranks(rows, fair), fair, None)
     return Leaderboard(tuple(columns), tuple(rows), _means(rows, fair), _footnotes(rows, columns), superseded, order)
 
 
@@ -66,7 +67,8 @@ def compared(board: Leaderboard, reference: Row) -> Leaderboard:
             made = Difference(*found) if found else Difference(cell.value - other.value)
             cells[column] = replace(cell, difference=made)
         rows.append(replace(row, cells=cells))
-    return replace(board, rows=tuple(rows), reference=reference)
+    fair = [column for column in board.columns if not column.selected_on_test]
+    return replace(board, rows=tuple(with_leads(rows, fair, reference)), reference=reference)
 
 
 def newest(records: Iterable[Summary]) -> tuple[list[Summary], int]:

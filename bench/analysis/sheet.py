@@ -81,6 +81,7 @@ def lay_out(board: Leaderboard) -> Sheet:
         for probe in dict.fromkeys(column.probe for column in group):
             columns += [_scores(board, column, protocols, marks) for column in group if column.probe == probe]
             columns += [_mean(board, mean) for mean in board.means if (mean.axis, mean.probe) == (axis, probe)]
+    columns += [_leads(board)] if any(row.motion_lead for row in board.rows) else []
     devices = {device for row in board.rows for device in row.devices}
     columns += [
         _cost("clips", [Entry(f"{row.encoder_clips:,}", number=row.encoder_clips) for row in board.rows]),
@@ -205,6 +206,26 @@ def _mean(board: Leaderboard, mean: GroupMean) -> PrintedColumn:
     return PrintedColumn(_TITLES[mean.axis], mean.probe, heading, (), tuple(entries))
 
 
+def _leads(board: Leaderboard) -> PrintedColumn:
+    entries = []
+    for row in board.rows:
+        lead = row.motion_lead
+        reach = f"±{(lead.high - lead.low) / 2:.1f}" if lead and lead.low is not None and lead.high is not None else ""
+        entries.append(Entry(_signed(lead.value), spread=reach, number=lead.value) if lead else Entry())
+    return PrintedColumn("Lead", "", ("motion",), (), tuple(entries))
+
+
+def _lead_words(board: Leaderboard) -> str:
+    named = {row.motion_lead.reference for row in board.rows if row.motion_lead} - {None}
+    plain = "mean of motion minus mean of appearance scores, in points"
+    over = (
+        f", less the same of {'; '.join(sorted(filter(None, named)))}"
+        if named
+        else "; no reference, so of the tasks too"
+    )
+    return f"{plain}{over}; ± 95 % interval over samples and seeds"
+
+
 def _cost(name: str, entries: list[Entry]) -> PrintedColumn:
     return PrintedColumn("Cost", "", (name,), (), tuple(entries))
 
@@ -245,6 +266,8 @@ def _legend(board: Leaderboard, protocols: list[str]) -> list[tuple[str, str]]:
         legend.append(("#", _rank_words(board)))
     if board.reference:
         legend.append(("below", f"difference from {board.reference.label}, with 95 % interval of paired samples"))
+    if any(row.motion_lead for row in board.rows):
+        legend.append(("lead", _lead_words(board)))
     if _several(board):
         legend.append(("se", "standard error of the score over test samples; with sd, it makes the interval"))
         legend.append(("sd", "standard deviation of the score over seeds (trainings of the probe); it is their mean"))

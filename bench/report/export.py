@@ -13,7 +13,7 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import Any
 
-from bench.analysis.board import Cell, Leaderboard, Run
+from bench.analysis.board import Cell, Leaderboard, Row, Run
 from bench.analysis.contamination import exposure
 from bench.analysis.published import Section
 from bench.analysis.sheet import MISSING, Entry, PrintedColumn, Sheet, lay_out
@@ -58,7 +58,7 @@ def to_rows(board: Leaderboard) -> list[dict[str, Any]]:
     """One flat mapping for each score of the board, every seed apart, in the order of the table."""
     reference = board.reference.label if board.reference else None
     return [
-        {**_flat(row.label, run), **_compared(row.cells[column], reference)}
+        {**_flat(row.label, run), **_compared(row.cells[column], reference), **_lead(row)}
         for row in board.rows
         for column in board.columns
         if column in row.cells
@@ -82,7 +82,7 @@ def _published(sections: Iterable[Section]) -> list[dict[str, Any]]:
 
 def to_csv(board: Leaderboard) -> str:
     """The same fields under a line of headings; the notes of a score are joined by semicolons. No cell is a formula."""
-    rows = [{**row, "notes": "; ".join(row["notes"])} for row in to_rows(board)]
+    rows = [{**row, "notes": "; ".join(row["notes"]), **_flat_lead(row["motion_lead"])} for row in to_rows(board)]
     rows = [{name: csv_cell(value) for name, value in row.items()} for row in rows]
     if not rows:
         return ""
@@ -145,6 +145,18 @@ def _flat(label: str, run: Run) -> dict[str, Any]:
         "device": record.device,
         "pretrained_on_task": seen.labels if seen else None,
     }
+
+
+def _lead(row: Row) -> dict[str, Any]:
+    """The motion lead of the model, the same in all its rows."""
+    return {"motion_lead": asdict(row.motion_lead) if row.motion_lead else None}
+
+
+def _flat_lead(lead: dict[str, Any] | None) -> dict[str, Any]:
+    """The same in cells of a table, under names of their own."""
+    found = lead or {}
+    parts = {f"motion_lead_{name}": found.get(name) for name in ("low", "high", "reference")}
+    return {"motion_lead": found.get("value"), **parts}
 
 
 def _compared(cell: Cell, reference: str | None) -> dict[str, Any]:

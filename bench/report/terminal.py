@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-_COLOURS = {"Motion": "cyan", "Appearance": "magenta", "Anticipation": "yellow", "No axis": "blue", "Cost": "dim"}
+_COLOURS = {
+    "Motion": "cyan",
+    "Appearance": "magenta",
+    "Anticipation": "yellow",
+    "No axis": "blue",
+    "Lead": "green",
+    "Cost": "dim",
+}
 _VERDICTS = {WITHIN: "green", LOW: "red", HIGH: "red"}
 _NUMBERS = ("top-1", "measured", "difference")
 _GAP = 3

@@ -75,8 +75,8 @@ def test_the_default_board_fits_in_one_table(default_board, width: int) -> None:
     text = printed(to_rich(default_board), width)
     lines = text.splitlines()
     assert sum(line.startswith("pixels") for line in lines) == 1
-    assert re.search(r"pixels +50\.0 45\.6–54\.4 +70\.0 65\.8–73\.9 +2,468 +6 s", text)
-    assert lines[2].split() == ["Motion", "Appearance", "Cost"]
+    assert re.search(r"pixels +50\.0 45\.6–54\.4 +70\.0 65\.8–73\.9 +\S+ +2,468 +6 s", text)
+    assert lines[2].split() == ["Motion", "Appearance", "Lead", "Cost"]
     assert lines[3].split() == ["digits-motion", "digits-appearance"]
     assert "all scores: encoder input 8x16px" in text
     assert "attentive/1 1x1 center" in text

@@ -62,14 +62,14 @@ def test_a_click_sorts_and_sorts_back(browser: Browser, pages: dict[str, Path]) 
     click = f"document.querySelector({BUTTON.format(2)!r}).click()"
     browser.evaluate(click)
     highest_first = browser.evaluate(MODELS)
-    assert browser.evaluate(SORTED) == [None, "descending", None, None, None, None]
+    assert browser.evaluate(SORTED) == [None, "descending", None, None, None, None, None]
     browser.evaluate(click)
     assert browser.evaluate(MODELS) == ["random", HOSTILE, "vjepa-nano"]
     assert highest_first == ["vjepa-nano", HOSTILE, "random"]
-    assert browser.evaluate(SORTED) == [None, "ascending", None, None, None, None]
+    assert browser.evaluate(SORTED) == [None, "ascending", None, None, None, None, None]
     browser.evaluate(click)
     assert browser.evaluate(MODELS) == by_mean
-    assert browser.evaluate(SORTED) == [None] * 6
+    assert browser.evaluate(SORTED) == [None] * 7
 
 
 def test_a_missing_score_comes_last_in_both_directions(browser: Browser, pages: dict[str, Path]) -> None:
