@@ -174,13 +174,16 @@ def as_ratios(measured: Sequence[dict[str, float]]) -> list[Ratio]:
 
 def ratios(runs: int) -> list[Ratio]:
     """The quick form: two encoders on both tasks of the digits, whatever number of `runs` is asked for."""
-    return as_ratios(measure_all(QUICK["models"], QUICK["tasks"], QUICK["seeds"]))  # type: ignore[arg-type]
+    return as_ratios(measure_all(QUICK["models"], QUICK["tasks"], QUICK["seeds"], whole=False))  # type: ignore[arg-type]
 
 
-def measure_all(models: Sequence[str], tasks: Sequence[str], num_seeds: int) -> list[dict[str, float]]:
-    """The figures of every case, in order: tasks within models."""
+def measure_all(
+    models: Sequence[str], tasks: Sequence[str], num_seeds: int, *, whole: bool = True
+) -> list[dict[str, float]]:
+    """The figures of every case, in order: tasks within models; `width`, which takes longest, of the first task alone
+    unless `whole`."""
     cases = [(model, task) for model in models for task in tasks]
-    return [measure_case(open_case(model, task), num_seeds) for model, task in cases]
+    return [measure_case(open_case(model, task), num_seeds, width=whole or task == tasks[0]) for model, task in cases]
 
 
 def main() -> None:

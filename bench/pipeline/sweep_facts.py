@@ -12,13 +12,13 @@ from bench.records.schema import CurvePoint, Head
 
 
 def not_converged(probes: Sequence[FittedProbe]) -> list[str]:
-    """A note where held-out accuracy still rose in the last quarter of the training, by more than chance: two standard
-    errors of a share of all held-out samples."""
+    """A note where held-out accuracy still rose in the last quarter of the training, by more than the standard error of
+    a share of all held-out samples. In that quarter the learning rate falls to 0: a probe at rest gains less."""
     curve, count = training_curve(probes), sum(probe.num_held_out for probe in probes)
     if len(curve) < 2 or not count:
         return []
     before, last = (point.held_out_accuracy / 100 for point in curve[-2:])
-    if last - before <= 2 * math.sqrt(last * (1 - last) / count):
+    if last - before <= math.sqrt(last * (1 - last) / count):
         return []
     what = f"held-out accuracy rose from {100 * before:.1f} to {100 * last:.1f} % in the last quarter of the training"
     return [f"not converged: {what}; more steps, such as --set probe.min_steps={2 * curve[-1].steps}, may give more"]
