@@ -39,10 +39,6 @@ from bench.metrics.score import Control, MotionShare, OrderDifference
 ClassCounts = Mapping[str, NDArray[Any]]
 """Training examples of each class [C], by output of the probe: `class`, or `verb`, `noun`, `action`."""
 Without = Literal["order", "motion"]
-LOST: dict[Without, str] = {"order": "lost without order", "motion": "lost with one frame"}
-"""What each share is called."""
-LEAST_ABOVE_CHANCE = 20.0
-"""Points that a score must be above chance for its shares to be shown."""
 WITHOUT: tuple[tuple[Without, FrameOrder], ...] = (("order", "shuffled"), ("motion", "static"))
 
 
@@ -133,11 +129,6 @@ def _common(ordered: Answers, other: Answers) -> list[str]:
     """The samples that could be read in both orders."""
     there = set(other.samples)
     return [sample for sample in ordered.samples if sample in there]
-
-
-def is_shown(share: MotionShare, score: float) -> bool:
-    """Whether the ordered score, 0 to 100, is far enough above chance for a share of what is between to say much."""
-    return share.chance is not None and abs(score - share.chance) >= LEAST_ABOVE_CHANCE
 
 
 def motion_shares(readings: Sequence[Reading], metric: str, counts: ClassCounts) -> list[MotionShare]:

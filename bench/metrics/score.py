@@ -95,6 +95,17 @@ class MotionShare(RecordPart):
     """What always answering the most frequent class of the training samples scores, 0 to 100."""
 
 
+LOST: dict[Literal["order", "motion"], str] = {"order": "lost without order", "motion": "lost with one frame"}
+"""What each share is called."""
+LEAST_ABOVE_CHANCE = 20.0
+"""Points that a score must be above chance for its shares to be shown."""
+
+
+def is_shown(share: MotionShare, score: float) -> bool:
+    """Whether the ordered score, 0 to 100, is far enough above chance for a share of what is between to say much."""
+    return share.chance is not None and abs(score - share.chance) >= LEAST_ABOVE_CHANCE
+
+
 class FewerLabels(RecordPart):
     """The score of a probe that was trained on a part of the training samples."""
 

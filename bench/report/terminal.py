@@ -14,8 +14,7 @@ from bench.analysis.published import HIGH, LOW, WITHIN, Section
 from bench.analysis.sheet import Entry, PrintedColumn, Sheet, lay_out, points
 from bench.core.console import plain
 from bench.core.types import FrameOrder
-from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
-from bench.metrics.score import Control, FewerLabels
+from bench.metrics.score import LEAST_ABOVE_CHANCE, LOST, Control, FewerLabels, is_shown
 from bench.records.schema import Record
 from bench.records.summary import identity, labels, summarise
 

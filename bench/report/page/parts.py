@@ -15,7 +15,7 @@ from bench.analysis.board import Column, Leaderboard, Row
 from bench.analysis.select import Choice, Evidence, load_board
 from bench.core.errors import BenchError
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
+from bench.metrics.score import LEAST_ABOVE_CHANCE, LOST, is_shown
 from bench.records.runs import in_full
 from bench.records.schema import Record
 from bench.records.summary import probe_seeds

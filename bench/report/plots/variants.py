@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.analysis.select import Evidence
-from bench.metrics.motion_share import LEAST_ABOVE_CHANCE, LOST, is_shown
-from bench.metrics.score import Score
+from bench.metrics.score import LEAST_ABOVE_CHANCE, LOST, Score, is_shown
 from bench.records.schema import Head, Record
 from bench.report.plots.models import INTERVALS, Comparison, Model, of_first_scores, rest_words, seed_words, sentences
 from bench.report.plots.plot import (
