@@ -90,6 +90,7 @@ class Case:
         if augmented:
             settings["probe.augmentation"] = "official"
         given = {"task": self.task, "model": self.model, "limit": self.limit, "seed": seed, "settings": settings}
+        given["probe"] = "sweep"
         return {**given, **self.files, "cache": folder / "cache", "results": folder / "results"}
 
 

@@ -40,6 +40,7 @@ class Subject:
         if "probe_weights" in given:
             settings = {key: value for key, value in settings.items() if not key.startswith("probe.")}
         usual = {"task": self.task, "model": "vjepa-nano", "device": "cpu", "workers": 0, "data": folder / "data"}
+        usual["seeds"] = 1
         places = {"cache": folder / "cache", "results": folder / "results"}
         return {**usual, **places, **given, "settings": settings}
 
@@ -58,7 +59,9 @@ SUBJECTS = [
         "image",
         "in1k",
         lambda folder: standin("in1k", folder, train=12, test=6),
-        refuses=dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
+        refuses=dict.fromkeys(
+            ("controls", "controls and labels", "seeds, controls and labels", "pace", "views", "segments"), "images"
+        ),
     ),
     Subject(
         "masks",
@@ -66,7 +69,9 @@ SUBJECTS = [
         lambda folder: standin("ade20k", folder, train=12, test=6),
         {"clip.resolution": 32, "probe.scored_at": 32, "probe.norm": "none"},
         refuses={
-            **dict.fromkeys(("controls", "controls and labels", "pace", "views", "segments"), "images"),
+            **dict.fromkeys(
+                ("controls", "controls and labels", "seeds, controls and labels", "pace", "views", "segments"), "images"
+            ),
             "augmented": "a mask is of its whole image",
             "train views": "same tokens in every view",
             "several blocks": "only attentive probes have blocks",

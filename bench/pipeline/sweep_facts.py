@@ -37,7 +37,7 @@ def edges(probes: Sequence[FittedProbe]) -> list[str]:
         if len(values) < _LEAST_VALUES or len(chosen) != 1 or None in chosen:
             continue
         (value,) = chosen
-        side = "highest" if value == max(values) else "lowest" if value == min(values) else ""
+        side = "highest" if value == max(values) else "lowest" if value == min(values) and value not in (0, 1) else ""
         notes += (
             [f"at the edge of the sweep: {called} {value:g}, the {side} of {len(values)}, was chosen"] if side else []
         )

@@ -145,11 +145,11 @@ def test_without_training_the_training_list_may_be_absent(tmp_path: Path) -> Non
 def test_the_digits_without_training_have_their_test_split_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    clip = SimpleNamespace(id="a", path="a.mp4", motion=3, digit=5)
+    clip = SimpleNamespace(id="a", path="a.mp4", motion=3, digit=5, image=7)
     monkeypatch.setattr(digits, "ensure_digits", lambda cache, progress: tmp_path)
     monkeypatch.setattr(digits, "read_digits", lambda folder, split: [clip])
     splits = load_splits(load_task("digits-motion"), ListOptions(), tmp_path, test_only=True)
-    assert (splits.train, [sample.label for sample in splits.test]) == ([], [3])
+    assert (splits.train, [(one.label, one.group_name) for one in splits.test]) == ([], [(3, "image 7")])
 
 
 def test_a_subset_is_random_and_repeatable() -> None:

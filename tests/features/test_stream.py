@@ -208,7 +208,7 @@ def test_ctrl_c_and_the_same_command_again_give_the_same_probe(bright_and_dark: 
 
 def test_augmented_views_are_cached_and_chosen_on_still_clips(bright_and_dark: Path, tmp_path: Path) -> None:
     settings = {"probe.epochs": 2, "probe.min_steps": 1, "probe.lr": [1e-3, 1e-2], "probe.weight_decay": 0.01}
-    settings = {**settings, "probe.train_views": 3, "probe.augmentation": "official"}
+    settings = {**settings, "probe.train_views": 3, "probe.augmentation": "official", "probe.held_out": 0.2}
     first, again = (evaluate(bright_and_dark, tmp_path, probe="attentive", settings=settings) for _ in range(2))
     assert first.cost.encoder_clips == 24 * 3 + 5 + 12 and first.resolved["training"]["held_out_samples"] == 5
     assert (again.cost.encoder_clips, again.cost.cached_clips) == (0, 24 * 3 + 5 + 12)
@@ -220,6 +220,7 @@ def test_augmented_views_are_cached_and_chosen_on_still_clips(bright_and_dark: P
 
 def test_another_process_finds_what_was_prepared(bright_and_dark: Path, tmp_path: Path) -> None:
     settings = {**SHORT, "probe.lr": [1e-3, 1e-2], "probe.augmentation": "official", "probe.train_views": 2}
+    settings["probe.held_out"] = 0.2
     plan = make_plan(make_options(options_of(bright_and_dark, tmp_path, probe="attentive", settings=settings)))
     prepared = prepare(plan, Silent())
     ours, theirs = prepared.inputs, open_inputs(pickle.loads(pickle.dumps(prepared.job)))
@@ -248,7 +249,7 @@ def test_a_forecast_counts_every_epoch_and_no_training_cache(plan_of: Any) -> No
     assert chosen.clips == 20 * 22 + 2 + 20 * 24 + 12 and chosen.feature_bytes == (2 + 12) * clip * 64 * 2
     paper = forecast(plan_of(probe="vjepa2-paper", settings={}))
     assert paper.clips == 20 * 24 + 12 and paper.feature_bytes == 12 * clip * 64 * 2
-    views = {"probe.train_views": 4, "probe.augmentation": "official"}
+    views = {"probe.train_views": 4, "probe.augmentation": "official", "probe.held_out": 0.2}
     assert forecast(plan_of(probe="attentive", settings=views)).clips == 4 * 24 + 5 + 12
 
 

@@ -27,6 +27,7 @@ TWO_HEADS = {"encoder.num_heads": 2}
 
 def evaluate(data: Path, folder: Path, **options: Any) -> Record:
     given = {"task": "custom", "data": data, "cache": folder / "cache", "results": folder / "results", "workers": 0}
+    given["seeds"] = 1
     return bench.evaluate(**(given | options))
 
 

@@ -87,7 +87,7 @@ def test_plans_at_once_give_the_records_of_one_after_another(bright_and_dark: Pa
             weights = [tensor_bytes(file / "probe.safetensors") for file in files]
             assert weights[0] == weights[1]
     for model in ("random", "pixels"):
-        done, total = listener.stages[f"{model}, brightness: refit"]
+        done, total = listener.stages[f"{model}, brightness: train"]
         assert done == total
     known = run_all(plans_of(bright_and_dark, tmp_path / "b"), listener)
     assert [record.cost.cached_probe for record in known] == [True, True, False]

@@ -36,7 +36,7 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def evaluate(data: Path, results: Path, *, settings: dict[str, Any] | None = None, **options: Any) -> Record:
     settings = {**SHORT, "probe.epochs": 10, **(settings or {})}
-    given = {"task": "ek100", "data": data, "workers": 0, "device": "cpu", "settings": settings}
+    given = {"task": "ek100", "data": data, "workers": 0, "device": "cpu", "settings": settings, "seeds": 1}
     record: Record = bench.evaluate(**{**given, "cache": results / "cache", "results": results / "results", **options})
     return record
 

@@ -41,6 +41,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "labels": {"labels": "50%"},
     "controls and labels": {"controls": "static", "labels": "50%", "settings": ONE_SETTING},
     "another seed": {"seed": 1},
+    "several seeds": {"seeds": 3},
+    "seeds, controls and labels": {"seeds": 2, "controls": "static", "labels": "50%", "settings": ONE_SETTING},
     "streaming": {"settings": {"probe.streaming": True, "probe.epochs": 1}},
     "streaming and labels": {
         "labels": "80%",
@@ -112,7 +114,8 @@ def test_an_option_works_or_its_refusal_says_why(subject: Subject, folder: Path,
     assert [(one.frames, one.trained_on) for one in made.controls] == (pairs if orders else [])
     assert len(made.fewer_labels) == (3 if "labels" in given else 0)
     assert all(0 < part.num_train < made.num_train * 2 for part in made.fewer_labels)
-    same_features = name in ("labels", "another seed", "several blocks")
+    assert [score.seeds for score in made.scores] == [given.get("seeds", 1)] * len(made.scores)
+    same_features = name in ("labels", "another seed", "several seeds", "several blocks")
     assert (made.digests["test_features"] == record.digests["test_features"]) or not same_features
     assert made.cost.encoder_clips == 0 or not same_features
 
@@ -143,7 +146,8 @@ def test_an_estimate_is_measured(subject: Subject, folder: Path, monkeypatch: py
     with subject_of(subject.plan(folder, labels="50%").options, None, Silent()) as estimated:
         work = work_of(estimated.plan)
         hours = estimate(work, measure(estimated, work, Silent()))
-    assert hours.seconds["total"].value > 0 and len(work.trainings) == 2 * (1 + 3)
+    refit = estimated.plan.recipe.hold_out and estimated.plan.recipe.hold_out.refit
+    assert hours.seconds["total"].value > 0 and len(work.trainings) == (2 if refit else 1) * (1 + 3)
 
 
 def test_extracting_leaves_nothing_to_encode(subject: Subject, folder: Path, tmp_path: Path) -> None:
