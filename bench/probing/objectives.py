@@ -143,9 +143,10 @@ class OneLabel:
 
     def facts(self) -> list[Any]:
         """As Objective."""
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups or ()))}
-        shared = self.groups is not None and len(numbers) < len(self.groups)
-        groups = [[numbers[group] for group in self.groups or ()]] if shared else []
+        # By their sorted names, as the split goes by them; names themselves may be paths of this machine.
+        names, member = np.unique(np.asarray(self.groups or ()), return_inverse=True)
+        shared = self.groups is not None and len(names) < len(self.groups)
+        groups = [member.tolist()] if shared else []
         return [self.targets.tolist(), self.num_outputs, *groups]
 
 
