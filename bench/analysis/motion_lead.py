@@ -4,24 +4,24 @@
            default
 
 Tasks differ in difficulty, so that the plain difference says as much of the tasks as of the model; the reference takes
-that out. Scores of the same clips are paired: what a sample adds to the lead is one number. Other clips are
-independent, and so are all trainings of probes; their variances add up (bench.metrics.trainings). In points.
+that out. Scores of the same clips are paired, on those that could be read for all of them: what a sample adds to the lead
+is one number. Other clips are independent, and so are all trainings of probes; their variances add up
+(bench.metrics.trainings). In points.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bench.analysis.board import Cell, Column, Lead, Row
 from bench.metrics.metric import form_of
-from bench.records.tables.outcomes import Outcomes, aligned
+from bench.records.tables.outcomes import Outcomes, aligned, sample_ids
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from bench.metrics.trainings import Trainings
 
 UNTRAINED = "random"
 """The reference where the user names none and the board has it."""
@@ -34,7 +34,8 @@ def with_leads(rows: Sequence[Row], columns: Sequence[Column], reference: Row | 
     base = reference or next((row for row in rows if row.label == UNTRAINED), None)
     if base is not None and _terms(base, 1.0, used) is None:
         base = None
-    return [replace(row, motion_lead=_lead(row, base, used) if used else None) for row in rows]
+    lists = _lists([row.cells[column] for row in rows for column in used if column in row.cells])
+    return [replace(row, motion_lead=_lead(row, base, used, lists) if used else None) for row in rows]
 
 
 def _columns(rows: Sequence[Row], columns: Sequence[Column]) -> list[Column]:
@@ -60,7 +61,30 @@ def _terms(row: Row, sign: float, columns: Sequence[Column]) -> list[tuple[float
     return [(sign / len(motion), cell) for cell in motion] + [(-sign / len(appearance), cell) for cell in appearance]
 
 
-def _lead(row: Row, base: Row | None, columns: Sequence[Column]) -> Lead | None:
+def _lists(cells: Sequence[Cell]) -> dict[str, int]:
+    """The list that each set of samples is of, by the digest of the set: sets of one list share most of their clips,
+    and differ in those that could not be read."""
+    sets = {one.samples: one for cell in cells for one in _outcomes(cell)}
+    if len(sets) < 2:
+        return dict.fromkeys(sets, 0)
+    found: dict[str, int] = {}
+    known: list[set[str]] = []
+    for digest, one in sorted(sets.items(), key=lambda item: (-item[1].n, item[0])):
+        ids = set(sample_ids(one))
+        alike = (number for number, other in enumerate(known) if 2 * len(ids & other) > len(other))
+        found[digest] = next(alike, len(known))
+        known += [ids] if found[digest] == len(known) else []
+    return found
+
+
+def _outcomes(cell: Cell) -> list[Outcomes]:
+    """What every probe of a cell got right; nothing where a run of it lacks its answers."""
+    if not all(run.record.outcomes for run in cell.runs):
+        return []
+    return [seed for run in cell.runs for seed in run.record.outcomes]
+
+
+def _lead(row: Row, base: Row | None, columns: Sequence[Column], lists: Mapping[str, int]) -> Lead | None:
     if base is not None and row.label == base.label:
         return None
     shared = [column for column in columns if column in row.cells and (base is None or column in base.cells)]
@@ -70,29 +94,28 @@ def _lead(row: Row, base: Row | None, columns: Sequence[Column]) -> Lead | None:
         return None
     terms = [*own, *other]
     value = sum(weight * cell.value for weight, cell in terms)
-    low, high = _interval(value, terms) or (None, None)
+    low, high = _interval(value, terms, lists) or (None, None)
     return Lead(value, low, high, base.label if base is not None else None)
 
 
-def _interval(value: float, terms: Sequence[tuple[float, Cell]]) -> tuple[float, float] | None:
-    """Both ends of the 95 % interval; None where answers are not there."""
-    outcomes = [[seed for run in cell.runs for seed in run.record.outcomes] for _, cell in terms]
-    if not all(outcomes):
+def _interval(
+    value: float, terms: Sequence[tuple[float, Cell]], lists: Mapping[str, int]
+) -> tuple[float, float] | None:
+    """Both ends of the 95 % interval; None where answers are not there, or nothing in them is independent."""
+    outcomes = [(weight, _outcomes(cell)) for weight, cell in terms]
+    if not all(seeds for _, seeds in outcomes):
         return None
-    import numpy as np
     from scipy.stats import t
 
-    from bench.analysis.change import trained_hits
-    from bench.analysis.ranks import hits_of
-
-    of_list: dict[tuple[str, int], list[int]] = defaultdict(list)
-    for place, seeds in enumerate(outcomes):
-        of_list[seeds[0].samples, seeds[0].n].append(place)
+    of_list: dict[int, list[tuple[float, list[Outcomes]]]] = defaultdict(list)
+    for weight, seeds in outcomes:
+        of_list[lists[seeds[0].samples]].append((weight, seeds))
     variance, freedom, shared, sampled = 0.0, 0.0, 0.0, 0.0
-    for places in of_list.values():
-        groups = _groups([seed for place in places for seed in outcomes[place]])
-        found = [(terms[place][0], trained_hits(hits_of(outcomes[place]), groups)) for place in places]
-        added = np.sum([weight * one.added for weight, one in found], axis=0)
+    for alike in of_list.values():
+        found = _on_common_clips(alike)
+        if found is None:
+            return None
+        added = sum(weight * one.added for weight, one in found)
         sampling = float(added.var(ddof=1)) / len(added)
         sampled += sampling
         variance, freedom = variance + sampling, freedom + sampling**2 / (len(added) - 1)
@@ -105,9 +128,17 @@ def _interval(value: float, terms: Sequence[tuple[float, Cell]]) -> tuple[float,
     return value - reach, value + reach
 
 
-def _groups(outcomes: Sequence[Outcomes]) -> NDArray[np.int64] | None:
-    """What each sample was cut from, where samples share it."""
+def _on_common_clips(terms: Sequence[tuple[float, list[Outcomes]]]) -> list[tuple[float, Trainings]] | None:
+    """What the terms of one list of clips say of its clips that could be read for all of them, or of their videos; None
+    where fewer than two are independent."""
     import numpy as np
 
-    _, videos = aligned(outcomes)
-    return None if videos is None else np.asarray(videos)
+    from bench.analysis.change import trained_hits
+    from bench.analysis.ranks import hits_of
+
+    kept, videos = aligned([seed for _, seeds in terms for seed in seeds])
+    groups = None if videos is None else np.asarray(videos)
+    if (kept[0].n if groups is None else len(np.unique(groups))) < 2:
+        return None
+    rest = iter(kept)
+    return [(weight, trained_hits(hits_of([next(rest) for _ in seeds]), groups)) for weight, seeds in terms]

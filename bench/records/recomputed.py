@@ -95,7 +95,8 @@ def _groups(answers: Any) -> list[Any]:
 def _scored(record: Record, seeds: Sequence[Any]) -> Scored:
     """The scores of these answers, with what the version knew of their intervals that wrote the record."""
     made = score_all(seeds[0], record.scores[0].failed, seeds[1:])
-    if len(seeds) > 1 or any(score.sampling_se is not None for score in record.scores):
+    # One group of samples alone has no standard error in any version.
+    if record.seeds or len(seeds) > 1 or any(score.sampling_se is not None for score in record.scores):
         return made
     before = [metric_of(score.metric).score(seeds[0], record.scores[0].failed) for score in made.scores]
     return Scored(before, made.breakdowns)

@@ -69,6 +69,51 @@ def test_scores_of_the_same_clips_are_paired(board: Leaderboard) -> None:
     assert (lead.high - lead.low) / 2 == pytest.approx(reach)
 
 
+def test_clips_that_one_run_could_not_read_leave_the_others_paired(
+    make_record: Any, save_run: Any, tmp_path: Path
+) -> None:
+    """The same interval as of runs that all read the other 299 clips alone, whose score it is nearly."""
+    random = np.random.RandomState(0)
+    skill = random.rand(300)
+    widths = []
+    for results, missing in ((tmp_path / "one", {("vjepa", "digits-motion")}), (tmp_path / "all", None)):
+        for model in ("vjepa", "random"):
+            for task, axis in TASKS.items():
+                unread = int(missing is None or (model, task) in missing)
+                right = [bool(one) for one in skill < 0.3 + 0.2 * (model == "vjepa") + 0.1 * (axis == "motion")]
+                right = [one != (place % 17 == len(model + task) % 7) for place, one in enumerate(right)][unread:]
+                names = {"task": task, "axis": axis, "model": model, "digests": {"encoder": model}}
+                record = make_record(sum(right), len(right), unread, run_id=f"{model}-{task}", **names)
+                save_run(results, record, right, [f"clip_{place}" for place in range(300)][unread:])
+        board = assemble([one for one in read_runs([results]) if not isinstance(one, Exception)])
+        lead = leads(board)["vjepa"]
+        widths.append(lead.high - lead.low)
+    assert widths[0] == pytest.approx(widths[1])
+
+
+def test_clips_of_one_video_give_no_interval(make_run: Any, tmp_path: Path) -> None:
+    for place, (task, axis) in enumerate(TASKS.items()):
+        make_run(hits(0.8 - 0.2 * place, place), ["one"] * 200, task=task, axis=axis, model="vjepa", run_id=task, seeds=[0])
+    board = assemble([one for one in read_runs([tmp_path / "results"]) if not isinstance(one, Exception)])
+    (lead,) = leads(board).values()
+    assert lead.low is None and lead.high is None and "mean of motion minus" in to_markdown(board)
+
+
+def test_seeds_that_read_other_clips_are_held_against_each_other_on_those_of_all(
+    make_record: Any, save_run: Any, tmp_path: Path
+) -> None:
+    for task, axis in TASKS.items():
+        for seed in (0, 1):
+            unread = 8 * seed
+            right = [bool(one) for one in hits(0.7, seed + len(task))[unread:]]
+            names = {"task": task, "axis": axis, "seed": seed, "model": "vjepa", "digests": {"encoder": "a"}}
+            record = make_record(sum(right), len(right), unread, run_id=f"{task}-{seed}", **names)
+            save_run(tmp_path, record, right, [f"clip_{place}" for place in range(200)][unread:])
+    board = assemble([one for one in read_runs([tmp_path]) if not isinstance(one, Exception)])
+    (lead,) = leads(board).values()
+    assert lead.low < lead.value < lead.high
+
+
 def test_the_user_names_the_reference(board: Leaderboard) -> None:
     other = next(row for row in board.rows if row.label == "slow")
     found = leads(compared(board, other))

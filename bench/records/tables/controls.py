@@ -120,7 +120,7 @@ def _check_readings(folders: Sequence[Path], record: Record, seeds: Sequence[Ans
         name = f"{control.frames}_by_{control.trained_on}"
         said[name] = [table.read(folder / name, record) for folder in folders]
         made = score_of_seeds(metric, said[name], control.score.failed)
-        if control.score.sampling_se is None:
+        if control.score.sampling_se is None and not record.seeds:
             made = metric.score(said[name][0], control.score.failed)
         compare_scores(folders[0] / name / FILES[form][0], control.score, made)
     for number, usual in enumerate(said.get("ordered_by_ordered", [])):

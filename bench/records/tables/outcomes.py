@@ -68,6 +68,11 @@ def aligned(runs: Sequence[Outcomes]) -> tuple[list[Outcomes], list[int] | None]
     return list(runs), [videos[name] for name in common]
 
 
+def sample_ids(run: Outcomes) -> list[str]:
+    """The ids of the samples, in order."""
+    return _read(run.path).ids
+
+
 class _Read(NamedTuple):
     """What a file of predictions says of its samples."""
 
