@@ -4,8 +4,8 @@
            default
 
 Tasks differ in difficulty, so that the plain difference says as much of the tasks as of the model; the reference takes
-that out. Scores of the same clips are paired, on those that could be read for all of them: what a sample adds to the lead
-is one number. Other clips are independent, and so are all trainings of probes; their variances add up
+that out. Scores of the same clips are paired, on the clips that all of these runs could read: what a clip adds to the
+lead is one number. Other clips are independent, and so are all trainings of probes; their variances add up
 (bench.metrics.trainings). In points.
 """
 
@@ -105,6 +105,7 @@ def _interval(
     outcomes = [(weight, _outcomes(cell)) for weight, cell in terms]
     if not all(seeds for _, seeds in outcomes):
         return None
+    import numpy as np
     from scipy.stats import t
 
     of_list: dict[int, list[tuple[float, list[Outcomes]]]] = defaultdict(list)
@@ -115,7 +116,7 @@ def _interval(
         found = _on_common_clips(alike)
         if found is None:
             return None
-        added = sum(weight * one.added for weight, one in found)
+        added = np.sum([weight * one.added for weight, one in found], axis=0)
         sampling = float(added.var(ddof=1)) / len(added)
         sampled += sampling
         variance, freedom = variance + sampling, freedom + sampling**2 / (len(added) - 1)

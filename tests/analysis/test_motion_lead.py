@@ -93,7 +93,9 @@ def test_clips_that_one_run_could_not_read_leave_the_others_paired(
 
 def test_clips_of_one_video_give_no_interval(make_run: Any, tmp_path: Path) -> None:
     for place, (task, axis) in enumerate(TASKS.items()):
-        make_run(hits(0.8 - 0.2 * place, place), ["one"] * 200, task=task, axis=axis, model="vjepa", run_id=task, seeds=[0])
+        make_run(
+            hits(0.8 - 0.2 * place, place), ["one"] * 200, task=task, axis=axis, model="vjepa", run_id=task, seeds=[0]
+        )
     board = assemble([one for one in read_runs([tmp_path / "results"]) if not isinstance(one, Exception)])
     (lead,) = leads(board).values()
     assert lead.low is None and lead.high is None and "mean of motion minus" in to_markdown(board)

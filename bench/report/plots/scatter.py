@@ -9,6 +9,7 @@ from math import floor, log10, sqrt
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from bench.analysis.motion_lead import UNTRAINED
 from bench.analysis.select import Evidence
 from bench.core.errors import BenchError
 from bench.records.schema import Record
@@ -118,15 +119,22 @@ def _motion_plot(motion: Side, appearance: Side, labels: Sequence[str]) -> Plot:
                       alpha=0.9)  # fmt: skip
         _seeds(axes, motion, appearance, model.label, colour)
     lines = [chance_line(axes, motion.chance), chance_line(axes, appearance.chance, vertical=True)]
+    base = UNTRAINED if UNTRAINED in labels else None
+    alike = _equal_lead(axes, appearance.mean(base), motion.mean(base)) if base else None
     axes.set_xlabel(appearance.words)
     axes.set_ylabel(motion.words)
     axes.grid(visible=True, axis="both")
     axes.margins(0.07)
-    model_legend(figure, models, (lines[0] or lines[1], "chance"))
+    model_legend(figure, models, (lines[0] or lines[1], "chance"), (alike, f"motion lead of 0 over {base}"))
     if len(models) > FEW:
         places = [(appearance.mean(m.label), motion.mean(m.label), str(m.number + 1)) for m in models]
         number_points(axes, places)
-    return Plot("scatter", title, _motion_caption(motion, appearance, models), figure)
+    return Plot("scatter", title, _motion_caption(motion, appearance, models, base), figure)
+
+
+def _equal_lead(axes: Axes, x: float, y: float) -> Any:
+    """A dotted line through the reference: where motion minus appearance is the same as there."""
+    return axes.axline((x, y), slope=1, color=GREY, linestyle=":", linewidth=1, zorder=1)
 
 
 def _seeds(axes, motion: Side, appearance: Side, label: str, colour: str) -> None:  # type: ignore[no-untyped-def]
@@ -139,7 +147,7 @@ def _seeds(axes, motion: Side, appearance: Side, label: str, colour: str) -> Non
     seed_dots(axes, x, y, colour)
 
 
-def _motion_caption(motion: Side, appearance: Side, models: Sequence[Model]) -> str:
+def _motion_caption(motion: Side, appearance: Side, models: Sequence[Model], base: str | None) -> str:
     cells = [cell for side in (motion, appearance) for model in models for cell in side.cells(model.label)]
     tasks = [
         f"{side.tasks[0].column.axis}: "
@@ -158,6 +166,10 @@ def _motion_caption(motion: Side, appearance: Side, models: Sequence[Model]) -> 
         f"Lines through the marks are 95 % intervals for the test samples{several}",
         *seed_words(cells),
         "Dashed: chance" if motion.chance or appearance.chance else "",
+        f"Dotted: motion minus appearance is that of {base}; the height of a mark above it is its motion lead over "
+        "these tasks"
+        if base
+        else "",
     )
 
 

@@ -98,6 +98,21 @@ def test_scatter_places_a_model_at_its_means_over_seeds(runs: list[Evidence]) ->
     assert dots == 4
 
 
+def test_scatter_draws_where_the_motion_lead_over_the_untrained_encoder_is_none(
+    runs: list[Evidence], tmp_path: Path, own_cache: None
+) -> None:
+    for model, moves in (("random", 0.4), ("trained", 0.8)):
+        made_run(tmp_path, model, "made-motion", moves)
+        made_run(tmp_path, model, "made-appearance", 0.5)
+    (plot,) = draw("scatter", read(tmp_path))
+    (line,) = [line for line in plot.figure.axes[0].lines if line.get_linestyle() == ":"]
+    values = {run.record.model + run.record.task: run.record.scores[0].value for run in read(tmp_path)}
+    assert line.get_xy1() == (values["randommade-appearance"], values["randommade-motion"]) and line.get_slope() == 1
+    assert "motion lead of 0 over random" in words(plot.figure) and "Dotted: motion minus appearance" in plot.caption
+    (other,) = draw("scatter", runs)
+    assert "lead" not in " ".join([other.caption, *words(other.figure)]), "without an untrained encoder there is none"
+
+
 def test_scatter_draws_models_that_share_no_pair_of_tasks_apart(tmp_path: Path, own_cache: None) -> None:
     for model in "abc":
         made_run(tmp_path, model, "made-motion", 0.5)
