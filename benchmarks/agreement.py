@@ -128,7 +128,7 @@ def score(plan: RunPlan, kept: Path, reporter: Reporter) -> dict[str, Any]:
     labels = np.array([sample.label for sample in prepared.test.samples])
     streamed = measured.fitted.streamed
     return {
-        "accuracy": round(100 * float((measured.outputs.argmax(1) == labels).mean()), 2),
+        "accuracy": round(100 * float((measured.outputs[0].argmax(1) == labels).mean()), 2),
         "n": len(labels),
         "steps": measured.fitted.steps,
         "failed": len(streamed.failures) if streamed else 0,

@@ -24,7 +24,7 @@ from rich.table import Table
 
 from bench.analysis.select import load_board
 from bench.metrics.accuracy import ClassAnswers, class_answers
-from bench.metrics.metric import score_all
+from bench.metrics.seed_scores import score_all
 from bench.records.index import INDEX_NAME, examine, read_runs
 from bench.records.schema import Cost, Head, Record
 from bench.records.write import write_record

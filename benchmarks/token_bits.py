@@ -118,6 +118,7 @@ def plan_of(arguments: argparse.Namespace, model: str, seed: int, bits: int) -> 
         "workers": arguments.jobs,
         "seed": seed,
         "token_bits": bits,
+        "seeds": 1,
         "settings": {} if arguments.sweep else ONE_SETTING,
     }
     return make_plan(make_options(options))
@@ -132,9 +133,9 @@ def outcomes(arguments: argparse.Namespace, model: str, seed: int) -> dict[str, 
     fp16, ours = (prepare(plan_of(arguments, model, seed, bits), Silent()) for bits in BITS)
     trained = measure(fp16.job, fp16.inputs, Silent())
     probabilities = {
-        "fp16": trained.outputs,
+        "fp16": trained.outputs[0],
         "same probe": predict(trained.fitted.probe, ours.inputs.test),
-        "trained anew": measure(ours.job, ours.inputs, Silent()).outputs,
+        "trained anew": measure(ours.job, ours.inputs, Silent()).outputs[0],
     }
     labels = np.array([sample.label for sample in fp16.test.samples])
     return {
@@ -204,7 +205,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data/moving_signs"))
     parser.add_argument("--label", choices=("motion", "appearance"), default="motion")
     parser.add_argument("--models", nargs="+", default=list(MODELS))
-    parser.add_argument("--probe", default="attentive")
+    parser.add_argument("--probe", default="sweep")
     parser.add_argument("--sweep", action="store_true", help="choose among the recipe's settings in place of one")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--jobs", type=int, default=2, help="processes that train probes at once")

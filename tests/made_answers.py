@@ -14,9 +14,10 @@ from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.box_scores import BoxAnswers
 from bench.metrics.detection import CORNERS
 from bench.metrics.iou import Confusions, MapAnswers, confusion
-from bench.metrics.metric import FORMS, Metric, metric_of, score_all
+from bench.metrics.metric import FORMS, Metric, metric_of
 from bench.metrics.motion_share import Reading, controls_of
 from bench.metrics.recall import RankedAnswers, ranked_answers
+from bench.metrics.seed_scores import score_all
 from bench.records.schema import Failure, Record
 from bench.records.tables.controls import write_readings
 from bench.records.write import write_record

@@ -14,8 +14,8 @@ import pytest
 
 from bench.metrics.accuracy import class_answers
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.metric import score_all
 from bench.metrics.score import Score
+from bench.metrics.seed_scores import score_all
 from bench.records.schema import Cost, Failure, Record
 from bench.records.write import write_record
 

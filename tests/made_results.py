@@ -11,9 +11,9 @@ import numpy as np
 
 from bench.metrics.accuracy import ClassAnswers, class_answers
 from bench.metrics.intervals import wilson_interval
-from bench.metrics.metric import score_all
 from bench.metrics.motion_share import Reading
 from bench.metrics.score import FewerLabels, MotionShare, Score
+from bench.metrics.seed_scores import score_all
 from bench.records.curve import CurvePoint, write_curve
 from bench.records.schema import Cost, Head, Record
 from bench.records.tables.controls import write_readings
@@ -85,6 +85,29 @@ def made_heads(best: float) -> list[Head]:
     return heads
 
 
+def made_evidence(score: Score, chance: float, n: int) -> tuple[dict[tuple[str, str], Score], dict[str, Any]]:
+    """Scores of controls, by order and what was trained on, and what a record has of motion shares and fewer labels."""
+    value = score.value / 100
+    left = {"reversed": 0.9, "shuffled": 0.5, "static": 0.1}
+    lean = {"reversed": 0.6, "shuffled": 0.4, "static": 0.05}
+    controls = {
+        (order, on): made_score(chance + part * (value - chance), n)
+        for parts in (left, lean)
+        for order, part in parts.items()
+        for on in ([order] if parts is left else ["ordered"])
+    }
+    shares = [
+        made_share("order", 0.5, score, controls["shuffled", "shuffled"]),
+        made_share("motion", 0.9, score, controls["static", "static"]),
+    ]
+    fewer = [
+        FewerLabels(share=part, draw=draw, num_train=round(part * 800), score=made_score(value * worse + draw / n, n))
+        for part, worse in ((0.05, 0.4), (0.1, 0.6), (0.5, 0.9))
+        for draw in range(3)
+    ]
+    return controls, {"motion_shares": shares, "fewer_labels": fewer}
+
+
 def made_run(
     results: Path,
     model: str,
@@ -102,29 +125,11 @@ def made_run(
     predictions = made_predictions(share, len(classes), n, seed + sum(map(ord, model + task)))
     further = [made_predictions(share, len(classes), n, seed + 1000 * number) for number in range(1, probes)]
     (score,) = score_all(predictions, 0, further).scores
-    value, chance = score.value / 100, 1 / len(classes)
-    left = {"reversed": 0.9, "shuffled": 0.5, "static": 0.1}
-    lean = {"reversed": 0.6, "shuffled": 0.4, "static": 0.05}
-    extra: dict[str, Any] = {}
+    value = score.value / 100
     controls: dict[tuple[str, str], Score] = dict(fields.pop("controls", {}))
+    extra: dict[str, Any] = {}
     if evidence:
-        controls = {
-            (order, on): made_score(chance + part * (value - chance), n)
-            for parts in (left, lean)
-            for order, part in parts.items()
-            for on in ([order] if parts is left else ["ordered"])
-        }
-        extra["motion_shares"] = [
-            made_share("order", 0.5, score, controls["shuffled", "shuffled"]),
-            made_share("motion", 0.9, score, controls["static", "static"]),
-        ]
-        extra["fewer_labels"] = [
-            FewerLabels(
-                share=part, draw=draw, num_train=round(part * 800), score=made_score(value * worse + draw / n, n)
-            )
-            for part, worse in ((0.05, 0.4), (0.1, 0.6), (0.5, 0.9))
-            for draw in range(3)
-        ]  # fmt: skip
+        controls, extra = made_evidence(score, 1 / len(classes), n)
     defaults: dict[str, Any] = {
         "run_id": f"{task}-{sum(map(ord, model))}-{len(list(results.glob('*')))}",
         "created": f"2026-01-02T03:04:05.{len(list(results.glob('*'))):06d}+00:00",

@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from bench.metrics.accuracy import ClassAnswers, class_answers
-from bench.metrics.metric import score_all
 from bench.metrics.motion_share import Reading, motion_shares
 from bench.metrics.score import FewerLabels
+from bench.metrics.seed_scores import score_all
 from bench.records.key_frames import Guess, Person, ShownFrame, write_key_frames
 from bench.records.schema import Cost, Failure, Record
 from bench.records.tables.controls import write_readings

@@ -17,8 +17,9 @@ import numpy as np
 from bench.analysis.change import Change, change_of_scores, sides
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import Metric, score_of_seeds
+from bench.metrics.metric import Metric
 from bench.metrics.resample import resampled
+from bench.metrics.seed_scores import score_of_seeds
 from bench.records.recomputed import read_seeds
 from bench.records.schema import Record
 

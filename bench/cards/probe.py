@@ -140,7 +140,10 @@ class Selection(CardPart):
     @model_validator(mode="after")
     def _means_are_not_refitted(self) -> Selection:
         if self.answer == "mean" and (self.refit or self.chosen_on == "test"):
-            raise ValueError("answer: a mean is of settings that were chosen on held-out samples, with refit false")
+            raise ValueError(
+                "answer: a mean is of settings that are chosen on held-out samples and not trained again (refit false);"
+                " --probe sweep trains the best one again"
+            )
         return self
 
     @model_serializer(mode="wrap")

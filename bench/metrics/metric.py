@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
 from bench.core.errors import BenchError, nearest
-from bench.metrics.score import OF_TRAININGS, Breakdown, Score
+from bench.metrics.score import Breakdown, Score
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -133,14 +133,6 @@ FORMS: dict[str, Form] = {
 """Every form of answers. It is read without an array library, so that listing scores stays quick."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """All scores of a run, and their parts."""
-
-    scores: list[Score]
-    breakdowns: list[Breakdown]
-
-
 def form_of(metric: str) -> str | None:
     """The form of answers that a metric is made from; None for a metric that is not known here."""
     return next((name for name, form in FORMS.items() if metric in form.metrics), None)
@@ -160,68 +152,3 @@ def metric_of(name: str) -> Metric[Any]:
 def title_of(name: str) -> str:
     """What readers call a metric; its name where it is not known here."""
     return metric_of(name).title if form_of(name) else name
-
-
-def score_all(answers: Answers, failed: int, further: Sequence[Answers] = ()) -> Scored:
-    """Every score of a run that gave these answers; `further` are those of its other probes to the same samples, in the
-    same order. Raises what the metrics raise."""
-    metrics, seeds = [metric_of(name) for name in FORMS[answers.form].metrics], (answers, *further)
-    scores = [score_of_seeds(metric, seeds, failed) for metric in metrics]
-    return Scored(scores, [part for metric in metrics for part in _mean_breakdowns(metric, seeds)])
-
-
-def score_of_seeds(metric: Metric[Any], seeds: Sequence[Answers], failed: int) -> Score:
-    """The mean score of probes that answered the same samples, with an interval over samples, and over trainings where
-    there are several (bench.metrics.trainings).
-
-    One probe keeps the interval of its metric, unless a share of samples has some that share a group.
-    """
-    from bench.metrics.resample import added_by_groups
-    from bench.metrics.trainings import interval, share_interval, spread_over, trainings
-
-    scores = [metric.score(one, failed) for one in seeds]
-    first, sums = scores[0], [metric.sums(one) for one in seeds]
-    value = sum(score.value for score in scores) / len(scores)
-    counts = [score.correct for score in scores if score.correct is not None]
-    added = [added_by_groups(one) for one in sums]
-    known = len(added[0]) > 1 and all(map(_finite, added))
-    changes: dict[str, Any] = {"value": value, "seeds": len(seeds), "correct": sum(counts) if counts else None}
-    changes["training_sd"] = spread_over([score.value for score in scores])
-    if counts:
-        changes["value"] = 100 * sum(counts) / (first.n * len(seeds))
-    if not known:
-        if len(seeds) > 1 or (counts and first.n > 1):
-            changes |= {"low": 0.0, "high": 100.0, "interval": "none: all samples are of one group"}
-        return first.model_copy(update=changes)
-    found = trainings(added, [score.value for score in scores])
-    changes["sampling_se"] = found.sampling_se
-    grouped = len(added[0]) < first.n
-    if len(seeds) > 1 or (counts and grouped):
-        low, high = share_interval(found) if counts else interval(found)
-        over = f"{len(added[0]):,} groups of samples" if grouped else "samples"
-        over += f" and {len(seeds)} trainings" if len(seeds) > 1 else ""
-        way = OF_TRAININGS if counts else "Student's t"
-        ends = {"low": max(0.0, min(low, value)), "high": min(100.0, max(high, value))}
-        changes |= {**ends, "interval": f"{way}, over {over}, 95 %"}
-    return first.model_copy(update=changes)
-
-
-def _finite(values: NDArray[Any]) -> bool:
-    return bool(abs(values).max() < float("inf"))  # false for NaN, too
-
-
-def _mean_breakdowns(metric: Metric[Any], seeds: Sequence[Answers]) -> list[Breakdown]:
-    """The parts of the score, means over the probes."""
-    first, *others = [metric.breakdowns(one) for one in seeds]
-    if not others:
-        return first
-    return [
-        part.model_copy(update={"values": {name: _mean_part(parts, name) for name in part.values}})
-        for part, *rest in zip(first, *others, strict=True)
-        for parts in [(part, *rest)]
-    ]
-
-
-def _mean_part(parts: Sequence[Breakdown], name: str) -> float | None:
-    values = [value for part in parts if (value := part.values.get(name)) is not None]
-    return sum(values) / len(values) if values else None

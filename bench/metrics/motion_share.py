@@ -23,7 +23,7 @@ from bench.core.types import FrameOrder
 from bench.metrics import trainings
 from bench.metrics.accuracy import ClassAnswers
 from bench.metrics.intervals import bootstrap_ratio_interval, paired
-from bench.metrics.metric import Answers, Metric, metric_of, score_of_seeds
+from bench.metrics.metric import Answers, Metric, metric_of
 from bench.metrics.resample import (
     MeanSums,
     added_by_groups,
@@ -35,6 +35,7 @@ from bench.metrics.resample import (
     resampled,
 )
 from bench.metrics.score import Control, MotionShare, OrderDifference
+from bench.metrics.seed_scores import score_of_seeds
 
 ClassCounts = Mapping[str, NDArray[Any]]
 """Training examples of each class [C], by output of the probe: `class`, or `verb`, `noun`, `action`."""

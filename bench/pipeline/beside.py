@@ -9,9 +9,10 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bench.data.sample import Sample
-from bench.metrics.metric import Answers, metric_of, score_of_seeds
+from bench.metrics.metric import Answers, metric_of
 from bench.metrics.motion_share import Controls, Reading, controls_of
 from bench.metrics.score import FewerLabels
+from bench.metrics.seed_scores import score_of_seeds
 from bench.pipeline.features import (
     SplitAccount,
     StreamedSplit,

@@ -77,7 +77,6 @@ def make_plan(
     plan = replace_fields(plan, given=_given(plan))
     if recipe.kind == "attentive" and plan.given is None:
         attentive.check_heads(plan.kept_shape[1], plan.probe_heads, where=f"model {facts.name}")
-    kind.check(plan)
     check_controls(plan)
     check_labels(plan)
     return plan

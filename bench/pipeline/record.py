@@ -17,7 +17,8 @@ from bench.core.types import Split
 from bench.data.verify.manifest import notes_on
 from bench.encoders.contract import Encoder
 from bench.metrics.accuracy import ClassAnswers, suspicion
-from bench.metrics.metric import Answers, score_all
+from bench.metrics.metric import Answers
+from bench.metrics.seed_scores import score_all
 from bench.pipeline.beside import Further, answers_of, further_of, train_account
 from bench.pipeline.features import SplitAccount, account
 from bench.pipeline.stages import Measured, Prepared

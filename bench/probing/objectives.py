@@ -21,7 +21,7 @@ from bench.probing import actions, blocks
 from bench.probing.actions import ActionClasses
 from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.scoring import Logits, held_out_scores, mean_sigmoid, predict
-from bench.probing.source import Rows, TokenSource, grouped_split, split_videos, stratified_split
+from bench.probing.source import Rows, TokenSource, group_numbers, grouped_split, split_videos, stratified_split
 
 Qualities = tuple[list[float], list[float]]
 """What each setting is chosen by, 0 to 1, and its mean loss."""
@@ -143,10 +143,8 @@ class OneLabel:
 
     def facts(self) -> list[Any]:
         """As Objective."""
-        # By their sorted names, as the split goes by them; names themselves may be paths of this machine.
-        names, member = np.unique(np.asarray(self.groups or ()), return_inverse=True)
-        shared = self.groups is not None and len(names) < len(self.groups)
-        groups = [member.tolist()] if shared else []
+        shared = self.groups is not None and len(set(self.groups)) < len(self.groups)
+        groups = [group_numbers(self.groups)] if self.groups and shared else []
         return [self.targets.tolist(), self.num_outputs, *groups]
 
 
@@ -326,8 +324,7 @@ class NextAction:
 
     def facts(self) -> list[Any]:
         """As Objective."""
-        numbers = {video: number for number, video in enumerate(dict.fromkeys(self.videos))}
-        videos = [numbers[video] for video in self.videos]
+        videos = group_numbers(self.videos)
         return [self.targets.tolist(), videos, list(self.classes.sizes), [list(pair) for pair in self.classes.pairs]]
 
 

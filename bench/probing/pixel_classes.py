@@ -22,7 +22,7 @@ from bench.probing import dense
 from bench.probing.dense import DenseSweep, Size, as_maps, label_map, mask_losses
 from bench.probing.loop import CrossEntropy, Losses
 from bench.probing.scoring import Logits
-from bench.probing.source import Rows, TokenSource, split_videos
+from bench.probing.source import Rows, TokenSource, group_numbers, split_videos
 
 _AT_ONCE = 16
 _MEMORY_SHARE = 0.25
@@ -217,6 +217,5 @@ class PixelClasses:
 
     def facts(self) -> list[Any]:
         """As Objective."""
-        numbers = {group: number for number, group in enumerate(dict.fromkeys(self.groups))}
-        groups = [numbers[group] for group in self.groups]
+        groups = group_numbers(self.groups)
         return ["pixels", list(self.digests), groups, self.num_outputs, list(self.grid), self.side, self.scored_at]

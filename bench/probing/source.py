@@ -174,6 +174,13 @@ def stratified_split(labels: Rows, share: float, *, seed: int) -> tuple[Rows, Ro
     return _sides(held_out, labels)
 
 
+def group_numbers(names: Sequence[str]) -> list[int]:
+    """The number of each sample's group, by the order of the names, which is that in which splits draw them: what a key
+    of trained probes needs of groups whose names may be paths of this machine."""
+    numbers: list[int] = np.unique(np.asarray(names), return_inverse=True)[1].tolist()
+    return numbers
+
+
 def grouped_split(labels: Rows, groups: Sequence[str], share: float, *, seed: int) -> tuple[Rows, Rows]:
     """The same of whole groups, so that what was made of one thing is never on both sides.
 

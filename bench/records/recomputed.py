@@ -13,9 +13,10 @@ from typing import Any
 
 from bench.core.errors import BenchError
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import Answers, Scored, form_of, metric_of, score_all
+from bench.metrics.metric import Answers, form_of, metric_of
 from bench.metrics.resample import group_names, resampled
 from bench.metrics.score import Breakdown
+from bench.metrics.seed_scores import Scored, score_all
 from bench.records.schema import Record
 from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, seed_folder, table_of, tables_there
 from bench.records.tables.controls import check_controls

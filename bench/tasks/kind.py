@@ -4,6 +4,7 @@ answers of its tasks are made, and nothing else.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -165,7 +166,7 @@ class RunPlan:
         return " ".join([*parts, *self.kind.question_words(self)])
 
 
-class TaskKind:
+class TaskKind(ABC):
     """A kind of task. The methods here are right for one label a sample; other kinds override what differs."""
 
     default_probe = RunOptions.probe
@@ -183,15 +184,13 @@ class TaskKind:
         """Name of the recipe that these options ask for."""
         return self.default_probe if options.probe == RunOptions.probe else options.probe
 
+    @abstractmethod
     def check_recipe(self, task: TaskCard, recipe: ProbeCard) -> None:
         """Raise BenchError for a recipe that cannot be trained on such a task."""
 
     def recipe_of_given(self, path: Path, recipe: ProbeCard) -> ProbeCard:
         """The recipe that says what a released probe reads, made from the task's usual one."""
         return recipe
-
-    def check(self, plan: RunPlan) -> None:
-        """Raise BenchError for what has no meaning in plans of this kind."""
 
     def describe(self, choice: Choice, task: TaskCard) -> EncoderFacts:
         """What is known of the encoder, reading the layers that the clip protocol names."""
@@ -216,17 +215,17 @@ class TaskKind:
         """The task, completed with what its samples say of it."""
         return task
 
+    @abstractmethod
     def views(self, task: TaskCard, recipe: ProbeCard, facts: EncoderFacts, options: RunOptions) -> ViewSet:
         """The clips of a run. Raises BenchError where the encoder cannot see them."""
-        raise NotImplementedError
 
     def spec(self, task: TaskCard, recipe: ProbeCard, facts: EncoderFacts, splits: Splits) -> FeatureSpec:
         """What is kept of a sample's tokens."""
         return ClipTokens()
 
+    @abstractmethod
     def objective(self, plan: RunPlan, samples: Sequence[Sample]) -> Objective:
         """What a probe is trained for, its examples those of these training samples, in the order of their features."""
-        raise NotImplementedError
 
     def test_targets(self, plan: RunPlan, samples: Sequence[Sample]) -> NDArray[np.int64] | None:
         """What is true of the examples of these test samples, for whoever looks at it before the answers are made:
@@ -237,17 +236,17 @@ class TaskKind:
         """Outputs of the classifiers that a released probe must have before that of the classes."""
         return ()
 
+    @abstractmethod
     def input_words(self, plan: RunPlan) -> str:
         """What the encoder sees, such as `16x224px step 4`."""
-        raise NotImplementedError
 
     def unusual_words(self, plan: RunPlan) -> list[str]:
         """What else is unusual about the input."""
         return []
 
+    @abstractmethod
     def reading_words(self, plan: RunPlan) -> list[str]:
         """How clips are drawn, or what else names the protocol right after its recipe."""
-        raise NotImplementedError
 
     def protocol_words(self, plan: RunPlan) -> list[str]:
         """What else is unusual about the protocol."""
@@ -261,14 +260,14 @@ class TaskKind:
         """Outputs of a released probe, in the order of the task's classes."""
         return given.in_task_order(outputs)
 
+    @abstractmethod
     def answers(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[Any]) -> Answers:
         """Outputs [n, C] of a probe for the examples of these test samples, with what is true of them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def counts(self, objective: Objective) -> Mapping[str, NDArray[np.int64]]:
         """How many training examples are of each class, for each output of the probe: what somebody knows who answers
         at the level of chance (bench.metrics.metric)."""
-        raise NotImplementedError
 
     def keep(self, plan: RunPlan, samples: Sequence[Sample], outputs: NDArray[Any]) -> Kept:
         """What else is kept of the outputs for these test samples, to be looked at."""

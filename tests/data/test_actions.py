@@ -183,6 +183,7 @@ def test_a_dry_run_on_the_official_files(bench_command: Run, tmp_path: Path, cli
     data = official_kitchen(tmp_path / "epic")
     command = ["run", "--task", "ek100", "--data", data, "--model", "random:vit_base", "--clip", clip, "--dry-run"]
     accepted = bench_command(*command, "--max-failed", "1", "--json")
+    assert accepted.returncode == 0, accepted.stderr
     (forecast,) = json.loads(accepted.stdout)
     anchor = {"before-start": "1 s before-start", "official-encoder": "1 s before-end frame-numbers unseen left out"}
     assert forecast["protocol"].endswith(f"8 fps {anchor[clip]}")

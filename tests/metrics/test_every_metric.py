@@ -7,8 +7,9 @@ import pytest
 from made_answers import COUNTS, FORMS_MADE, MADE, Made
 
 from bench.core.errors import BenchError
-from bench.metrics.metric import FORMS, form_of, metric_of, score_all, title_of
+from bench.metrics.metric import FORMS, form_of, metric_of, title_of
 from bench.metrics.resample import Resampled, multiplicities, paired_scores, redrawn, resampled
+from bench.metrics.seed_scores import score_all
 
 METRICS = [name for form in FORMS.values() for name in form.metrics]
 

@@ -10,8 +10,9 @@ from made_answers import FORMS_MADE, MADE
 from scipy.stats import norm
 
 from bench.metrics.accuracy import ClassAnswers, class_answers
-from bench.metrics.metric import metric_of, score_all, score_of_seeds
+from bench.metrics.metric import metric_of
 from bench.metrics.score import Score
+from bench.metrics.seed_scores import score_all, score_of_seeds
 
 TOP1 = metric_of("top1")
 ACCURACY = 0.7

@@ -13,8 +13,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from bench.metrics.accuracy import ClassAnswers
-from bench.metrics.metric import Answers, metric_of, score_of_seeds
+from bench.metrics.metric import Answers, metric_of
 from bench.metrics.motion_share import WITHOUT, Reading
+from bench.metrics.seed_scores import score_of_seeds
 from bench.records.tables import CONTROLS, CONTROLS_FOLDER, FILES, seed_folder, table_of, write_answers
 from bench.records.tables.reading import SAME, compare_scores, contradiction, read_columns
 
