@@ -181,13 +181,13 @@ def official_kitchen(folder: Path) -> Path:
 @pytest.mark.parametrize("clip", ["before-start", "official-encoder"])
 def test_a_dry_run_on_the_official_files(bench_command: Run, tmp_path: Path, clip: str) -> None:
     data = official_kitchen(tmp_path / "epic")
-    command = ["run", "--task", "ek100", "--data", data, "--model", "random:vit_base", "--clip", clip, "--dry-run"]
+    command = ["run", "--task", "ek100", "--data", data, "--model", "random:vit_tiny", "--clip", clip, "--dry-run"]
     accepted = bench_command(*command, "--max-failed", "1", "--json")
     assert accepted.returncode == 0, accepted.stderr
     (forecast,) = json.loads(accepted.stdout)
     anchor = {"before-start": "1 s before-start", "official-encoder": "1 s before-end frame-numbers unseen left out"}
     assert forecast["protocol"].endswith(f"8 fps {anchor[clip]}")
     assert forecast["tokens"] == forecast["clips"] * 16 * 14 * 14
-    assert forecast["feature_bytes"] == forecast["tokens"] * 768 * 2
+    assert forecast["feature_bytes"] == forecast["tokens"] * 192 * 2
     assert forecast["missing_files"] == forecast["train_samples"] + forecast["test_samples"]
     assert forecast["files"][0]["first_expected"].endswith("P22/videos/P22_01.MP4")
