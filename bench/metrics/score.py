@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from bench.core.types import Count, FrameOrder, Percent
 
-OF_TRAININGS = "Wilson for as many samples as vary so"
+OF_TRAININGS = "Wilson at an effective n"
 """How the name of an accuracy's interval begins where samples share groups, or several probes answered."""
 Spread = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """A standard error or deviation, in points."""
